@@ -1,0 +1,24 @@
+// What simd.h needs and must not include itself, because it is compiled inside a namespace, once per instruction set:
+// the standard headers, and the half-precision storage types.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace fastgan {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// fp16, bf16 and fp32 accumulate in fp32; fp64 in fp64.
+template <class T>
+using accumulate_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+}  // namespace fastgan
