@@ -1,0 +1,275 @@
+// Spectral norm of a list of weights on the CPU. Every matrix is cut into blocks of rows of about kBlock elements, the
+// same ones whatever the number of threads; threads share the blocks of all layers by size.
+#include <torch/csrc/stable/library.h>
+
+#include <memory>
+#include <tuple>
+
+#include "common/checks.h"
+#include "common/dispatch.h"
+#include "common/parallel.h"
+
+#define FASTGAN_KERNELS "cpu/spectral_norm.h"
+#include "common/each_isa.h"
+
+namespace fastgan {
+namespace {
+
+using List = std::vector<Tensor>;
+constexpr int64_t kBlock = 64 * 1024;  // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
+constexpr int64_t kWorthAThread = 32 * 1024;
+
+struct Layer {
+  int64_t rows, cols;
+  int64_t first_block, blocks;
+};
+struct Block {
+  int64_t layer, row, rows;
+};
+struct Plan {
+  std::vector<Layer> layers;
+  std::vector<Block> blocks;
+  std::vector<int64_t> block_costs, layer_costs;
+};
+
+Plan plan_blocks(const char* op, const List& weights) {
+  Plan plan;
+  for (size_t l = 0; l < weights.size(); l++) {
+    const Tensor& w = weights[l];
+    STD_TORCH_CHECK(w.dim() == 2 && w.numel() > 0, op, ": weights[", l, "] must be a non-empty matrix");
+    const int64_t rows = w.size(0), cols = w.size(1), step = std::max<int64_t>(4, kBlock / cols);
+    Layer layer{rows, cols, int64_t(plan.blocks.size()), 0};
+    for (int64_t r = 0; r < rows; r += step, layer.blocks++) {
+      plan.blocks.push_back({int64_t(l), r, std::min(step, rows - r)});
+      plan.block_costs.push_back(plan.blocks.back().rows * cols);
+    }
+    plan.layers.push_back(layer);
+    plan.layer_costs.push_back(rows + cols * (layer.blocks + 1));
+  }
+  return plan;
+}
+
+// Every tensor of a list checked against the weight beside it, and contiguous.
+enum class Kind { matrix, row_vector, col_vector, scalar };
+List checked_list(const char* op, const char* name, const List& list, const List& weights, Kind kind) {
+  check_same_length(op, name, list, weights.size());
+  List out;
+  out.reserve(list.size());
+  for (size_t l = 0; l < list.size(); l++) {
+    const Tensor& w = weights[l];
+    STD_TORCH_CHECK(w.dim() == 2, op, ": weights[", l, "] must be a matrix");
+    const auto dtype = weights[0].scalar_type();
+    switch (kind) {
+      case Kind::matrix:
+        out.push_back(checked(op, name, list[l], dtype, false, {w.size(0), w.size(1)}));
+        break;
+      case Kind::row_vector:
+        out.push_back(checked(op, name, list[l], dtype, false, {w.size(0)}));
+        break;
+      case Kind::col_vector:
+        out.push_back(checked(op, name, list[l], dtype, false, {w.size(1)}));
+        break;
+      case Kind::scalar:
+        out.push_back(checked(op, name, list[l], dtype, false, {}));
+        break;
+    }
+  }
+  return out;
+}
+
+List empty_like_list(const List& list) {
+  List out;
+  out.reserve(list.size());
+  for (const Tensor& t : list) out.push_back(torch::stable::new_empty(t, t.sizes()));
+  return out;
+}
+
+List empty_scalars(const List& list) {
+  List out;
+  out.reserve(list.size());
+  for (const Tensor& t : list) out.push_back(torch::stable::new_empty(t, {}));
+  return out;
+}
+
+std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const List& us_in, const List& vs_in,
+                                                 int64_t n_power_iterations, double eps, bool update) {
+  const char* op = "spectral_norm";
+  STD_TORCH_CHECK(!update || n_power_iterations > 0, op, ": n_power_iterations must be positive");
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
+  const Plan plan = plan_blocks(op, weights);
+  List normalized = empty_like_list(weights), sigmas = empty_scalars(weights);
+  List new_us = empty_like_list(us), new_vs = empty_like_list(vs);
+  if (weights.empty()) return {normalized, sigmas, new_us, new_vs};
+
+  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+    using T = decltype(tag);
+    using A = accumulate_t<T>;
+    // Per layer t (rows,) and v (cols,); per block its share of W^T t (cols,).
+    const int64_t count = int64_t(plan.layers.size());
+    std::vector<int64_t> t_at(count + 1), v_at(count + 1), x_at(count + 1);
+    for (int64_t l = 0; l < count; l++) {
+      const Layer& layer = plan.layers[l];
+      t_at[l + 1] = t_at[l] + layer.rows;
+      v_at[l + 1] = v_at[l] + layer.cols;
+      x_at[l + 1] = x_at[l] + (update ? layer.cols * layer.blocks : 0);
+    }
+    const std::unique_ptr<A[]> t(new A[t_at[count]]), v(new A[v_at[count]]), x(new A[x_at[count]]);
+    std::vector<A> sigma(count);
+    for (int64_t l = 0; l < count; l++) {
+      FASTGAN_CALL(scale_convert<T, A>)(data<T>(vs[l]), &v[v_at[l]], A(1), plan.layers[l].cols);
+    }
+
+    for (int64_t iteration = 0; iteration < (update ? n_power_iterations : 1); iteration++) {
+      parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+        const Block& block = plan.blocks[b];
+        const Layer& layer = plan.layers[block.layer];
+        A* share = update ? &x[x_at[block.layer] + (b - layer.first_block) * layer.cols] : nullptr;
+        FASTGAN_CALL(power_iteration_rows<T>)(data<T>(weights[block.layer]) + block.row * layer.cols, block.rows,
+                                              layer.cols, &v[v_at[block.layer]], &t[t_at[block.layer] + block.row],
+                                              share);
+      });
+      if (!update) break;
+      parallel_by_cost(plan.layer_costs, kWorthAThread, [&](int64_t l) {
+        const Layer& layer = plan.layers[l];
+        A *tl = &t[t_at[l]], *vl = &v[v_at[l]], *xl = &x[x_at[l]];
+        for (int64_t b = 1; b < layer.blocks; b++) FASTGAN_CALL(add_to<A>)(xl, xl + b * layer.cols, layer.cols);
+        const A t_norm = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(tl, tl, A(1), layer.rows));
+        const A inverse_t = A(1) / std::max(t_norm, A(eps));                                        // u = t / |t|
+        const A n = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(xl, xl, inverse_t, layer.cols));  // x = W^T u
+        const A clamped = std::max(n, A(eps));
+        FASTGAN_CALL(scale_convert<A, A>)(xl, vl, A(1) / clamped, layer.cols);
+        FASTGAN_CALL(scale_convert<A, A>)(tl, tl, inverse_t, layer.rows);
+        sigma[l] = n * (n / clamped);  // u^T W v = x.v
+      });
+    }
+
+    for (int64_t l = 0; l < count; l++) {
+      const Layer& layer = plan.layers[l];
+      T *u_out = mutable_data<T>(new_us[l]), *v_out = mutable_data<T>(new_vs[l]);
+      if (update) {
+        FASTGAN_CALL(scale_convert<A, T>)(&t[t_at[l]], u_out, A(1), layer.rows);
+        FASTGAN_CALL(scale_convert<A, T>)(&v[v_at[l]], v_out, A(1), layer.cols);
+      } else {
+        std::copy_n(data<T>(us[l]), layer.rows, u_out);
+        std::copy_n(data<T>(vs[l]), layer.cols, v_out);
+        A total = 0;
+        for (int64_t r = 0; r < layer.rows; r++) total += baseline::load_one(data<T>(us[l]) + r) * t[t_at[l] + r];
+        sigma[l] = total;
+      }
+      baseline::store_one(mutable_data<T>(sigmas[l]), sigma[l]);
+    }
+    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+      const Block& block = plan.blocks[b];
+      const int64_t cols = plan.layers[block.layer].cols, at = block.row * cols;
+      FASTGAN_CALL(scale_convert<T, T>)(data<T>(weights[block.layer]) + at,
+                                        mutable_data<T>(normalized[block.layer]) + at, A(1) / sigma[block.layer],
+                                        block.rows * cols);
+    });
+  });
+  return {normalized, sigmas, new_us, new_vs};
+}
+
+// The sum of a per-block quantity over the blocks of each layer, in order.
+std::vector<double> sum_over_blocks(const Plan& plan, const std::vector<double>& per_block) {
+  std::vector<double> sums(plan.layers.size(), 0.0);
+  for (size_t b = 0; b < plan.blocks.size(); b++) sums[plan.blocks[b].layer] += per_block[b];
+  return sums;
+}
+
+template <class T>
+double scalar(const Tensor& t) {
+  return double(baseline::load_one(data<T>(t)));
+}
+
+List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
+                            const List& sigmas_in, const List& us_in, const List& vs_in) {
+  const char* op = "spectral_norm_backward";
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::matrix);
+  const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar);
+  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
+  const Plan plan = plan_blocks(op, weights);
+  List grad_weights = empty_like_list(weights);
+  if (weights.empty()) return grad_weights;
+
+  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+    using T = decltype(tag);
+    using A = accumulate_t<T>;
+    std::vector<double> per_block(plan.blocks.size());
+    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+      const Block& block = plan.blocks[b];
+      const int64_t cols = plan.layers[block.layer].cols, at = block.row * cols;
+      per_block[b] = FASTGAN_CALL(inner_product<T>)(data<T>(grads[block.layer]) + at,
+                                                    data<T>(weights[block.layer]) + at, block.rows * cols);
+    });
+    const std::vector<double> gw = sum_over_blocks(plan, per_block);
+    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+      const Block& block = plan.blocks[b];
+      const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
+      const double s = scalar<T>(sigmas[l]), factor = scalar<T>(grad_sigmas[l]) - gw[l] / (s * s);
+      FASTGAN_CALL(rank_one_update<T>)(data<T>(grads[l]) + at, data<T>(us[l]) + block.row, data<T>(vs[l]),
+                                       mutable_data<T>(grad_weights[l]) + at, block.rows, cols, A(1 / s), A(factor));
+    });
+  });
+  return grad_weights;
+}
+
+std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_in, const List& grads_in,
+                                                                 const List& weights_in, const List& sigmas_in,
+                                                                 const List& us_in, const List& vs_in) {
+  const char* op = "spectral_norm_double_backward";
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
+  const List hs = checked_list(op, "hs", hs_in, weights, Kind::matrix);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::matrix);
+  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
+  const Plan plan = plan_blocks(op, weights);
+  List d_grads = empty_like_list(weights), d_weights = empty_like_list(weights);
+  List d_grad_sigmas = empty_scalars(weights), d_sigmas = empty_scalars(weights);
+  if (weights.empty()) return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
+
+  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+    using T = decltype(tag);
+    using A = accumulate_t<T>;
+    std::vector<double> uhv(plan.blocks.size()), hg(uhv), gw(uhv);
+    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+      const Block& block = plan.blocks[b];
+      const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols, n = block.rows * cols;
+      const T *H = data<T>(hs[l]) + at, *G = data<T>(grads[l]) + at, *W = data<T>(weights[l]) + at;
+      uhv[b] = FASTGAN_CALL(bilinear_form<T>)(H, block.rows, cols, data<T>(us[l]) + block.row, data<T>(vs[l]));
+      hg[b] = FASTGAN_CALL(inner_product<T>)(H, G, n);
+      gw[b] = FASTGAN_CALL(inner_product<T>)(G, W, n);
+    });
+    const std::vector<double> c = sum_over_blocks(plan, uhv), hg_sum = sum_over_blocks(plan, hg),
+                              gw_sum = sum_over_blocks(plan, gw);
+    for (size_t l = 0; l < plan.layers.size(); l++) {
+      const double s = scalar<T>(sigmas[l]);
+      baseline::store_one(mutable_data<T>(d_grad_sigmas[l]), A(c[l]));
+      baseline::store_one(mutable_data<T>(d_sigmas[l]), A((2 * gw_sum[l] * c[l] / s - hg_sum[l]) / (s * s)));
+    }
+    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+      const Block& block = plan.blocks[b];
+      const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
+      const double s = scalar<T>(sigmas[l]);
+      FASTGAN_CALL(double_backward_elements<T>)(data<T>(hs[l]) + at, data<T>(grads[l]) + at, data<T>(weights[l]) + at,
+                                                mutable_data<T>(d_grads[l]) + at, mutable_data<T>(d_weights[l]) + at,
+                                                block.rows * cols, A(1 / s), A(c[l] / (s * s)));
+    });
+  });
+  return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fastgan, CPU, m) {
+  m.impl("spectral_norm", TORCH_BOX(&spectral_norm));
+  m.impl("spectral_norm_backward", TORCH_BOX(&spectral_norm_backward));
+  m.impl("spectral_norm_double_backward", TORCH_BOX(&spectral_norm_double_backward));
+}
+
+}  // namespace fastgan

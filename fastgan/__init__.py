@@ -1,0 +1,6 @@
+"""fastgan: custom kernels for training GANs. Every op differentiates twice, at kernel speed and kernel memory."""
+
+from fastgan import ops
+
+__version__ = "0.1.0"
+__all__ = ["ops"]

@@ -1,0 +1,155 @@
+"""Spectral norm of a list of weights at once (Miyato et al., "Spectral Normalization for GANs", 2018, Algorithm 1)."""
+
+import torch
+
+from fastgan.ops._autograd import needs_reference, register, register_last_order
+
+
+def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
+    """Divide every weight by its largest singular value, estimated by power iteration: W / sigma, sigma = u^T W v.
+
+    Each iteration is u <- W v / max(|W v|, eps), v <- W^T u / max(|W^T u|, eps). Since v is then the normalised W^T u,
+    sigma = |W^T u| costs no further product. u and v are constants of the derivative, as in the paper.
+
+    Args:
+        weights: list of matrices (R_i, C_i); a convolution's weight is viewed as (out, in * kh * kw).
+        us, vs: lists of vectors (R_i,) and (C_i,), the estimates of the leading singular vectors so far.
+        n_power_iterations: iterations per call, at least 1.
+        eps: lower bound of a norm that is divided by.
+        update: False leaves u, v as they are (evaluation): sigma = u^T W v with the given vectors.
+
+    Returns:
+        (normalized_weights, sigmas, new_us, new_vs): lists like the inputs, all fresh tensors; sigmas are 0-d. new_us and
+        new_vs never require grad.
+
+    dtypes: float64, float32, bfloat16, float16, one for all tensors; sums are accumulated in float32 (float64 for float64).
+    Devices: CPU, CUDA; elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
+    Derivatives: to second order, with respect to the weights through W and sigma; a third order raises.
+    Errors: ValueError or TypeError that names the argument. A weight without a largest singular value (zero, NaN, infinite)
+    follows the arithmetic, as in torch: the result is NaN.
+    """
+    weights, us, vs = list(weights), list(us), list(vs)
+    _check(weights, us, vs, n_power_iterations, eps)
+    if needs_reference(weights, us, vs):
+        return spectral_norm_reference(weights, us, vs, n_power_iterations=n_power_iterations, eps=eps, update=update)
+    return torch.ops.fastgan.spectral_norm(weights, us, vs, n_power_iterations, eps, update)
+
+
+def spectral_norm_reference(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
+    """The same in plain torch, differentiable in every mode and to any order."""
+    results = ([], [], [], [])
+    for w, u, v in zip(weights, us, vs, strict=True):
+        matrix = w.detach()
+        u, v = u.detach().clone(), v.detach().clone()
+        for _ in range(n_power_iterations if update else 0):
+            u = torch.nn.functional.normalize(matrix @ v, dim=0, eps=eps)
+            v = torch.nn.functional.normalize(matrix.t() @ u, dim=0, eps=eps)
+        sigma = torch.dot(u, w @ v)
+        for out, value in zip(results, (w / sigma, sigma, u, v), strict=True):
+            out.append(value)
+    return results
+
+
+def _check(weights, us, vs, n_power_iterations, eps):
+    if n_power_iterations < 1:
+        raise ValueError(f"n_power_iterations must be at least 1, got {n_power_iterations}")
+    if not eps >= 0:
+        raise ValueError(f"eps must be at least 0, got {eps}")
+    for name, vectors in (("us", us), ("vs", vs)):
+        if len(vectors) != len(weights):
+            raise ValueError(f"{name} must have one vector per weight: {len(weights)} weights, {len(vectors)} {name}")
+    for i, (w, u, v) in enumerate(zip(weights, us, vs, strict=True)):
+        if not isinstance(w, torch.Tensor):
+            raise TypeError(f"weights[{i}] must be a tensor, got {type(w).__name__}")
+        if w.dim() != 2 or w.numel() == 0:
+            raise ValueError(f"weights[{i}] must be a non-empty matrix (out, in), got shape {tuple(w.shape)}")
+        if w.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise TypeError(f"weights[{i}] must be float64, float32, bfloat16 or float16, got {w.dtype}")
+        for name, vector, length in (("weights", w, None), ("us", u, w.shape[0]), ("vs", v, w.shape[1])):
+            if not isinstance(vector, torch.Tensor):
+                raise TypeError(f"{name}[{i}] must be a tensor, got {type(vector).__name__}")
+            if vector.dtype != weights[0].dtype or vector.device != weights[0].device:
+                raise TypeError(
+                    f"{name}[{i}] must be {weights[0].dtype} on {weights[0].device} like weights[0],"
+                    f" got {vector.dtype} on {vector.device}"
+                )
+            if length is not None and tuple(vector.shape) != (length,):
+                raise ValueError(f"{name}[{i}] must have shape ({length},), got {tuple(vector.shape)}")
+            if length is not None and vector.requires_grad:
+                raise ValueError(f"{name}[{i}] is a constant of the derivative and must not require grad: detach it")
+
+
+# --- shapes, for torch.compile and opcheck
+
+
+@torch.library.register_fake("fastgan::spectral_norm")
+def _(weights, us, vs, n_power_iterations, eps, update):
+    return (
+        [w.new_empty(w.shape) for w in weights],
+        [w.new_empty(()) for w in weights],
+        [u.new_empty(u.shape) for u in us],
+        [v.new_empty(v.shape) for v in vs],
+    )
+
+
+@torch.library.register_fake("fastgan::spectral_norm_backward")
+def _(grads, grad_sigmas, weights, sigmas, us, vs):
+    return [w.new_empty(w.shape) for w in weights]
+
+
+@torch.library.register_fake("fastgan::spectral_norm_double_backward")
+def _(hs, grads, weights, sigmas, us, vs):
+    matrices, scalars = [w.new_empty(w.shape) for w in weights], [w.new_empty(()) for w in weights]
+    return matrices, scalars, [w.new_empty(w.shape) for w in weights], [w.new_empty(()) for w in weights]
+
+
+# --- derivatives (u and v are constants)
+
+
+def _filled(grads, like):
+    """Undefined gradients arrive as None; the fused op takes the whole network at once."""
+    if grads is None:
+        grads = [None] * len(like)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, like, strict=True)]
+
+
+def _save_forward(ctx, inputs, output):
+    weights = inputs[0]
+    _, sigmas, new_us, new_vs = output
+    ctx.mark_non_differentiable(*new_us, *new_vs)
+    ctx.save_for_backward(*weights, *sigmas, *new_us, *new_vs)
+
+
+def _split(saved, parts):
+    n = len(saved) // parts
+    return [list(saved[i * n : (i + 1) * n]) for i in range(parts)]
+
+
+def _backward(ctx, grads, grad_sigmas, _grad_us, _grad_vs):
+    weights, sigmas, us, vs = _split(ctx.saved_tensors, 4)
+    grad_weights = torch.ops.fastgan.spectral_norm_backward(
+        _filled(grads, weights), _filled(grad_sigmas, sigmas), weights, sigmas, us, vs
+    )
+    constants = [None] * len(us)
+    return grad_weights, constants, constants, None, None, None
+
+
+def _save_backward(ctx, inputs, output):
+    grads, _grad_sigmas, weights, sigmas, us, vs = inputs
+    if any(t.requires_grad for t in (*us, *vs)):
+        raise NotImplementedError("us and vs are constants of fastgan::spectral_norm_backward: detach them")
+    ctx.save_for_backward(*grads, *weights, *sigmas, *us, *vs)
+
+
+def _double_backward(ctx, hs):
+    grads, weights, sigmas, us, vs = _split(ctx.saved_tensors, 5)
+    d_grads, d_grad_sigmas, d_weights, d_sigmas = torch.ops.fastgan.spectral_norm_double_backward(
+        _filled(hs, weights), grads, weights, sigmas, us, vs
+    )
+    constants = [None] * len(us)
+    return d_grads, d_grad_sigmas, d_weights, d_sigmas, constants, constants
+
+
+register("spectral_norm", _backward, _save_forward)
+register("spectral_norm_backward", _double_backward, _save_backward)
+register_last_order("spectral_norm_double_backward")
