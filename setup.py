@@ -6,8 +6,8 @@
     FASTGAN_SANITIZE=1       AddressSanitizer and UBSan in the CPU ops (make sanitize)
 
 Both are plain shared libraries against the LibTorch stable ABI, without a line of CPython: one wheel serves every torch
-from 2.10 on and every Python from 3.10 on. torch's own build helper is not used: it guesses CUDA_HOME, wants a GPU for its
-arch list, and insists that nvcc and torch agree on a CUDA version, which the stable ABI does not need.
+from 2.10 on and every Python from 3.10 on. torch's own build helper is not used: it guesses CUDA_HOME, wants a GPU for
+its arch list, and insists that nvcc and torch agree on a CUDA version, which the stable ABI does not need.
 """
 
 import os

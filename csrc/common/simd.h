@@ -3,6 +3,8 @@
 // and store convert from and to the storage type (fp16 and bf16 by integer arithmetic, the same on every processor).
 
 #define FASTGAN_INLINE inline __attribute__((always_inline))
+#define FASTGAN_LAMBDA \
+  __attribute__((always_inline))  // a lambda does not inherit the instruction set: it must be inlined
 
 template <class E>
 struct vector_of {

@@ -1,5 +1,6 @@
 // Spectral norm of a list of weights on the CPU. Every matrix is cut into blocks of rows of about kBlock elements, the
-// same ones whatever the number of threads; threads share the blocks of all layers by size.
+// same ones whatever the number of threads; threads share the blocks of a group of layers by size. A group is small
+// enough for its second reading to find it in the cache that the cores share.
 #include <torch/csrc/stable/library.h>
 
 #include <memory>
@@ -16,7 +17,8 @@ namespace fastgan {
 namespace {
 
 using List = std::vector<Tensor>;
-constexpr int64_t kBlock = 64 * 1024;  // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
+constexpr int64_t kBlock = 64 * 1024;    // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
+constexpr int64_t kGroup = 1024 * 1024;  // elements of W in a group of layers
 constexpr int64_t kWorthAThread = 32 * 1024;
 
 struct Layer {
@@ -26,25 +28,46 @@ struct Layer {
 struct Block {
   int64_t layer, row, rows;
 };
+struct Group {
+  int64_t first_layer, last_layer, first_block, last_block;
+};
 struct Plan {
   std::vector<Layer> layers;
   std::vector<Block> blocks;
+  std::vector<Group> groups;
   std::vector<int64_t> block_costs, layer_costs;
+
+  template <class Body>
+  void for_blocks(const Group& group, const Body& body) const {
+    parallel_by_cost(block_costs, group.first_block, group.last_block, kWorthAThread, body);
+  }
+  template <class Body>
+  void for_layers(const Group& group, const Body& body) const {
+    parallel_by_cost(layer_costs, group.first_layer, group.last_layer, kWorthAThread, body);
+  }
 };
 
 Plan plan_blocks(const char* op, const List& weights) {
   Plan plan;
+  int64_t in_group = kGroup;
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
     STD_TORCH_CHECK(w.dim() == 2 && w.numel() > 0, op, ": weights[", l, "] must be a non-empty matrix");
     const int64_t rows = w.size(0), cols = w.size(1), step = std::max<int64_t>(4, kBlock / cols);
     Layer layer{rows, cols, int64_t(plan.blocks.size()), 0};
+    if (in_group + rows * cols > kGroup) {
+      plan.groups.push_back({int64_t(l), 0, layer.first_block, 0});
+      in_group = 0;
+    }
     for (int64_t r = 0; r < rows; r += step, layer.blocks++) {
       plan.blocks.push_back({int64_t(l), r, std::min(step, rows - r)});
       plan.block_costs.push_back(plan.blocks.back().rows * cols);
     }
     plan.layers.push_back(layer);
     plan.layer_costs.push_back(rows + cols * (layer.blocks + 1));
+    plan.groups.back().last_layer = l + 1;
+    plan.groups.back().last_block = plan.blocks.size();
+    in_group += rows * cols;
   }
   return plan;
 }
@@ -94,7 +117,8 @@ List empty_scalars(const List& list) {
 std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const List& us_in, const List& vs_in,
                                                  int64_t n_power_iterations, double eps, bool update) {
   const char* op = "spectral_norm";
-  STD_TORCH_CHECK(!update || n_power_iterations > 0, op, ": n_power_iterations must be positive");
+  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
+  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
   const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
   const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
   const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
@@ -121,31 +145,27 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       FASTGAN_CALL(scale_convert<T, A>)(data<T>(vs[l]), &v[v_at[l]], A(1), plan.layers[l].cols);
     }
 
-    for (int64_t iteration = 0; iteration < (update ? n_power_iterations : 1); iteration++) {
-      parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
-        const Block& block = plan.blocks[b];
-        const Layer& layer = plan.layers[block.layer];
-        A* share = update ? &x[x_at[block.layer] + (b - layer.first_block) * layer.cols] : nullptr;
-        FASTGAN_CALL(power_iteration_rows<T>)(data<T>(weights[block.layer]) + block.row * layer.cols, block.rows,
-                                              layer.cols, &v[v_at[block.layer]], &t[t_at[block.layer] + block.row],
-                                              share);
-      });
-      if (!update) break;
-      parallel_by_cost(plan.layer_costs, kWorthAThread, [&](int64_t l) {
-        const Layer& layer = plan.layers[l];
-        A *tl = &t[t_at[l]], *vl = &v[v_at[l]], *xl = &x[x_at[l]];
-        for (int64_t b = 1; b < layer.blocks; b++) FASTGAN_CALL(add_to<A>)(xl, xl + b * layer.cols, layer.cols);
-        const A t_norm = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(tl, tl, A(1), layer.rows));
-        const A inverse_t = A(1) / std::max(t_norm, A(eps));                                        // u = t / |t|
-        const A n = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(xl, xl, inverse_t, layer.cols));  // x = W^T u
-        const A clamped = std::max(n, A(eps));
-        FASTGAN_CALL(scale_convert<A, A>)(xl, vl, A(1) / clamped, layer.cols);
-        FASTGAN_CALL(scale_convert<A, A>)(tl, tl, inverse_t, layer.rows);
-        sigma[l] = n * (n / clamped);  // u^T W v = x.v
-      });
-    }
-
-    for (int64_t l = 0; l < count; l++) {
+    const auto multiply = [&](int64_t b) {
+      const Block& block = plan.blocks[b];
+      const Layer& layer = plan.layers[block.layer];
+      A* share = update ? &x[x_at[block.layer] + (b - layer.first_block) * layer.cols] : nullptr;
+      FASTGAN_CALL(power_iteration_rows<T>)(data<T>(weights[block.layer]) + block.row * layer.cols, block.rows,
+                                            layer.cols, &v[v_at[block.layer]], &t[t_at[block.layer] + block.row],
+                                            share);
+    };
+    const auto normalize_vectors = [&](int64_t l) {
+      const Layer& layer = plan.layers[l];
+      A *tl = &t[t_at[l]], *vl = &v[v_at[l]], *xl = &x[x_at[l]];
+      for (int64_t b = 1; b < layer.blocks; b++) FASTGAN_CALL(add_to<A>)(xl, xl + b * layer.cols, layer.cols);
+      const A t_norm = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(tl, tl, A(1), layer.rows));
+      const A inverse_t = A(1) / std::max(t_norm, A(eps));                                        // u = t / |t|
+      const A n = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(xl, xl, inverse_t, layer.cols));  // x = W^T u
+      const A clamped = std::max(n, A(eps));
+      FASTGAN_CALL(scale_convert<A, A>)(xl, vl, A(1) / clamped, layer.cols);
+      FASTGAN_CALL(scale_convert<A, A>)(tl, tl, inverse_t, layer.rows);
+      sigma[l] = n * (n / clamped);  // u^T W v = x.v
+    };
+    const auto write_vectors = [&](int64_t l) {
       const Layer& layer = plan.layers[l];
       T *u_out = mutable_data<T>(new_us[l]), *v_out = mutable_data<T>(new_vs[l]);
       if (update) {
@@ -159,23 +179,31 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
         sigma[l] = total;
       }
       baseline::store_one(mutable_data<T>(sigmas[l]), sigma[l]);
-    }
-    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
+    };
+    const auto divide = [&](int64_t b) {
       const Block& block = plan.blocks[b];
       const int64_t cols = plan.layers[block.layer].cols, at = block.row * cols;
       FASTGAN_CALL(scale_convert<T, T>)(data<T>(weights[block.layer]) + at,
                                         mutable_data<T>(normalized[block.layer]) + at, A(1) / sigma[block.layer],
                                         block.rows * cols);
-    });
+    };
+    for (const Group& group : plan.groups) {
+      for (int64_t iteration = 0; iteration < (update ? n_power_iterations : 1); iteration++) {
+        plan.for_blocks(group, multiply);
+        if (update) plan.for_layers(group, normalize_vectors);
+      }
+      for (int64_t l = group.first_layer; l < group.last_layer; l++) write_vectors(l);
+      plan.for_blocks(group, divide);
+    }
   });
   return {normalized, sigmas, new_us, new_vs};
 }
 
-// The sum of a per-block quantity over the blocks of each layer, in order.
-std::vector<double> sum_over_blocks(const Plan& plan, const std::vector<double>& per_block) {
-  std::vector<double> sums(plan.layers.size(), 0.0);
-  for (size_t b = 0; b < plan.blocks.size(); b++) sums[plan.blocks[b].layer] += per_block[b];
-  return sums;
+// The sum of a per-block quantity over the blocks of a layer, in order.
+double sum_over_blocks(const Layer& layer, const std::vector<double>& per_block) {
+  double sum = 0;
+  for (int64_t b = 0; b < layer.blocks; b++) sum += per_block[layer.first_block + b];
+  return sum;
 }
 
 template <class T>
@@ -199,21 +227,25 @@ List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, co
   dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
-    std::vector<double> per_block(plan.blocks.size());
-    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
-      const Block& block = plan.blocks[b];
-      const int64_t cols = plan.layers[block.layer].cols, at = block.row * cols;
-      per_block[b] = FASTGAN_CALL(inner_product<T>)(data<T>(grads[block.layer]) + at,
-                                                    data<T>(weights[block.layer]) + at, block.rows * cols);
-    });
-    const std::vector<double> gw = sum_over_blocks(plan, per_block);
-    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
-      const Block& block = plan.blocks[b];
-      const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
-      const double s = scalar<T>(sigmas[l]), factor = scalar<T>(grad_sigmas[l]) - gw[l] / (s * s);
-      FASTGAN_CALL(rank_one_update<T>)(data<T>(grads[l]) + at, data<T>(us[l]) + block.row, data<T>(vs[l]),
-                                       mutable_data<T>(grad_weights[l]) + at, block.rows, cols, A(1 / s), A(factor));
-    });
+    std::vector<double> gw(plan.blocks.size()), factor(plan.layers.size());
+    for (const Group& group : plan.groups) {
+      plan.for_blocks(group, [&](int64_t b) {
+        const Block& block = plan.blocks[b];
+        const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
+        gw[b] = FASTGAN_CALL(inner_product<T>)(data<T>(grads[l]) + at, data<T>(weights[l]) + at, block.rows * cols);
+      });
+      for (int64_t l = group.first_layer; l < group.last_layer; l++) {
+        const double s = scalar<T>(sigmas[l]);
+        factor[l] = scalar<T>(grad_sigmas[l]) - sum_over_blocks(plan.layers[l], gw) / (s * s);
+      }
+      plan.for_blocks(group, [&](int64_t b) {
+        const Block& block = plan.blocks[b];
+        const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
+        FASTGAN_CALL(rank_one_update<T>)(data<T>(grads[l]) + at, data<T>(us[l]) + block.row, data<T>(vs[l]),
+                                         mutable_data<T>(grad_weights[l]) + at, block.rows, cols,
+                                         A(1 / scalar<T>(sigmas[l])), A(factor[l]));
+      });
+    }
   });
   return grad_weights;
 }
@@ -236,30 +268,32 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
   dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
-    std::vector<double> uhv(plan.blocks.size()), hg(uhv), gw(uhv);
-    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
-      const Block& block = plan.blocks[b];
-      const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols, n = block.rows * cols;
-      const T *H = data<T>(hs[l]) + at, *G = data<T>(grads[l]) + at, *W = data<T>(weights[l]) + at;
-      uhv[b] = FASTGAN_CALL(bilinear_form<T>)(H, block.rows, cols, data<T>(us[l]) + block.row, data<T>(vs[l]));
-      hg[b] = FASTGAN_CALL(inner_product<T>)(H, G, n);
-      gw[b] = FASTGAN_CALL(inner_product<T>)(G, W, n);
-    });
-    const std::vector<double> c = sum_over_blocks(plan, uhv), hg_sum = sum_over_blocks(plan, hg),
-                              gw_sum = sum_over_blocks(plan, gw);
-    for (size_t l = 0; l < plan.layers.size(); l++) {
-      const double s = scalar<T>(sigmas[l]);
-      baseline::store_one(mutable_data<T>(d_grad_sigmas[l]), A(c[l]));
-      baseline::store_one(mutable_data<T>(d_sigmas[l]), A((2 * gw_sum[l] * c[l] / s - hg_sum[l]) / (s * s)));
+    std::vector<double> uhv(plan.blocks.size()), hg(uhv), gw(uhv), c(plan.layers.size());
+    for (const Group& group : plan.groups) {
+      plan.for_blocks(group, [&](int64_t b) {
+        const Block& block = plan.blocks[b];
+        const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols, n = block.rows * cols;
+        const T *H = data<T>(hs[l]) + at, *G = data<T>(grads[l]) + at, *W = data<T>(weights[l]) + at;
+        uhv[b] = FASTGAN_CALL(bilinear_form<T>)(H, block.rows, cols, data<T>(us[l]) + block.row, data<T>(vs[l]));
+        hg[b] = FASTGAN_CALL(inner_product<T>)(H, G, n);
+        gw[b] = FASTGAN_CALL(inner_product<T>)(G, W, n);
+      });
+      for (int64_t l = group.first_layer; l < group.last_layer; l++) {
+        const Layer& layer = plan.layers[l];
+        const double s = scalar<T>(sigmas[l]), hg_sum = sum_over_blocks(layer, hg), gw_sum = sum_over_blocks(layer, gw);
+        c[l] = sum_over_blocks(layer, uhv);
+        baseline::store_one(mutable_data<T>(d_grad_sigmas[l]), A(c[l]));
+        baseline::store_one(mutable_data<T>(d_sigmas[l]), A((2 * gw_sum * c[l] / s - hg_sum) / (s * s)));
+      }
+      plan.for_blocks(group, [&](int64_t b) {
+        const Block& block = plan.blocks[b];
+        const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
+        const double s = scalar<T>(sigmas[l]);
+        FASTGAN_CALL(double_backward_elements<T>)(data<T>(hs[l]) + at, data<T>(grads[l]) + at, data<T>(weights[l]) + at,
+                                                  mutable_data<T>(d_grads[l]) + at, mutable_data<T>(d_weights[l]) + at,
+                                                  block.rows * cols, A(1 / s), A(c[l] / (s * s)));
+      });
     }
-    parallel_by_cost(plan.block_costs, kWorthAThread, [&](int64_t b) {
-      const Block& block = plan.blocks[b];
-      const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
-      const double s = scalar<T>(sigmas[l]);
-      FASTGAN_CALL(double_backward_elements<T>)(data<T>(hs[l]) + at, data<T>(grads[l]) + at, data<T>(weights[l]) + at,
-                                                mutable_data<T>(d_grads[l]) + at, mutable_data<T>(d_weights[l]) + at,
-                                                block.rows * cols, A(1 / s), A(c[l] / (s * s)));
-    });
   });
   return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
 }

@@ -68,14 +68,25 @@ void add_to(A* y, const A* x, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+// y[i] = element(i, lanes), a vector of kLanes elements or of the last few.
+template <class T, class Element>
+FASTGAN_INLINE void write_elements(T* y, int64_t n, const Element& element) {
+  constexpr int L = kLanes<accumulate_t<T>>;
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store(y + i, element(i, L));
+  if (i < n) store_partial(y + i, element(i, int(n - i)), int(n - i));
+}
+
+// kLanes elements, or the last ones.
+template <class T>
+FASTGAN_INLINE Vec<accumulate_t<T>> load_up_to(const T* p, int n) {
+  return n == kLanes<accumulate_t<T>> ? load(p) : load_partial(p, n);
+}
+
 // y = x * factor, with conversion from X to Y.
 template <class X, class Y>
 void scale_convert(const X* x, Y* y, accumulate_t<X> factor, int64_t n) {
-  using A = accumulate_t<X>;
-  constexpr int L = kLanes<A>;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) store(y + i, load(x + i) * factor);
-  if (i < n) store_partial(y + i, load_partial(x + i, int(n - i)) * factor, int(n - i));
+  write_elements(y, n, [&](int64_t i, int lanes) FASTGAN_LAMBDA { return load_up_to(x + i, lanes) * factor; });
 }
 
 // <x, y>.
@@ -96,7 +107,6 @@ double inner_product(const T* x, const T* y, int64_t n) {
 // u^T H v over a block of rows.
 template <class T>
 double bilinear_form(const T* H, int64_t rows, int64_t cols, const T* u, const T* v) {
-  using A = accumulate_t<T>;
   double total = 0;
   for (int64_t r = 0; r < rows; r++) total += double(load_one(u + r)) * inner_product(H + r * cols, v, cols);
   return total;
@@ -106,18 +116,12 @@ double bilinear_form(const T* H, int64_t rows, int64_t cols, const T* u, const T
 template <class T>
 void rank_one_update(const T* G, const T* u, const T* v, T* dW, int64_t rows, int64_t cols,
                      accumulate_t<T> inverse_sigma, accumulate_t<T> factor) {
-  using A = accumulate_t<T>;
-  constexpr int L = kLanes<A>;
   for (int64_t r = 0; r < rows; r++) {
-    const A fu = factor * load_one(u + r);
+    const accumulate_t<T> fu = factor * load_one(u + r);
     const T* g = G + r * cols;
-    T* d = dW + r * cols;
-    int64_t c = 0;
-    for (; c + L <= cols; c += L) store(d + c, load(g + c) * inverse_sigma + load(v + c) * fu);
-    if (c < cols) {
-      const int n = int(cols - c);
-      store_partial(d + c, load_partial(g + c, n) * inverse_sigma + load_partial(v + c, n) * fu, n);
-    }
+    write_elements(dW + r * cols, cols, [&](int64_t c, int lanes) FASTGAN_LAMBDA {
+      return load_up_to(g + c, lanes) * inverse_sigma + load_up_to(v + c, lanes) * fu;
+    });
   }
 }
 
@@ -125,16 +129,8 @@ void rank_one_update(const T* G, const T* u, const T* v, T* dW, int64_t rows, in
 template <class T>
 void double_backward_elements(const T* H, const T* G, const T* W, T* dG, T* dW, int64_t n,
                               accumulate_t<T> inverse_sigma, accumulate_t<T> factor) {
-  using A = accumulate_t<T>;
-  constexpr int L = kLanes<A>;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) {
-    store(dG + i, load(H + i) * inverse_sigma - load(W + i) * factor);
-    store(dW + i, load(G + i) * -factor);
-  }
-  if (i < n) {
-    const int k = int(n - i);
-    store_partial(dG + i, load_partial(H + i, k) * inverse_sigma - load_partial(W + i, k) * factor, k);
-    store_partial(dW + i, load_partial(G + i, k) * -factor, k);
-  }
+  write_elements(dG, n, [&](int64_t i, int lanes) FASTGAN_LAMBDA {
+    return load_up_to(H + i, lanes) * inverse_sigma - load_up_to(W + i, lanes) * factor;
+  });
+  scale_convert(G, dW, -factor, n);
 }

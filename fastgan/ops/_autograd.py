@@ -1,8 +1,8 @@
 """How an op gets its derivatives: right to the order it supports, an exception beyond it.
 
-`torch.library.register_autograd` alone leaves three holes through which a wrong derivative slips silently: a tangent of
-forward-mode AD is dropped, an op without a formula returns a constant, and torch.func transforms fail half-way. Here the first
-two raise, and public functions send all forward-mode and torch.func uses to the op's reference (`needs_reference`).
+`torch.library.register_autograd` alone leaves holes through which a wrong derivative slips silently: a tangent of
+forward-mode AD is dropped, and an op without a formula returns a constant. Here both raise, and public functions send
+forward mode and torch.func to the op's differentiable reference (`needs_reference`).
 """
 
 import torch
@@ -27,16 +27,16 @@ def has_tangent(*args):
 
 
 def needs_reference(*args):
-    """Whether the compiled op cannot serve this call: forward-mode AD, a torch.func transform, or a device without kernels."""
-    if any(not has_kernels(t.device) for t in _tensors(args)):
+    """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
+
+    The tensors in args are on one device (the op checks that).
+    """
+    device = next((t.device.type for t in _tensors(args)), "cpu")
+    if device not in ("cpu", "meta") and not (device == "cuda" and CUDA_PROBLEM is None):
         return True
     if torch.compiler.is_compiling():  # where a transform of the whole graph is not fastgan's to see
         return False
     return torch._C._are_functorch_transforms_active() or has_tangent(*args)
-
-
-def has_kernels(device):
-    return device.type in ("cpu", "meta") or (device.type == "cuda" and CUDA_PROBLEM is None)
 
 
 class _Guarded(torch.library.Library):
@@ -46,8 +46,8 @@ class _Guarded(torch.library.Library):
         def guarded(keyset, *args, **keyword_args):
             if has_tangent(*args):
                 raise NotImplementedError(
-                    f"torch.ops.{op_name} has no forward-mode derivative; call the public function of fastgan.ops, which"
-                    " switches to its differentiable reference"
+                    f"torch.ops.fastgan.{op_name.split('::')[-1]} has no forward-mode derivative; call the public"
+                    " function in fastgan.ops, which switches to its differentiable reference"
                 )
             return fn(keyset, *args, **keyword_args)
 
@@ -60,6 +60,58 @@ _library = _Guarded("fastgan", "FRAGMENT")
 def register(name, backward, setup_context):
     """The derivative of op fastgan::name: `backward(ctx, *grads)`, as torch.library.register_autograd takes it."""
     torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=setup_context, lib=_library)
+
+
+class ListFormula:
+    """The derivative of an op on lists of equal length (a whole network at once): `backward(saved, *grads)`.
+
+    The op takes `inputs` tensor lists followed by non-tensor arguments, and returns `outputs` lists. `save` picks what
+    the derivative needs, `save(inputs, outputs) -> list of lists`, which arrives as `saved`; `grads` are lists with None
+    for what is undefined; `constants` counts the trailing outputs that carry no gradient. Does what
+    torch.library.register_autograd does, without flattening nested structures in Python on every call, which costs as
+    much as a small network's forward.
+    """
+
+    def __init__(self, name, inputs, outputs, save, backward, constants=0):
+        self.op, self.inputs, self.outputs = getattr(torch.ops.fastgan, name).default, inputs, outputs
+        self.save, self.backward, self.constants = save, backward, constants
+        _library.impl(name, self.kernel, "Autograd", with_keyset=True)
+
+    def kernel(self, _keyset, *args):
+        lists, others = args[: self.inputs], args[self.inputs :]
+        flat = [t for tensors in lists for t in tensors]
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in flat)):
+            with torch._C._AutoDispatchBelowAutograd():
+                return self.op(*args)
+        results = _chunks(_ListFunction.apply(self, others, *flat), self.outputs)
+        return results if self.outputs > 1 else results[0]
+
+
+def _chunks(flat, count):
+    n = len(flat) // count
+    return tuple(list(flat[i * n : (i + 1) * n]) for i in range(count))
+
+
+class _ListFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, formula, others, *flat):
+        inputs = _chunks(flat, formula.inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            outputs = formula.op(*inputs, *others)
+        outputs = outputs if formula.outputs > 1 else (outputs,)
+        saved = formula.save(inputs, outputs)
+        ctx.formula, ctx.saved_lists = formula, len(saved)
+        ctx.save_for_backward(*(t for tensors in saved for t in tensors))
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(t for tensors in outputs[formula.outputs - formula.constants :] for t in tensors))
+        return tuple(t for tensors in outputs for t in tensors)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        saved = _chunks(ctx.saved_tensors, ctx.saved_lists)
+        grads = _chunks(grads, ctx.formula.outputs)
+        results = ctx.formula.backward(saved, *grads[: ctx.formula.outputs - ctx.formula.constants])
+        return None, None, *(g for tensors in results for g in tensors)
 
 
 def register_last_order(name):

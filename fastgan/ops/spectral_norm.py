@@ -2,7 +2,7 @@
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._autograd import ListFormula, needs_reference, register_last_order
 
 
 def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
@@ -19,20 +19,24 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
         update: False leaves u, v as they are (evaluation): sigma = u^T W v with the given vectors.
 
     Returns:
-        (normalized_weights, sigmas, new_us, new_vs): lists like the inputs, all fresh tensors; sigmas are 0-d. new_us and
-        new_vs never require grad.
+        (normalized_weights, sigmas, new_us, new_vs): lists like the inputs, all fresh tensors; sigmas are 0-d. new_us
+        and new_vs never require grad.
 
-    dtypes: float64, float32, bfloat16, float16, one for all tensors; sums are accumulated in float32 (float64 for float64).
+    dtypes: float64, float32, bfloat16, float16, one for all tensors; sums accumulate in float32 (float64 in float64).
     Devices: CPU, CUDA; elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
     Derivatives: to second order, with respect to the weights through W and sigma; a third order raises.
-    Errors: ValueError or TypeError that names the argument. A weight without a largest singular value (zero, NaN, infinite)
-    follows the arithmetic, as in torch: the result is NaN.
+    Errors: ValueError or TypeError that names the argument. A weight without a largest singular value (zero, NaN,
+    infinite) follows the arithmetic, as in torch: the result is NaN.
     """
     weights, us, vs = list(weights), list(us), list(vs)
-    _check(weights, us, vs, n_power_iterations, eps)
-    if needs_reference(weights, us, vs):
+    if needs_reference(weights):
+        _check(weights, us, vs, n_power_iterations, eps)
         return spectral_norm_reference(weights, us, vs, n_power_iterations=n_power_iterations, eps=eps, update=update)
-    return torch.ops.fastgan.spectral_norm(weights, us, vs, n_power_iterations, eps, update)
+    try:
+        return torch.ops.fastgan.spectral_norm(weights, us, vs, n_power_iterations, eps, update)
+    except (RuntimeError, TypeError):  # the op has checked everything at no cost; here is what was wrong, in words
+        _check(weights, us, vs, n_power_iterations, eps)
+        raise
 
 
 def spectral_norm_reference(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
@@ -84,6 +88,7 @@ def _check(weights, us, vs, n_power_iterations, eps):
 
 @torch.library.register_fake("fastgan::spectral_norm")
 def _(weights, us, vs, n_power_iterations, eps, update):
+    _check(weights, us, vs, n_power_iterations, eps)
     return (
         [w.new_empty(w.shape) for w in weights],
         [w.new_empty(()) for w in weights],
@@ -103,53 +108,49 @@ def _(hs, grads, weights, sigmas, us, vs):
     return matrices, scalars, [w.new_empty(w.shape) for w in weights], [w.new_empty(()) for w in weights]
 
 
-# --- derivatives (u and v are constants)
+# --- derivatives; u and v are constants
 
 
 def _filled(grads, like):
-    """Undefined gradients arrive as None; the fused op takes the whole network at once."""
-    if grads is None:
-        grads = [None] * len(like)
+    """The fused ops take the whole network at once: an undefined gradient is zero."""
     return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, like, strict=True)]
 
 
-def _save_forward(ctx, inputs, output):
-    weights = inputs[0]
-    _, sigmas, new_us, new_vs = output
-    ctx.mark_non_differentiable(*new_us, *new_vs)
-    ctx.save_for_backward(*weights, *sigmas, *new_us, *new_vs)
+def _save(inputs, outputs):
+    (weights, us, vs), (_normalized, sigmas, new_us, new_vs) = inputs, outputs
+    _require_constant(us, vs)
+    return weights, sigmas, new_us, new_vs
 
 
-def _split(saved, parts):
-    n = len(saved) // parts
-    return [list(saved[i * n : (i + 1) * n]) for i in range(parts)]
-
-
-def _backward(ctx, grads, grad_sigmas, _grad_us, _grad_vs):
-    weights, sigmas, us, vs = _split(ctx.saved_tensors, 4)
+def _backward(saved, grads, grad_sigmas):
+    weights, sigmas, us, vs = saved
     grad_weights = torch.ops.fastgan.spectral_norm_backward(
         _filled(grads, weights), _filled(grad_sigmas, sigmas), weights, sigmas, us, vs
     )
-    constants = [None] * len(us)
-    return grad_weights, constants, constants, None, None, None
+    return grad_weights, _constants(us), _constants(vs)
 
 
-def _save_backward(ctx, inputs, output):
+def _save_for_double_backward(inputs, outputs):
     grads, _grad_sigmas, weights, sigmas, us, vs = inputs
+    _require_constant(us, vs)
+    return grads, weights, sigmas, us, vs
+
+
+def _double_backward(saved, hs):
+    _grads, weights, _sigmas, us, vs = saved
+    derivatives = torch.ops.fastgan.spectral_norm_double_backward(_filled(hs, weights), *saved)
+    return *derivatives, _constants(us), _constants(vs)
+
+
+def _require_constant(us, vs):
     if any(t.requires_grad for t in (*us, *vs)):
-        raise NotImplementedError("us and vs are constants of fastgan::spectral_norm_backward: detach them")
-    ctx.save_for_backward(*grads, *weights, *sigmas, *us, *vs)
+        raise NotImplementedError("us and vs are constants of the spectral norm's derivative: detach them")
 
 
-def _double_backward(ctx, hs):
-    grads, weights, sigmas, us, vs = _split(ctx.saved_tensors, 5)
-    d_grads, d_grad_sigmas, d_weights, d_sigmas = torch.ops.fastgan.spectral_norm_double_backward(
-        _filled(hs, weights), grads, weights, sigmas, us, vs
-    )
-    constants = [None] * len(us)
-    return d_grads, d_grad_sigmas, d_weights, d_sigmas, constants, constants
+def _constants(tensors):
+    return [None] * len(tensors)
 
 
-register("spectral_norm", _backward, _save_forward)
-register("spectral_norm_backward", _double_backward, _save_backward)
+ListFormula("spectral_norm", inputs=3, outputs=4, save=_save, backward=_backward, constants=2)
+ListFormula("spectral_norm_backward", inputs=6, outputs=1, save=_save_for_double_backward, backward=_double_backward)
 register_last_order("spectral_norm_double_backward")
