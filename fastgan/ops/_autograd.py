@@ -66,10 +66,11 @@ class ListFormula:
     """The derivative of an op on lists of equal length (a whole network at once): `backward(saved, *grads)`.
 
     The op takes `inputs` tensor lists followed by non-tensor arguments, and returns `outputs` lists. `save` picks what
-    the derivative needs, `save(inputs, outputs) -> list of lists`, which arrives as `saved`; `grads` are lists with None
-    for what is undefined; `constants` counts the trailing outputs that carry no gradient. Does what
-    torch.library.register_autograd does, without flattening nested structures in Python on every call, which costs as
-    much as a small network's forward.
+    the derivative needs, `save(inputs, outputs) -> list of lists`, which arrives as `saved`; `grads` are lists with
+    None for what is undefined; `constants` counts the trailing outputs that carry no gradient.
+
+    Does what torch.library.register_autograd does, without flattening nested structures in Python on every call, which
+    takes as long as a small network's forward.
     """
 
     def __init__(self, name, inputs, outputs, save, backward, constants=0):

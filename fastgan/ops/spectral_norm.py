@@ -29,7 +29,7 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
     infinite) follows the arithmetic, as in torch: the result is NaN.
     """
     weights, us, vs = list(weights), list(us), list(vs)
-    if needs_reference(weights):
+    if not weights or needs_reference(weights):  # an op without tensors has no device to run on
         _check(weights, us, vs, n_power_iterations, eps)
         return spectral_norm_reference(weights, us, vs, n_power_iterations=n_power_iterations, eps=eps, update=update)
     try:
