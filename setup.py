@@ -119,7 +119,13 @@ class Build(build_ext):
     def sanitizers(self):
         if not os.environ.get("FASTGAN_SANITIZE"):
             return []
-        return ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+        return [
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=undefined",
+            "-fno-omit-frame-pointer",
+            "-g",
+            "-O1",
+        ]
 
     def link_extension(self, extension, objects):
         output = Path(self.get_ext_fullpath(extension.name))

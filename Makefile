@@ -1,0 +1,55 @@
+# Every target sets up what it needs in .venv, quickly when it is there already.
+PYTHON ?= python3
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+OTHER_TORCH ?= torch==2.13.0
+BIN := .venv/bin
+CSRC := $(shell find csrc -type f)
+
+.PHONY: train test lint format bench sanitize test-wheel clean
+
+train: .venv/built  ## train on the embedded garments, and say where the pictures are
+	$(BIN)/fastgan train --run-dir runs/garments
+
+test: .venv/built lint  ## the whole test suite
+	$(BIN)/pytest
+
+lint: .venv/packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
+
+format: .venv/packages
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
+
+bench: .venv/built  ## kernel benchmarks against plain torch; CSV in benchmarks/results
+	$(BIN)/python benchmarks/spectral_norm.py
+
+sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
+	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized/lib $(BIN)/pytest tests/ops -p no:cacheprovider
+
+test-wheel: .venv/built  ## one wheel for every torch: built under this torch, tested under another
+	rm -rf build/wheel && $(BIN)/pip wheel -q --no-build-isolation --no-deps -w build/wheel .
+	test -d .venv-other || $(PYTHON) -m venv .venv-other
+	.venv-other/bin/pip install -q $(OTHER_TORCH) numpy pytest pytest-timeout hypothesis
+	.venv-other/bin/pip install -q --no-deps --force-reinstall build/wheel/fastgan-*-abi3-*.whl
+	cp -r tests pyproject.toml build/wheel && cd build/wheel && ../../.venv-other/bin/pytest tests/ops tests/nn
+
+clean:
+	rm -rf build .venv .venv-other *.egg-info fastgan/*.so
+
+# --- set-up, in two stamps: packages (minutes, once) and the build (seconds, when the sources change)
+
+.venv/packages: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade pip 'setuptools>=77' wheel
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q $$($(BIN)/python -c "import tomllib; e = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*e['train'], *e['test'])")
+	touch $@
+
+.venv/built: .venv/packages setup.py $(CSRC)
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@

@@ -1,0 +1,74 @@
+"""`fastgan doctor`: what is built, which backend serves each op, what is missing and how to get it."""
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+
+import torch
+
+import fastgan
+from fastgan import _library
+
+TRAINING_PACKAGES = ("torchvision", "tyro", "tqdm", "matplotlib", "tensorboard", "safetensors", "yaml")
+
+
+def backends(op):
+    """{"cpu": ..., "cuda": ...} with what serves the op there, by the dispatcher's own word."""
+
+    def has_kernel(key):
+        return torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", key)
+
+    cuda = has_kernel("CUDA") and torch.cuda.is_available()
+    return {
+        "cpu": f"C++ ({_library.isa()})" if has_kernel("CPU") else "plain torch",
+        "cuda": "CUDA" if cuda else "none: no GPU here" if has_kernel("CUDA") else "plain torch",
+    }
+
+
+def ops():
+    """The op families: every op of the fastgan namespace that is not another one's derivative."""
+    names = {name.split("::")[1].split(".")[0] for name in torch._C._dispatch_get_all_op_names() if "fastgan::" in name}
+    return sorted(name for name in names if not name.endswith("_backward"))
+
+
+def examine():
+    """Everything that doctor reports, as plain data."""
+    missing = []
+    if _library.CUDA_PROBLEM:
+        missing.append(f"CUDA ops: {_library.CUDA_PROBLEM}")
+    elif not torch.cuda.is_available():
+        missing.append("GPU: the CUDA ops are loaded, but torch sees no GPU on this machine")
+    absent = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        missing.append(f"training packages ({', '.join(absent)}): run `pip install 'fastgan[train]'`")
+    return {
+        "fastgan": fastgan.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda (torch)": torch.version.cuda,
+        "triton": importlib.metadata.version("triton") if importlib.util.find_spec("triton") else None,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu instructions": _library.isa(),
+        "cpu threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "libraries": {name: str(_library.library(name) or "not built") for name in ("_C", "_CUDA")},
+        "ops": {op: backends(op) for op in ops()},
+        "missing": missing,
+    }
+
+
+def report(as_json=False):
+    """The findings as text (or JSON)."""
+    found = examine()
+    if as_json:
+        return json.dumps(found, indent=2)
+    lines = []
+    for name, value in found.items():
+        if name in ("ops", "missing", "libraries"):
+            continue
+        lines.append(f"{name:17} {', '.join(value) or 'none' if isinstance(value, list) else value}")
+    lines += ["", f"{'op':17} {'on CPU':18} on CUDA"]
+    lines += [f"{op:17} {where['cpu']:18} {where['cuda']}" for op, where in found["ops"].items()]
+    lines += ["", *(f"missing: {what}" for what in found["missing"])]
+    return "\n".join(lines if found["missing"] else [*lines, "nothing is missing"])
