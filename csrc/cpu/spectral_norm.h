@@ -1,6 +1,8 @@
 // Spectral norm on the CPU, one block of rows of one weight matrix W (rows, cols) at a time. Compiled once per
 // instruction set by each_isa.h. T is the storage type, A = accumulate_t<T>.
 
+#include "common/vector_ops.h"
+
 // t = W v (rows,), and, where x_sum is asked for, x_sum = W^T t (cols,): the power iteration's two products share one
 // read of W, since W^T u = (W^T t) / |t|. Four rows at a time, so that v and x_sum are read once for four rows of W.
 template <class T>
@@ -66,42 +68,6 @@ A scaled_square_norm(const A* x, A* y, A factor, int64_t n) {
 template <class A>
 void add_to(A* y, const A* x, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] += x[i];
-}
-
-// y[i] = element(i, lanes), a vector of kLanes elements or of the last few.
-template <class T, class Element>
-FASTGAN_INLINE void write_elements(T* y, int64_t n, const Element& element) {
-  constexpr int L = kLanes<accumulate_t<T>>;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) store(y + i, element(i, L));
-  if (i < n) store_partial(y + i, element(i, int(n - i)), int(n - i));
-}
-
-// kLanes elements, or the last ones.
-template <class T>
-FASTGAN_INLINE Vec<accumulate_t<T>> load_up_to(const T* p, int n) {
-  return n == kLanes<accumulate_t<T>> ? load(p) : load_partial(p, n);
-}
-
-// y = x * factor, with conversion from X to Y.
-template <class X, class Y>
-void scale_convert(const X* x, Y* y, accumulate_t<X> factor, int64_t n) {
-  write_elements(y, n, [&](int64_t i, int lanes) FASTGAN_LAMBDA { return load_up_to(x + i, lanes) * factor; });
-}
-
-// <x, y>.
-template <class T>
-double inner_product(const T* x, const T* y, int64_t n) {
-  using A = accumulate_t<T>;
-  constexpr int L = kLanes<A>, U = 4;  // four chains hide the latency of the addition
-  Vec<A> sum[U] = {};
-  int64_t i = 0;
-  for (; i + U * L <= n; i += U * L) {
-    for (int u = 0; u < U; u++) sum[u] += load(x + i + u * L) * load(y + i + u * L);
-  }
-  for (; i + L <= n; i += L) sum[0] += load(x + i) * load(y + i);
-  if (i < n) sum[0] += load_partial(x + i, int(n - i)) * load_partial(y + i, int(n - i));
-  return double(sum_lanes<A>((sum[0] + sum[1]) + (sum[2] + sum[3])));
 }
 
 // u^T H v over a block of rows.
