@@ -10,6 +10,7 @@
 
 namespace fastgan {
 
+using torch::headeronly::IntHeaderOnlyArrayRef;
 using torch::stable::Tensor;
 
 inline void check_same_length(const char* op, const char* name, const std::vector<Tensor>& list, size_t expected) {
@@ -18,12 +19,11 @@ inline void check_same_length(const char* op, const char* name, const std::vecto
 
 // A tensor of the given dtype, device kind and shape; returned contiguous.
 inline Tensor checked(const char* op, const char* name, const Tensor& t, torch::headeronly::ScalarType dtype, bool cuda,
-                      std::initializer_list<int64_t> shape) {
+                      IntHeaderOnlyArrayRef shape) {
   STD_TORCH_CHECK(t.is_cuda() == cuda && (cuda || t.is_cpu()), op, ": ", name, " is on the wrong device");
   STD_TORCH_CHECK(t.scalar_type() == dtype, op, ": ", name, " has another dtype than the weights");
   bool same = t.dim() == int64_t(shape.size());
-  int64_t d = 0;
-  for (int64_t n : shape) same = same && t.size(d++) == n;
+  for (int64_t d = 0; same && d < t.dim(); d++) same = t.size(d) == shape[d];
   STD_TORCH_CHECK(same, op, ": ", name, " has the wrong shape");
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }

@@ -54,14 +54,11 @@ struct Samples {
 };
 
 Tensor checked_like(const char* op, const char* name, const Tensor& t, const Tensor& like) {
-  bool same = t.dim() == like.dim() && t.scalar_type() == like.scalar_type() && t.is_cpu();
-  for (int64_t d = 0; same && d < t.dim(); d++) same = t.size(d) == like.size(d);
-  STD_TORCH_CHECK(same, op, ": ", name, " must be like grad in shape, dtype and device");
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  return checked(op, name, t, like.scalar_type(), false, like.sizes());
 }
 
 // A float32 (float64 beside float64) tensor on the CPU.
-Tensor new_accumulator(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
+Tensor new_accumulator(const Tensor& like, IntHeaderOnlyArrayRef shape) {
   return torch::stable::new_empty(like, shape, accumulator_dtype(like.scalar_type()));
 }
 
@@ -112,9 +109,10 @@ Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad
   const Samples samples(op, grad_in);
   const Tensor grad = checked_like(op, "grad", grad_in, grad_in);
   const auto dtype = accumulator_dtype(grad.scalar_type());
+  const int64_t per_sample[] = {samples.batch};
   const Tensor gp = checked(op, "grad_penalty", grad_penalty, dtype, false, {});
-  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {samples.batch});
-  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {samples.batch});
+  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {per_sample, 1});
+  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {per_sample, 1});
   Tensor out = torch::stable::new_empty(grad, grad.sizes());
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
@@ -137,9 +135,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(
   const Samples samples(op, grad_in);
   const Tensor grad = checked_like(op, "grad", grad_in, grad_in), h = checked_like(op, "h", h_in, grad);
   const auto dtype = accumulator_dtype(grad.scalar_type());
+  const int64_t per_sample[] = {samples.batch};
   const Tensor gp = checked(op, "grad_penalty", grad_penalty, dtype, false, {});
-  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {samples.batch});
-  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {samples.batch});
+  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {per_sample, 1});
+  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {per_sample, 1});
   Tensor d_gp = new_accumulator(grad, {}), d_gn = new_accumulator(grad, {samples.batch});
   Tensor d_grad = torch::stable::new_empty(grad, grad.sizes()), d_norms = new_accumulator(grad, {samples.batch});
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {

@@ -52,8 +52,8 @@ Plan plan_blocks(const char* op, const List& weights) {
   int64_t in_group = kGroup;
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
-    STD_TORCH_CHECK(w.dim() == 2 && w.numel() > 0, op, ": weights[", l, "] must be a non-empty matrix");
-    const int64_t rows = w.size(0), cols = w.size(1), step = std::max<int64_t>(4, kBlock / cols);
+    STD_TORCH_CHECK(w.numel() > 0, op, ": weights[", l, "] is empty");
+    const int64_t rows = w.size(0), cols = w.numel() / rows, step = std::max<int64_t>(4, kBlock / cols);
     Layer layer{rows, cols, int64_t(plan.blocks.size()), 0};
     if (in_group + rows * cols > kGroup) {
       plan.groups.push_back({int64_t(l), 0, layer.first_block, 0});
@@ -72,30 +72,21 @@ Plan plan_blocks(const char* op, const List& weights) {
   return plan;
 }
 
-// Every tensor of a list checked against the weight beside it, and contiguous.
-enum class Kind { matrix, row_vector, col_vector, scalar };
+// Every tensor of a list checked against the weight (R, ...) beside it, and contiguous.
+enum class Kind { weight, row_vector, col_vector, scalar };
 List checked_list(const char* op, const char* name, const List& list, const List& weights, Kind kind) {
   check_same_length(op, name, list, weights.size());
   List out;
   out.reserve(list.size());
   for (size_t l = 0; l < list.size(); l++) {
     const Tensor& w = weights[l];
-    STD_TORCH_CHECK(w.dim() == 2, op, ": weights[", l, "] must be a matrix");
-    const auto dtype = weights[0].scalar_type();
-    switch (kind) {
-      case Kind::matrix:
-        out.push_back(checked(op, name, list[l], dtype, false, {w.size(0), w.size(1)}));
-        break;
-      case Kind::row_vector:
-        out.push_back(checked(op, name, list[l], dtype, false, {w.size(0)}));
-        break;
-      case Kind::col_vector:
-        out.push_back(checked(op, name, list[l], dtype, false, {w.size(1)}));
-        break;
-      case Kind::scalar:
-        out.push_back(checked(op, name, list[l], dtype, false, {}));
-        break;
-    }
+    STD_TORCH_CHECK(w.dim() >= 2, op, ": weights[", l, "] must have at least two dimensions");
+    const int64_t rows = w.size(0), cols = rows ? w.numel() / rows : 0;
+    const int64_t vector_shape[] = {kind == Kind::row_vector ? rows : cols};
+    const IntHeaderOnlyArrayRef shape = kind == Kind::weight   ? w.sizes()
+                                        : kind == Kind::scalar ? IntHeaderOnlyArrayRef()
+                                                               : IntHeaderOnlyArrayRef(vector_shape, 1);
+    out.push_back(checked(op, name, list[l], weights[0].scalar_type(), false, shape));
   }
   return out;
 }
@@ -119,7 +110,7 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
   const char* op = "spectral_norm";
   STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
   STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight);
   const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
   const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
   const Plan plan = plan_blocks(op, weights);
@@ -214,8 +205,8 @@ double scalar(const Tensor& t) {
 List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
                             const List& sigmas_in, const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::matrix);
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight);
   const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar);
   const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar);
   const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
@@ -254,9 +245,9 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
                                                                  const List& weights_in, const List& sigmas_in,
                                                                  const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_double_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::matrix);
-  const List hs = checked_list(op, "hs", hs_in, weights, Kind::matrix);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::matrix);
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight);
+  const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight);
   const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar);
   const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
   const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);

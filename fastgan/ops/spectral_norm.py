@@ -12,7 +12,8 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
     sigma = |W^T u| costs no further product. u and v are constants of the derivative, as in the paper.
 
     Args:
-        weights: list of matrices (R_i, C_i); a convolution's weight is viewed as (out, in * kh * kw).
+        weights: list of matrices (R_i, C_i), or tensors (R_i, ...) read as such: a convolution (out, in, kh, kw) is the
+            matrix (out, in * kh * kw).
         us, vs: lists of vectors (R_i,) and (C_i,), the estimates of the leading singular vectors so far.
         n_power_iterations: iterations per call, at least 1.
         eps: lower bound of a norm that is divided by.
@@ -43,12 +44,13 @@ def spectral_norm_reference(weights, us, vs, *, n_power_iterations=1, eps=1e-12,
     """The same in plain torch, differentiable in every mode and to any order."""
     results = ([], [], [], [])
     for w, u, v in zip(weights, us, vs, strict=True):
-        matrix = w.detach()
+        matrix = w.flatten(1)
+        constant = matrix.detach()
         u, v = u.detach().clone(), v.detach().clone()
         for _ in range(n_power_iterations if update else 0):
-            u = torch.nn.functional.normalize(matrix @ v, dim=0, eps=eps)
-            v = torch.nn.functional.normalize(matrix.t() @ u, dim=0, eps=eps)
-        sigma = torch.dot(u, w @ v)
+            u = torch.nn.functional.normalize(constant @ v, dim=0, eps=eps)
+            v = torch.nn.functional.normalize(constant.t() @ u, dim=0, eps=eps)
+        sigma = torch.dot(u, matrix @ v)
         for out, value in zip(results, (w / sigma, sigma, u, v), strict=True):
             out.append(value)
     return results
@@ -65,11 +67,11 @@ def _check(weights, us, vs, n_power_iterations, eps):
     for i, (w, u, v) in enumerate(zip(weights, us, vs, strict=True)):
         if not isinstance(w, torch.Tensor):
             raise TypeError(f"weights[{i}] must be a tensor, got {type(w).__name__}")
-        if w.dim() != 2 or w.numel() == 0:
-            raise ValueError(f"weights[{i}] must be a non-empty matrix (out, in), got shape {tuple(w.shape)}")
+        if w.dim() < 2 or w.numel() == 0:
+            raise ValueError(f"weights[{i}] must be a non-empty matrix (out, in, ...), got shape {tuple(w.shape)}")
         if w.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             raise TypeError(f"weights[{i}] must be float64, float32, bfloat16 or float16, got {w.dtype}")
-        for name, vector, length in (("weights", w, None), ("us", u, w.shape[0]), ("vs", v, w.shape[1])):
+        for name, vector, length in (("weights", w, None), ("us", u, w.shape[0]), ("vs", v, w.shape[1:].numel())):
             if not isinstance(vector, torch.Tensor):
                 raise TypeError(f"{name}[{i}] must be a tensor, got {type(vector).__name__}")
             if vector.dtype != weights[0].dtype or vector.device != weights[0].device:

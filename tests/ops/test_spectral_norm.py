@@ -217,6 +217,21 @@ def test_degenerate_weights_follow_torchs_arithmetic(value):
     assert torch.isnan(theirs).all()
 
 
+def test_convolution_weights_are_matrices():
+    """(out, in, kh, kw) without a view: the same numbers, in the weight's shape, to second order."""
+    (matrix,), us, vs = network([(4, 18)])
+    weight = matrix.detach().view(4, 2, 3, 3).requires_grad_()
+
+    def both_orders(w):
+        normalized = spectral_norm([w], us, vs)[0][0]
+        (first,) = torch.autograd.grad(normalized.pow(3).sum(), w, create_graph=True)
+        return normalized, first, torch.autograd.grad(first.square().sum(), w)[0]
+
+    for ours, expected in zip(both_orders(weight), both_orders(matrix), strict=True):
+        assert torch.equal(ours, expected.view(4, 2, 3, 3))
+    torch.testing.assert_close(both_orders(weight)[0], spectral_norm_reference([weight], us, vs)[0][0])
+
+
 def test_non_contiguous_tensors_are_read_right():
     big = torch.randn(12, 20, dtype=torch.float64)
     weights, us, vs = [big[::2, 3:17:2], big.t()[2:9, 1:5]], None, None
@@ -229,7 +244,7 @@ def test_non_contiguous_tensors_are_read_right():
 BAD_INPUT = {
     "0-d weight": (lambda w, u, v: ([w[0][0, 0]], u[:1], v[:1]), ValueError, r"weights\[0\].*matrix"),
     "empty weight": (lambda w, u, v: ([w[0][:0]], [u[0][:0]], v[:1]), ValueError, r"weights\[0\].*non-empty"),
-    "convolution weight": (lambda w, u, v: ([w[0].view(4, 3, 2)], u[:1], v[:1]), ValueError, r"weights\[0\]"),
+    "vector weight": (lambda w, u, v: ([w[0].flatten()], u[:1], v[:1]), ValueError, r"weights\[0\].*matrix"),
     "short u": (lambda w, u, v: (w, [u[0][:-1], u[1]], v), ValueError, r"us\[0\] must have shape \(4,\)"),
     "long v": (lambda w, u, v: (w, u, [v[0], v[0]]), ValueError, r"vs\[1\] must have shape \(5,\)"),
     "missing v": (lambda w, u, v: (w, u, v[:1]), ValueError, "vs must have one vector per weight"),
