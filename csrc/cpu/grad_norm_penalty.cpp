@@ -109,10 +109,9 @@ Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad
   const Samples samples(op, grad_in);
   const Tensor grad = checked_like(op, "grad", grad_in, grad_in);
   const auto dtype = accumulator_dtype(grad.scalar_type());
-  const int64_t per_sample[] = {samples.batch};
   const Tensor gp = checked(op, "grad_penalty", grad_penalty, dtype, false, {});
-  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {per_sample, 1});
-  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {per_sample, 1});
+  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {samples.batch});
+  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {samples.batch});
   Tensor out = torch::stable::new_empty(grad, grad.sizes());
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
@@ -135,10 +134,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(
   const Samples samples(op, grad_in);
   const Tensor grad = checked_like(op, "grad", grad_in, grad_in), h = checked_like(op, "h", h_in, grad);
   const auto dtype = accumulator_dtype(grad.scalar_type());
-  const int64_t per_sample[] = {samples.batch};
   const Tensor gp = checked(op, "grad_penalty", grad_penalty, dtype, false, {});
-  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {per_sample, 1});
-  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {per_sample, 1});
+  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {samples.batch});
+  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {samples.batch});
   Tensor d_gp = new_accumulator(grad, {}), d_gn = new_accumulator(grad, {samples.batch});
   Tensor d_grad = torch::stable::new_empty(grad, grad.sizes()), d_norms = new_accumulator(grad, {samples.batch});
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {

@@ -8,6 +8,7 @@
 
 #include "common/checks.h"
 #include "common/dispatch.h"
+#include "common/output_block.h"
 #include "common/parallel.h"
 
 #define FASTGAN_KERNELS "cpu/spectral_norm.h"
@@ -92,9 +93,12 @@ List checked_list(const char* op, const char* name, const List& list, const List
 }
 
 List empty_like_list(const List& list) {
+  size_t bytes = 0;
+  for (const Tensor& t : list) bytes += t.numel() * t.element_size();
+  OutputBlock block(bytes, list.size());
   List out;
   out.reserve(list.size());
-  for (const Tensor& t : list) out.push_back(torch::stable::new_empty(t, t.sizes()));
+  for (const Tensor& t : list) out.push_back(block.take(t));
   return out;
 }
 

@@ -232,6 +232,20 @@ def test_convolution_weights_are_matrices():
     torch.testing.assert_close(both_orders(weight)[0], spectral_norm_reference([weight], us, vs)[0][0])
 
 
+def test_large_outputs_share_memory_with_nothing_alive():
+    """Large outputs come from recycled blocks: what is still referenced is never written again."""
+    weights, us, vs = network([(1000, 900), (700, 1000), (3, 5)], torch.float32, requires_grad=False)
+    kept = [spectral_norm(weights, us, vs)[0] for _ in range(3)]
+    before = [[n.clone() for n in normalized] for normalized in kept]
+    survivor = spectral_norm(weights, us, vs)[0][1]  # its block's other tensors are gone
+    for _ in range(4):
+        spectral_norm([w.neg() for w in weights], us, vs)
+    for normalized, expected in zip([*kept, [survivor]], [*before, [before[0][1]]], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(normalized, expected, strict=True))
+    storages = {n.untyped_storage().data_ptr() for normalized in kept for n in normalized}
+    assert len(storages) == 9
+
+
 def test_non_contiguous_tensors_are_read_right():
     big = torch.randn(12, 20, dtype=torch.float64)
     weights, us, vs = [big[::2, 3:17:2], big.t()[2:9, 1:5]], None, None

@@ -1,0 +1,127 @@
+// Memory for the large outputs of one call, as one block. Fresh pages are the dearest part of a memory-bound op (on a
+// virtual machine a 4 KiB page fault takes as long as writing 40 KiB), malloc gives freed megabytes back to the system,
+// and torch's CPU allocator keeps nothing. So all outputs of a call share a block of huge pages, which goes to a small
+// cache when the last of them dies. Each output is a tensor with a storage of its own.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <vector>
+
+#include "common/checks.h"
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+// Since torch 2.11; an older one leaves it null, and every output is allocated by torch.
+extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void*, int64_t, const int64_t*, const int64_t*, int64_t,
+                                                                int32_t, int32_t, int32_t, AtenTensorHandle*, int32_t,
+                                                                const uint8_t*, int64_t, void (*)(void*, void*), void*);
+
+namespace fastgan {
+
+class OutputBlock {
+ public:
+  // `bytes` in all, for at most `outputs` tensors; too little to be worth a block is left to torch.
+  OutputBlock(size_t bytes, size_t outputs) {
+    const size_t capacity = round_up(bytes + outputs * kAlignment, kHugePage);
+    if (bytes >= kWorthABlock && torch_from_blob) pages_ = take_cached(capacity);
+    if (bytes >= kWorthABlock && torch_from_blob && !pages_) pages_ = map(capacity);
+  }
+  ~OutputBlock() {
+    if (pages_) release(pages_);
+  }
+  OutputBlock(const OutputBlock&) = delete;
+
+  // An uninitialised contiguous tensor like `like`.
+  Tensor take(const Tensor& like) {
+    const size_t bytes = round_up(like.numel() * like.element_size(), kAlignment);
+    if (!pages_ || used_ + bytes > pages_->capacity) return torch::stable::new_empty(like, like.sizes());
+    std::vector<int64_t> strides(like.dim());
+    for (int64_t d = like.dim() - 1, stride = 1; d >= 0; stride *= like.size(d--)) strides[d] = stride;
+    int32_t dtype;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+    AtenTensorHandle handle;
+    pages_->users++;
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_from_blob(
+        pages_->memory + used_, like.dim(), like.sizes().data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(),
+        /*no index*/ -1, &handle, aoti_torch_layout_strided(), nullptr, 0,
+        [](void*, void* pages) { release(static_cast<Pages*>(pages)); }, pages_));
+    used_ += bytes;
+    return Tensor(handle);
+  }
+
+ private:
+  static constexpr size_t kAlignment = 64, kHugePage = size_t(2) << 20, kWorthABlock = size_t(4) << 20;
+  static constexpr size_t kCacheBytes = size_t(128) << 20;  // more is never kept
+
+  struct Pages {
+    char* memory;
+    size_t capacity;
+    std::atomic<int> users{1};
+  };
+  struct Cache {
+    std::mutex mutex;
+    std::vector<Pages*> free;  // oldest first
+    size_t bytes = 0;
+  };
+
+  static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+  static Cache& cache() {
+    static Cache* const cache = new Cache;  // never destroyed: tensors may outlive static objects
+    return *cache;
+  }
+
+  static Pages* take_cached(size_t capacity) {
+    Cache& c = cache();
+    const std::lock_guard<std::mutex> lock(c.mutex);
+    for (size_t i = c.free.size(); i-- > 0;) {  // the latest is the likeliest to be in a processor's cache
+      Pages* pages = c.free[i];
+      if (pages->capacity != capacity) continue;
+      c.free.erase(c.free.begin() + i);
+      c.bytes -= capacity;
+      pages->users = 1;
+      return pages;
+    }
+    return nullptr;
+  }
+
+  static Pages* map(size_t capacity) {
+    char* memory = static_cast<char*>(std::aligned_alloc(kHugePage, capacity));
+    if (!memory) return nullptr;
+#if defined(__linux__)
+    (void)madvise(memory, capacity, MADV_HUGEPAGE);  // advice: a refusal changes nothing but time
+#endif
+    return new Pages{memory, capacity};
+  }
+
+  static void release(Pages* pages) {
+    if (--pages->users > 0) return;
+    Cache& c = cache();
+    const std::lock_guard<std::mutex> lock(c.mutex);
+    if (pages->capacity <= kCacheBytes) {
+      c.free.push_back(pages);
+      c.bytes += pages->capacity;
+    } else {
+      discard(pages);
+    }
+    for (; c.bytes > kCacheBytes; c.free.erase(c.free.begin())) {
+      c.bytes -= c.free.front()->capacity;
+      discard(c.free.front());
+    }
+  }
+
+  static void discard(Pages* pages) {
+    std::free(pages->memory);
+    delete pages;
+  }
+
+  Pages* pages_ = nullptr;
+  size_t used_ = 0;
+};
+
+}  // namespace fastgan
