@@ -113,8 +113,29 @@ def _(hs, grads, weights, sigmas, us, vs):
 # --- derivatives; u and v are constants
 
 
+# A layer that nobody used has no gradient at all, and gets none: an optimiser tells None from zero.
+
+
+def _for_used_layers(derivative, grads, others):
+    """derivative(*grads, *others) -> lists, of the layers for which one of grads is there; None for the rest."""
+    used = [i for i, of_layer in enumerate(zip(*grads, strict=True)) if any(g is not None for g in of_layer)]
+    count = len(grads[0])
+    if len(used) == count:
+        return derivative(*grads, *others)
+    if not used:
+        return [[None] * count]
+    results = derivative(*([tensors[i] for i in used] for tensors in (*grads, *others)))
+    place = {layer: i for i, layer in enumerate(used)}
+    return [[result[place[i]] if i in place else None for i in range(count)] for result in results]
+
+
+def _padded(derivatives, lists):
+    """The other inputs are constants."""
+    return *derivatives, *([[None] * len(derivatives[0])] * (lists - len(derivatives)))
+
+
 def _filled(grads, like):
-    """The fused ops take the whole network at once: an undefined gradient is zero."""
+    """Of a layer's two outputs, the one that was not used has gradient zero."""
     return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, like, strict=True)]
 
 
@@ -125,11 +146,11 @@ def _save(inputs, outputs):
 
 
 def _backward(saved, grads, grad_sigmas):
-    weights, sigmas, us, vs = saved
-    grad_weights = torch.ops.fastgan.spectral_norm_backward(
-        _filled(grads, weights), _filled(grad_sigmas, sigmas), weights, sigmas, us, vs
-    )
-    return grad_weights, _constants(us), _constants(vs)
+    def derivative(grads, grad_sigmas, weights, sigmas, us, vs):
+        grads, grad_sigmas = _filled(grads, weights), _filled(grad_sigmas, sigmas)
+        return [torch.ops.fastgan.spectral_norm_backward(grads, grad_sigmas, weights, sigmas, us, vs)]
+
+    return _padded(_for_used_layers(derivative, (grads, grad_sigmas), saved), lists=3)
 
 
 def _save_for_double_backward(inputs, outputs):
@@ -139,18 +160,13 @@ def _save_for_double_backward(inputs, outputs):
 
 
 def _double_backward(saved, hs):
-    _grads, weights, _sigmas, us, vs = saved
-    derivatives = torch.ops.fastgan.spectral_norm_double_backward(_filled(hs, weights), *saved)
-    return *derivatives, _constants(us), _constants(vs)
+    derivatives = _for_used_layers(torch.ops.fastgan.spectral_norm_double_backward, (hs,), saved)
+    return _padded(derivatives, lists=6)
 
 
 def _require_constant(us, vs):
     if any(t.requires_grad for t in (*us, *vs)):
         raise NotImplementedError("us and vs are constants of the spectral norm's derivative: detach them")
-
-
-def _constants(tensors):
-    return [None] * len(tensors)
 
 
 ListFormula("spectral_norm", inputs=3, outputs=4, save=_save, backward=_backward, constants=2)
