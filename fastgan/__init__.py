@@ -1,6 +1,6 @@
 """fastgan: custom kernels for training GANs. Every op differentiates twice, at kernel speed and kernel memory."""
 
-from fastgan import ops
+from fastgan import nn, ops
 
 __version__ = "0.1.0"
-__all__ = ["ops"]
+__all__ = ["nn", "ops"]

@@ -1,0 +1,32 @@
+"""Drop-in layers on the ops; no maths of their own."""
+
+from fastgan.nn.convert_spectral_norm import convert_spectral_norm
+from fastgan.nn.fuse_spectral_norm import fuse_spectral_norm, unfuse_spectral_norm
+from fastgan.nn.load_spectral_norm_state import load_spectral_norm_state
+from fastgan.nn.spectral_norm import spectral_norm
+from fastgan.nn.spectral_norm_layers import (
+    SNConv1d,
+    SNConv2d,
+    SNConv3d,
+    SNConvTranspose1d,
+    SNConvTranspose2d,
+    SNConvTranspose3d,
+    SNEmbedding,
+    SNLinear,
+)
+
+__all__ = [
+    "SNConv1d",
+    "SNConv2d",
+    "SNConv3d",
+    "SNConvTranspose1d",
+    "SNConvTranspose2d",
+    "SNConvTranspose3d",
+    "SNEmbedding",
+    "SNLinear",
+    "convert_spectral_norm",
+    "fuse_spectral_norm",
+    "load_spectral_norm_state",
+    "spectral_norm",
+    "unfuse_spectral_norm",
+]
