@@ -1,0 +1,246 @@
+// Spectral norm of a list of weights on the GPU: check, cut into strips, launch. The number of launches does not depend
+// on the number of layers: forward 2 per power iteration and 1 (2 in all without one), backward 2, double backward 2.
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "common/gpu_stream.h"
+#include "common/weight_lists.h"
+#include "cuda/spectral_norm.cuh"
+
+namespace fastgan {
+namespace {
+
+List empty_like(const List& list) {
+  List out;
+  out.reserve(list.size());
+  for (const Tensor& t : list) out.push_back(torch::stable::new_empty(t, t.sizes()));
+  return out;
+}
+
+List empty_scalars(const List& list) {
+  List out;
+  out.reserve(list.size());
+  for (const Tensor& t : list) out.push_back(torch::stable::new_empty(t, {}));
+  return out;
+}
+
+// ---------------------------------------------------------------------------------------------- strips
+
+bool is_aligned(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0; }
+
+int64_t count_elements(const List& list) {
+  int64_t total = 0;
+  for (const Tensor& t : list) total += t.numel();
+  return total;
+}
+
+// Cuts one weight after another. A strip is as large as the network over 256, so that a large one keeps every
+// multiprocessor at work, but not under 16 KiB of fp32 or 8 rows: the shares of W^T t, one row of them for each strip,
+// are to stay small beside W. Nothing depends on the device: every GPU sums the same terms in the same order.
+template <class T>
+class Cutter {
+ public:
+  explicit Cutter(const List& weights) : elements_(std::max<int64_t>(4096, count_elements(weights) / 256)) {}
+
+  // `beside`: the other tensors that are read or written in packs along a row.
+  Strips cut(const Tensor& weight, std::initializer_list<const Tensor*> beside) {
+    Strips strips;
+    strips.rows = weight.size(0);
+    strips.cols = weight.numel() / strips.rows;
+    strips.rows_each = std::min(strips.rows, std::max<int64_t>(8, elements_ / strips.cols));
+    strips.first = total_;
+    strips.strips = (strips.rows + strips.rows_each - 1) / strips.rows_each;
+    strips.lanes = lanes(strips);
+    strips.aligned = strips.cols % pack_size<T> == 0 && is_aligned(weight);
+    for (const Tensor* t : beside) strips.aligned = strips.aligned && is_aligned(*t);
+    total_ += strips.strips;
+    STD_TORCH_CHECK(total_ <= INT32_MAX, "spectral_norm: more rows than one launch can hold");
+    return strips;
+  }
+
+  int64_t total() const { return total_; }
+
+ private:
+  // A warp for a row, fewer threads for a short one, more where there are fewer rows than warps.
+  static int lanes(const Strips& strips) {
+    const int64_t packs = (strips.cols + pack_size<T> - 1) / pack_size<T>;
+    int lanes = kFewestLanes;
+    while (lanes < packs && (lanes < kWarp || (lanes < kThreads && kThreads / lanes > strips.rows_each))) lanes *= 2;
+    return lanes;
+  }
+
+  int64_t elements_;
+  int64_t total_ = 0;
+};
+
+constexpr int64_t kSharedForTwo = 40 * 1024;  // bytes of shared memory with which two blocks fit on any multiprocessor
+
+// Threads that share a row in multiply_strips: as in the other kernels, or more, so that fewer rows at a time are kept
+// in shared memory. Beyond `limit` bytes for one row it is 0: rows are not kept.
+template <class T>
+int product_lanes(const ForwardLayer<T>& layer, int64_t limit) {
+  int lanes = layer.lanes;
+  while (lanes < kThreads && shared_bytes<T>(layer.width(), lanes) > kSharedForTwo) lanes *= 2;
+  return shared_bytes<T>(layer.width(), lanes) <= limit ? lanes : 0;
+}
+
+// ---------------------------------------------------------------------------------------------- ops
+
+std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const List& us_in, const List& vs_in,
+                                                 int64_t n_power_iterations, double eps, bool update) {
+  const char* op = "spectral_norm";
+  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
+  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
+  const List normalized = empty_like(weights), sigmas = empty_scalars(weights);
+  const List new_us = empty_like(us), new_vs = empty_like(vs);
+  if (weights.empty()) return {normalized, sigmas, new_us, new_vs};
+
+  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+    using T = gpu_t<decltype(tag)>;
+    using A = accumulate_t<T>;
+    Stream stream(weights[0]);
+    Cutter<T> cutter(weights);
+    std::vector<ForwardLayer<T>> layers(weights.size());
+    const int64_t shared_limit = gpu::shared_memory_limit(), elements = count_elements(weights);
+    int64_t slabs = 0, shared = 0;
+    for (size_t i = 0; i < layers.size(); i++) {
+      ForwardLayer<T>& layer = layers[i];
+      static_cast<Strips&>(layer) = cutter.cut(weights[i], {&vs[i], &normalized[i]});
+      layer.weight = stream.input<T>(weights[i], "weight");
+      layer.u = stream.input<T>(us[i], "u");
+      layer.v = stream.input<T>(vs[i], "v");
+      layer.normalized = stream.output<T>(normalized[i], "normalized");
+      layer.new_u = stream.output<T>(new_us[i], "new_u");
+      layer.new_v = stream.output<T>(new_vs[i], "new_v");
+      layer.sigma = stream.output<T>(sigmas[i], "sigma");
+      layer.first_slab = slabs;
+      slabs += layer.slabs();
+      // All blocks of a launch get the same shared memory: only a large layer is worth more than two blocks can have.
+      const bool is_large = layer.rows * layer.cols >= elements / 8;
+      layer.product_lanes = product_lanes(layer, is_large ? shared_limit : std::min(shared_limit, kSharedForTwo));
+      if (layer.product_lanes) shared = std::max(shared, shared_bytes<T>(layer.width(), layer.product_lanes));
+    }
+    stream.workspace([&](const auto& take) {
+      for (ForwardLayer<T>& layer : layers) {
+        layer.strip_sums = take(A{}, layer.strips, "strip_sums");
+        if (!update) continue;
+        layer.t = take(A{}, layer.rows, "t");
+        layer.x = take(A{}, layer.width(), "x");
+        layer.shares = take(A{}, layer.strips * layer.width(), "shares");
+        layer.slab_sums = take(A{}, layer.slabs(), "slab_sums");
+      }
+    });
+
+    const Table<ForwardLayer<T>> table = stream.table(layers);
+    const auto launch = [&](const char* name, auto kernel, int64_t blocks, size_t shared_bytes, auto... arguments) {
+      stream.launch(name, kernel, blocks, kThreads, shared_bytes, table, arguments...);
+    };
+    if (update) {
+      for (int64_t i = 0; i < n_power_iterations; i++) {
+        launch("multiply_strips", &multiply_strips<T>, cutter.total(), shared, A(eps), i == 0);
+        launch("add_strips", &add_strips<T>, slabs, 0, A(eps));
+      }
+    } else {
+      launch("project_strips", &project_strips<T>, cutter.total(), 0);
+    }
+    launch("normalize", &normalize<T>, cutter.total(), 0, A(eps), update);
+  });
+  return {normalized, sigmas, new_us, new_vs};
+}
+
+List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
+                            const List& sigmas_in, const List& us_in, const List& vs_in) {
+  const char* op = "spectral_norm_backward";
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, GPU_IS_CUDA);
+  const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
+  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
+  const List grad_weights = empty_like(weights);
+  if (weights.empty()) return grad_weights;
+
+  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+    using T = gpu_t<decltype(tag)>;
+    using A = accumulate_t<T>;
+    Stream stream(weights[0]);
+    Cutter<T> cutter(weights);
+    std::vector<BackwardLayer<T>> layers(weights.size());
+    for (size_t i = 0; i < layers.size(); i++) {
+      BackwardLayer<T>& layer = layers[i];
+      static_cast<Strips&>(layer) = cutter.cut(weights[i], {&grads[i], &vs[i], &grad_weights[i]});
+      layer.grad = stream.input<T>(grads[i], "grad");
+      layer.grad_sigma = stream.input<T>(grad_sigmas[i], "grad_sigma");
+      layer.weight = stream.input<T>(weights[i], "weight");
+      layer.sigma = stream.input<T>(sigmas[i], "sigma");
+      layer.u = stream.input<T>(us[i], "u");
+      layer.v = stream.input<T>(vs[i], "v");
+      layer.grad_weight = stream.output<T>(grad_weights[i], "grad_weight");
+    }
+    stream.workspace([&](const auto& take) {
+      for (BackwardLayer<T>& layer : layers) layer.sums = take(A{}, layer.strips, "sums");
+    });
+    const Table<BackwardLayer<T>> table = stream.table(layers);
+    stream.launch("backward_sums", &backward_sums<T>, cutter.total(), kThreads, 0, table);
+    stream.launch("backward_weights", &backward_weights<T>, cutter.total(), kThreads, 0, table);
+  });
+  return grad_weights;
+}
+
+std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_in, const List& grads_in,
+                                                                 const List& weights_in, const List& sigmas_in,
+                                                                 const List& us_in, const List& vs_in) {
+  const char* op = "spectral_norm_double_backward";
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
+  const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight, GPU_IS_CUDA);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, GPU_IS_CUDA);
+  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
+  const List d_grads = empty_like(weights), d_weights = empty_like(weights);
+  const List d_grad_sigmas = empty_scalars(weights), d_sigmas = empty_scalars(weights);
+  if (weights.empty()) return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
+
+  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+    using T = gpu_t<decltype(tag)>;
+    using A = accumulate_t<T>;
+    Stream stream(weights[0]);
+    Cutter<T> cutter(weights);
+    std::vector<DoubleBackwardLayer<T>> layers(weights.size());
+    for (size_t i = 0; i < layers.size(); i++) {
+      DoubleBackwardLayer<T>& layer = layers[i];
+      static_cast<Strips&>(layer) = cutter.cut(weights[i], {&hs[i], &grads[i], &vs[i], &d_grads[i], &d_weights[i]});
+      layer.h = stream.input<T>(hs[i], "h");
+      layer.grad = stream.input<T>(grads[i], "grad");
+      layer.weight = stream.input<T>(weights[i], "weight");
+      layer.sigma = stream.input<T>(sigmas[i], "sigma");
+      layer.u = stream.input<T>(us[i], "u");
+      layer.v = stream.input<T>(vs[i], "v");
+      layer.d_grad = stream.output<T>(d_grads[i], "d_grad");
+      layer.d_grad_sigma = stream.output<T>(d_grad_sigmas[i], "d_grad_sigma");
+      layer.d_weight = stream.output<T>(d_weights[i], "d_weight");
+      layer.d_sigma = stream.output<T>(d_sigmas[i], "d_sigma");
+    }
+    stream.workspace([&](const auto& take) {
+      for (DoubleBackwardLayer<T>& layer : layers) layer.sums = take(A{}, 3 * int64_t(layer.strips), "sums");
+    });
+    const Table<DoubleBackwardLayer<T>> table = stream.table(layers);
+    stream.launch("double_backward_sums", &double_backward_sums<T>, cutter.total(), kThreads, 0, table);
+    stream.launch("double_backward_outputs", &double_backward_outputs<T>, cutter.total(), kThreads, 0, table);
+  });
+  return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(GPU_LIBRARY, GPU_KEY, m) {
+  m.impl("spectral_norm", TORCH_BOX(&spectral_norm));
+  m.impl("spectral_norm_backward", TORCH_BOX(&spectral_norm_backward));
+  m.impl("spectral_norm_double_backward", TORCH_BOX(&spectral_norm_double_backward));
+}
+
+}  // namespace fastgan
