@@ -6,10 +6,10 @@
 #include <memory>
 #include <tuple>
 
-#include "common/checks.h"
 #include "common/dispatch.h"
 #include "common/output_block.h"
 #include "common/parallel.h"
+#include "common/weight_lists.h"
 
 #define FASTGAN_KERNELS "cpu/spectral_norm.h"
 #include "common/each_isa.h"
@@ -17,7 +17,6 @@
 namespace fastgan {
 namespace {
 
-using List = std::vector<Tensor>;
 constexpr int64_t kBlock = 64 * 1024;    // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
 constexpr int64_t kGroup = 1024 * 1024;  // elements of W in a group of layers
 constexpr int64_t kWorthAThread = 32 * 1024;
@@ -53,7 +52,6 @@ Plan plan_blocks(const char* op, const List& weights) {
   int64_t in_group = kGroup;
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
-    STD_TORCH_CHECK(w.numel() > 0, op, ": weights[", l, "] is empty");
     const int64_t rows = w.size(0), cols = w.numel() / rows, step = std::max<int64_t>(4, kBlock / cols);
     Layer layer{rows, cols, int64_t(plan.blocks.size()), 0};
     if (in_group + rows * cols > kGroup) {
@@ -71,25 +69,6 @@ Plan plan_blocks(const char* op, const List& weights) {
     in_group += rows * cols;
   }
   return plan;
-}
-
-// Every tensor of a list checked against the weight (R, ...) beside it, and contiguous.
-enum class Kind { weight, row_vector, col_vector, scalar };
-List checked_list(const char* op, const char* name, const List& list, const List& weights, Kind kind) {
-  check_same_length(op, name, list, weights.size());
-  List out;
-  out.reserve(list.size());
-  for (size_t l = 0; l < list.size(); l++) {
-    const Tensor& w = weights[l];
-    STD_TORCH_CHECK(w.dim() >= 2, op, ": weights[", l, "] must have at least two dimensions");
-    const int64_t rows = w.size(0), cols = rows ? w.numel() / rows : 0;
-    const int64_t vector_shape[] = {kind == Kind::row_vector ? rows : cols};
-    const IntHeaderOnlyArrayRef shape = kind == Kind::weight   ? w.sizes()
-                                        : kind == Kind::scalar ? IntHeaderOnlyArrayRef()
-                                                               : IntHeaderOnlyArrayRef(vector_shape, 1);
-    out.push_back(checked(op, name, list[l], weights[0].scalar_type(), false, shape));
-  }
-  return out;
 }
 
 List empty_like_list(const List& list) {
@@ -114,9 +93,9 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
   const char* op = "spectral_norm";
   STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
   STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, false);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, false);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, false);
   const Plan plan = plan_blocks(op, weights);
   List normalized = empty_like_list(weights), sigmas = empty_scalars(weights);
   List new_us = empty_like_list(us), new_vs = empty_like_list(vs);
@@ -209,12 +188,12 @@ double scalar(const Tensor& t) {
 List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
                             const List& sigmas_in, const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight);
-  const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, false);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, false);
+  const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar, false);
+  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, false);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, false);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, false);
   const Plan plan = plan_blocks(op, weights);
   List grad_weights = empty_like_list(weights);
   if (weights.empty()) return grad_weights;
@@ -249,12 +228,12 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
                                                                  const List& weights_in, const List& sigmas_in,
                                                                  const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_double_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight);
-  const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector);
+  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, false);
+  const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight, false);
+  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, false);
+  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, false);
+  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, false);
+  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, false);
   const Plan plan = plan_blocks(op, weights);
   List d_grads = empty_like_list(weights), d_weights = empty_like_list(weights);
   List d_grad_sigmas = empty_scalars(weights), d_sigmas = empty_scalars(weights);
