@@ -1,0 +1,101 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastgan import losses
+
+# Written out again, as the papers write them: on probabilities where those say so.
+PAPERS = {
+    "minimax": (
+        lambda r, f: -(torch.log(torch.sigmoid(r)).mean() + torch.log(1 - torch.sigmoid(f)).mean()),
+        lambda f: torch.log(1 - torch.sigmoid(f)).mean(),
+    ),
+    "non_saturating": (
+        lambda r, f: -(torch.log(torch.sigmoid(r)).mean() + torch.log(1 - torch.sigmoid(f)).mean()),
+        lambda f: -torch.log(torch.sigmoid(f)).mean(),
+    ),
+    "wasserstein": (lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()),
+    "least_squares": (
+        lambda r, f: 0.5 * ((r - 1) ** 2).mean() + 0.5 * (f**2).mean(),
+        lambda f: 0.5 * ((f - 1) ** 2).mean(),
+    ),
+    "hinge": (
+        lambda r, f: torch.clamp(1 - r, min=0).mean() + torch.clamp(1 + f, min=0).mean(),
+        lambda f: -f.mean(),
+    ),
+}
+LOGITS = st.lists(st.floats(-12, 12), min_size=1, max_size=6)
+
+
+def test_every_loss_is_checked_here():
+    assert set(losses.names()) == set(PAPERS)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+@given(LOGITS, LOGITS)
+@settings(deadline=None, max_examples=30)
+def test_values_and_gradients_are_those_of_the_paper(name, real, fake):
+    loss, (discriminator, generator) = losses.get(name), PAPERS[name]
+    real, fake = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (real, fake))
+    for ours, theirs in (
+        (loss.discriminator(real, fake), discriminator(real, fake)),
+        (loss.generator(fake), generator(fake)),
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+        got, expected = (torch.autograd.grad(x, (real, fake), allow_unused=True) for x in (ours, theirs))
+        for g, e in zip(got, expected, strict=True):
+            assert (g is None) == (e is None)
+            if g is not None:
+                torch.testing.assert_close(g, e, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_huge_logits_are_finite_with_their_gradients(name, size):
+    loss = losses.get(name)
+    real = torch.tensor([size, -size], requires_grad=True)
+    fake = torch.tensor([-size, size], requires_grad=True)
+    for value in (loss.discriminator(real, fake), loss.generator(fake, real)):
+        assert value.isfinite()
+        for gradient in torch.autograd.grad(value, (real, fake), allow_unused=True):
+            assert gradient is None or gradient.isfinite().all()
+
+
+def test_a_sure_critic_stops_the_saturating_generator_alone():
+    fake = torch.tensor([-50.0], requires_grad=True)
+    slope = {n: torch.autograd.grad(losses.get(n).generator(fake), fake)[0].abs().item() for n in losses.names()}
+    assert slope["minimax"] < 1e-12
+    assert slope["non_saturating"] == slope["hinge"] == slope["wasserstein"] == 1
+
+
+def test_known_values_at_zero_logits():
+    zero = torch.zeros(4, 1)
+    values = {n: losses.get(n).discriminator(zero, zero).item() for n in losses.names()}
+    assert values["minimax"] == pytest.approx(2 * math.log(2))
+    assert (values["hinge"], values["wasserstein"], values["least_squares"]) == (2, 0, 0.5)
+
+
+@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_computed_in_single(name, dtype):
+    logits = torch.linspace(-300, 300, 1001, dtype=dtype)
+    loss = losses.get(name)
+    expected = loss.discriminator(logits.double(), logits.double())
+    value = loss.discriminator(logits, logits)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bad_names_and_logits_are_refused():
+    with pytest.raises(ValueError, match="loss must be one of minimax, .*; got 'hingo'"):
+        losses.get("hingo")
+    hinge = losses.get("hinge")
+    with pytest.raises(TypeError, match=r"fake_logits must be a floating-point tensor, got torch.int64"):
+        hinge.generator(torch.tensor([1]))
+    with pytest.raises(TypeError, match="real_logits must be .* got list"):
+        hinge.discriminator([1.0], torch.ones(1))
+    with pytest.raises(ValueError, match=r"fake_logits must not be empty, got shape \(0, 1\)"):
+        hinge.discriminator(torch.ones(1), torch.ones(0, 1))
