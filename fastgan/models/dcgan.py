@@ -1,0 +1,71 @@
+"""DCGAN (Radford et al., 2016): strided convolutions, up in the generator and down in the discriminator."""
+
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from fastgan.models.initialize import initialize
+from fastgan.models.layers import PLAIN, choose
+from fastgan.models.pair import Pair
+from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.resolution import halvings
+
+
+def dcgan(channels=3, resolution=64, classes=None, width=64, z_dim=100, spectral_norm="discriminator"):
+    """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
+
+    width: channels of the layer next to the image; each layer further in has twice as many (the paper's size at 64
+    pixels is width=128). classes: the generator's z is joined by an embedding of the label, the critic projects on one.
+    A discriminator without spectral norm has batch norm, as in the paper; with it, none.
+    """
+    for_generator, for_discriminator = choose(spectral_norm)
+    pair = Pair(
+        Generator(channels, resolution, classes, width, z_dim, for_generator),
+        Discriminator(channels, resolution, classes, width, for_discriminator),
+    )
+    for network in pair:
+        initialize(network, partial(nn.init.normal_, std=0.02))
+    return pair
+
+
+class Generator(nn.Module):
+    def __init__(self, channels, resolution, classes, width, z_dim, layers):
+        super().__init__()
+        base, levels = halvings(resolution)
+        self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
+        self.embedding = layers.Embedding(classes, z_dim) if classes else None
+        widths = [width * 2**level for level in reversed(range(levels))]
+        self.first = nn.Sequential(
+            layers.Linear(z_dim * (2 if classes else 1), widths[0] * base * base, bias=False),
+            nn.Unflatten(1, (widths[0], base, base)),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        )
+        ups = []
+        for before, after in pairwise(widths):
+            ups += [layers.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        self.ups = nn.Sequential(*ups)
+        self.to_image = nn.Sequential(layers.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
+
+    def forward(self, z, labels=None):
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(labels)], 1)  # (B, 2 z_dim)
+        return self.to_image(self.ups(self.first(z)))
+
+
+class Discriminator(nn.Module):
+    def __init__(self, channels, resolution, classes, width, layers):
+        super().__init__()
+        base, levels = halvings(resolution)
+        widths = [width * 2**level for level in range(levels)]
+        downs = [layers.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for before, after in pairwise(widths):
+            norm = [nn.BatchNorm2d(after)] if layers is PLAIN else []
+            downs += [layers.Conv2d(before, after, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
+        self.features = nn.Sequential(*downs, nn.Flatten())
+        self.head = ProjectionHead(widths[-1] * base * base, classes, layers)
+
+    def forward(self, x, labels=None):
+        return self.head(self.features(x), labels)

@@ -1,0 +1,27 @@
+"""Initial weights."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+WEIGHT_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
+
+
+def initialize(model, fill_):
+    """fill_(weight) for each convolution, linear layer and embedding; zero for their biases. Returns the model."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, WEIGHT_LAYERS):
+                _fill(module, fill_)
+                if getattr(module, "bias", None) is not None:
+                    module.bias.zero_()
+    return model
+
+
+def _fill(module, fill_):
+    if not parametrize.is_parametrized(module, "weight"):
+        fill_(module.weight)
+        return
+    fill_(module.parametrizations.weight.original)
+    for _ in range(15):  # u and v still belong to the weight before; as many power iterations as at construction
+        module.weight  # noqa: B018 (reading it iterates)

@@ -1,0 +1,27 @@
+"""The layers that hold weights, with and without spectral normalisation."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from fastgan.nn import SNConv2d, SNConvTranspose2d, SNEmbedding, SNLinear
+
+
+class Layers(NamedTuple):
+    Conv2d: type
+    ConvTranspose2d: type
+    Linear: type
+    Embedding: type
+
+
+PLAIN = Layers(nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
+SPECTRAL = Layers(SNConv2d, SNConvTranspose2d, SNLinear, SNEmbedding)
+
+SPECTRAL_NORM = {"none": (PLAIN, PLAIN), "discriminator": (PLAIN, SPECTRAL), "both": (SPECTRAL, SPECTRAL)}
+
+
+def choose(spectral_norm):
+    """The layers of the generator, and of the discriminator."""
+    if spectral_norm not in SPECTRAL_NORM:
+        raise ValueError(f"spectral_norm must be one of {', '.join(SPECTRAL_NORM)}; got {spectral_norm!r}")
+    return SPECTRAL_NORM[spectral_norm]

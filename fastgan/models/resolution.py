@@ -1,0 +1,14 @@
+"""How often a square image can be halved."""
+
+
+def halvings(resolution):
+    """resolution = base * 2^levels with a base of 4 to 7 and at least one level -> (base, levels).
+
+    28 -> (7, 2), 32 -> (4, 3), 48 -> (6, 3), 64 -> (4, 4), 128 -> (4, 5)
+    """
+    base, levels = resolution, 0
+    while base % 2 == 0 and base >= 8:
+        base, levels = base // 2, levels + 1
+    if not 4 <= base <= 7 or levels == 0:
+        raise ValueError(f"resolution must be 4 to 7 times a power of two (28, 32, 64, 128, ...), got {resolution}")
+    return base, levels
