@@ -35,7 +35,7 @@ class Generator(nn.Module):
         super().__init__()
         base, levels = halvings(resolution)
         self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
-        self.embedding = layers.Embedding(classes, z_dim) if classes else None
+        self.embedding = nn.Embedding(classes, z_dim) if classes else None  # N(0, 1), as z
         widths = [width * 2**level for level in reversed(range(levels))]
         self.first = nn.Sequential(
             layers.Linear(z_dim * (2 if classes else 1), widths[0] * base * base, bias=False),

@@ -4,16 +4,16 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-WEIGHT_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
+WEIGHT_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # embeddings stay N(0, 1)
 
 
 def initialize(model, fill_):
-    """fill_(weight) for each convolution, linear layer and embedding; zero for their biases. Returns the model."""
+    """fill_(weight) for each convolution and linear layer, zero for their biases. Returns the model."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, WEIGHT_LAYERS):
                 _fill(module, fill_)
-                if getattr(module, "bias", None) is not None:
+                if module.bias is not None:
                     module.bias.zero_()
     return model
 
