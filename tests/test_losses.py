@@ -90,12 +90,12 @@ def test_half_precision_logits_are_computed_in_single(name, dtype):
 
 
 def test_bad_names_and_logits_are_refused():
-    with pytest.raises(ValueError, match="loss must be one of minimax, .*; got 'hingo'"):
+    with pytest.raises(ValueError, match=r"loss must be one of minimax, .*; got 'hingo'"):
         losses.get("hingo")
     hinge = losses.get("hinge")
     with pytest.raises(TypeError, match=r"fake_logits must be a floating-point tensor, got torch.int64"):
         hinge.generator(torch.tensor([1]))
-    with pytest.raises(TypeError, match="real_logits must be .* got list"):
+    with pytest.raises(TypeError, match=r"real_logits must be .* got list"):
         hinge.discriminator([1.0], torch.ones(1))
     with pytest.raises(ValueError, match=r"fake_logits must not be empty, got shape \(0, 1\)"):
         hinge.discriminator(torch.ones(1), torch.ones(0, 1))

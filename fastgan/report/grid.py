@@ -1,0 +1,31 @@
+"""Many images in one PNG."""
+
+import math
+
+import torch
+
+from fastgan.atomic_file import replacing
+from fastgan.extras import require
+
+GAP = 2
+SMALLEST_SIDE = 56  # smaller images are enlarged by a whole factor, pixel by pixel
+
+
+def save_grid(images, path, columns=None):
+    """images (N, 1 or 3, H, W) in [-1, 1] -> a PNG, row by row; columns: by default as square as it gets."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(f"images must have shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+    factor = math.ceil(SMALLEST_SIDE / min(images.shape[2:]))
+    pixels = images.detach().cpu().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    count, channels, height, width = pixels.shape
+    rows = math.ceil(count / columns)
+    grid = torch.full((channels, rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), 255, dtype=torch.uint8)
+    for index, image in enumerate(pixels):
+        top = GAP + index // columns * (height + GAP)
+        left = GAP + index % columns * (width + GAP)
+        grid[:, top : top + height, left : left + width] = image
+    array = (grid[0] if channels == 1 else grid.permute(1, 2, 0)).numpy()
+    with replacing(path) as unfinished:
+        require("PIL.Image").fromarray(array).save(unfinished, format="PNG")

@@ -1,0 +1,70 @@
+"""What a run leaves behind while it trains: log lines, pictures, checkpoints, and the progress bar."""
+
+import shutil
+import time
+
+import torch
+
+from fastgan.atomic_file import replacing
+from fastgan.extras import require
+from fastgan.report import save_curves, save_grid
+from fastgan.training import checkpoint, sampling
+from fastgan.training.metrics_log import MetricsLog, read_metrics
+from fastgan.training.tally import Tally
+
+PICTURES = 100
+
+
+class Recorder:
+    """Intervals are in steps; after the last step everything is due."""
+
+    def __init__(self, folder, recipe, data, *, log_every, sample_every, checkpoint_every, progress):
+        self.folder, self.recipe, self.data = folder, recipe, data
+        self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
+        self.progress = progress
+        self.pictures = len(data.shape) == 3 and data.shape[0] in (1, 3)
+
+    def start(self, state, steps):
+        self.steps = steps
+        self.log, self.tally = MetricsLog(self.folder.metrics, state.step), Tally()
+        self.bar = require("tqdm").tqdm(
+            total=steps, initial=state.step, disable=not self.progress, unit="step", dynamic_ncols=True
+        )
+        self.since = (state.step, time.perf_counter())
+        if self.pictures:
+            save_grid(self.data.batch(torch.arange(min(PICTURES, len(self.data))))[0], self.folder.real)
+
+    def step(self, state, values):
+        self.tally.add(state.step, values)
+        self.bar.update()
+        if self._due(state, self.log_every):
+            self._log(state)
+        if self.pictures and self._due(state, self.sample_every):
+            self._draw(state)
+        if self._due(state, self.checkpoint_every):
+            self.tally.check()  # never a checkpoint that cannot be gone on from
+            checkpoint.save(state, self.folder.checkpoints, self.recipe)
+
+    def close(self):
+        self.bar.close()
+
+    def _due(self, state, every):
+        return state.step % every == 0 or state.step == self.steps
+
+    def _log(self, state):
+        means, now = self.tally.take(), time.perf_counter()
+        rate = (state.step - self.since[0]) / (now - self.since[1])
+        self.since = (state.step, now)
+        self.log.write(step=state.step, **means, steps_per_second=round(rate, 3))
+        self.bar.set_postfix_str(
+            "d_loss {d_loss:.3f}  g_loss {g_loss:.3f}  D(x) {d_real:.2f}  D(G(z)) {d_fake:.2f}".format(**means)
+        )
+
+    def _draw(self, state):
+        device = next(state.average.parameters()).device
+        z = sampling.latents(state.average, PICTURES, self.recipe.seed, "pictures", device=device)
+        images = sampling.sample(state.average, z, sampling.labels_in_turn(state.average, PICTURES, device))
+        save_grid(images, self.folder.samples_at(state.step))
+        with replacing(self.folder.samples) as unfinished:
+            shutil.copyfile(self.folder.samples_at(state.step), unfinished)
+        save_curves(read_metrics(self.folder.metrics), self.folder.curves)

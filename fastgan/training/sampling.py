@@ -1,0 +1,32 @@
+"""Images from a generator."""
+
+import torch
+
+from fastgan import randomness
+from fastgan.training.updates import generate
+
+BATCH = 256
+
+
+def latents(generator, count, seed, purpose, position=0, device="cpu"):
+    """z ~ N(0, I), (count, z_dim)"""
+    source = randomness.generator(seed, purpose, position, device)
+    return torch.randn(count, generator.z_dim, generator=source, device=device)
+
+
+def labels_in_turn(generator, count, device="cpu"):
+    """0, 1, 2, ..., one for each sample; None for a generator without classes."""
+    classes = getattr(generator, "classes", None)
+    return torch.arange(count, device=device) % classes if classes else None
+
+
+@torch.no_grad()
+def sample(generator, z, labels=None):
+    """generator(z) in evaluation mode and in batches; the generator's mode is as it was afterwards."""
+    was_training = generator.training
+    generator.eval()
+    try:
+        parts = z.split(BATCH) if labels is None else zip(z.split(BATCH), labels.split(BATCH), strict=True)
+        return torch.cat([generate(generator, *(part if labels is not None else (part,))) for part in parts])
+    finally:
+        generator.train(was_training)

@@ -1,0 +1,51 @@
+import torch
+
+from fastgan.training.ema import make_average, update_average
+
+
+def test_average_follows_the_formula(toy):
+    torch.manual_seed(0)
+    network = toy.Generator()
+    average = make_average(network)
+    expected = [p.detach().clone() for p in average.parameters()]
+    for step in range(1, 30):
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(torch.randn_like(p))
+        decay = min(0.7, (1 + step) / (10 + step))
+        expected = [decay * e + (1 - decay) * p.detach() for e, p in zip(expected, network.parameters(), strict=True)]
+        update_average(average, network, 0.7, step)
+    for a, e in zip(average.parameters(), expected, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+def test_without_decay_the_average_is_the_network(toy):
+    network = toy.Generator()
+    average = make_average(network)
+    network(torch.randn(8, 3))
+    with torch.no_grad():
+        network.layers[0].weight.add_(1)
+    update_average(average, network, 0.0, 1)
+    for (name, a), b in zip(average.state_dict().items(), network.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+def test_running_statistics_are_averaged_and_other_buffers_copied(toy):
+    network = toy.Generator()
+    network.register_buffer("direction", torch.tensor([1.0, 0.0]))
+    average = make_average(network)
+    network.direction.copy_(torch.tensor([0.0, 1.0]))
+    network(torch.randn(8, 3) + 5)
+    update_average(average, network, 0.999, 10_000)
+    norm, averaged = network.layers[1], average.layers[1]
+    torch.testing.assert_close(averaged.running_mean, 0.001 * norm.running_mean)
+    assert averaged.num_batches_tracked == 1
+    assert average.direction.tolist() == [0, 1]
+
+
+def test_average_is_in_evaluation_mode_and_without_gradients(toy):
+    network = toy.Generator()
+    average = make_average(network)
+    assert not any(module.training for module in average.modules())
+    assert not any(p.requires_grad for p in average.parameters())
+    assert network.training and all(p.requires_grad for p in network.parameters())
