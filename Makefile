@@ -8,7 +8,7 @@ CSRC := $(shell find csrc -type f)
 .PHONY: train test lint format bench sanitize test-wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
-	$(BIN)/fastgan train --run-dir runs/garments
+	$(BIN)/fastgan train
 
 test: .venv/built lint  ## the whole test suite
 	$(BIN)/pytest

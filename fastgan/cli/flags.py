@@ -1,0 +1,22 @@
+"""Flags from dataclasses."""
+
+from contextlib import contextmanager
+
+from fastgan.cli import BadInput
+from fastgan.extras import require
+
+
+def parse(command, default, arguments):
+    """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
+    tyro = require("tyro")
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
+
+
+@contextmanager
+def mendable(*errors):
+    """These errors are the user's to mend: one line, no traceback."""
+    try:
+        yield
+    except errors as error:
+        raise BadInput(str(error)) from error
