@@ -10,7 +10,7 @@ from fastgan.extras import require
 from fastgan.report import save_curves, save_grid
 from fastgan.training import checkpoint, sampling
 from fastgan.training.metrics_log import MetricsLog, read_metrics
-from fastgan.training.tally import Tally
+from fastgan.training.tally import Diverged, Tally
 
 PICTURES = 100
 
@@ -42,7 +42,8 @@ class Recorder:
         if self.pictures and self._due(state, self.sample_every):
             self._draw(state)
         if self._due(state, self.checkpoint_every):
-            self.tally.check()  # never a checkpoint that cannot be gone on from
+            self.tally.check()
+            _check_weights(state)  # never a checkpoint that cannot be gone on from
             checkpoint.save(state, self.folder.checkpoints, self.recipe)
 
     def close(self):
@@ -68,3 +69,9 @@ class Recorder:
         with replacing(self.folder.samples) as unfinished:
             shutil.copyfile(self.folder.samples_at(state.step), unfinished)
         save_curves(read_metrics(self.folder.metrics), self.folder.curves)
+
+
+def _check_weights(state):
+    for name, network in state.networks().items():
+        if not all(p.isfinite().all() for p in network.parameters()):
+            raise Diverged(f"step {state.step}: weights of the {name} are not finite; try lower learning rates")

@@ -122,6 +122,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(toy, tmp_path):
     assert checkpoint.latest(tmp_path / "checkpoints") is None
 
 
+def test_weights_that_are_not_finite_reach_no_checkpoint(toy, tmp_path):
+    trainer = make(toy, tmp_path, checkpoint_every=1)
+    trainer.state.discriminator_optimizer.register_step_post_hook(
+        lambda *_: trainer.state.step == 1 and trainer.state.discriminator.layers[0].weight.data.fill_(float("inf"))
+    )
+    with pytest.raises(Diverged, match="step 2: "):
+        trainer.fit(5)
+    assert checkpoint.latest(tmp_path / "checkpoints").name == "step_00000001"
+
+
 def test_training_moves_the_generator_to_the_data(toy, tmp_path):
 
     class Shift(nn.Module):
