@@ -24,7 +24,7 @@ format: .venv/packages
 	$(BIN)/clang-format -i $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
 
 bench: .venv/built  ## kernel benchmarks against plain torch; CSV in benchmarks/results
-	$(BIN)/python benchmarks/spectral_norm.py
+	$(BIN)/python -m benchmarks.spectral_norm
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib

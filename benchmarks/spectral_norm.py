@@ -9,6 +9,7 @@ import argparse
 import csv
 import math
 import platform
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def main():
         models, cotangents = candidates(network, args.device)
         check(models, cotangents)
         seconds = interleaved(
-            {name: lambda model=model: step(model, cotangents) for name, model in models.items()}, rounds=args.rounds
+            {name: partial(step, model, cotangents) for name, model in models.items()}, rounds=args.rounds
         )
         for name, times in seconds.items():
             milliseconds, faster = percentiles([1e3 * t for t in times]), ratio(seconds, "torch", name)
@@ -128,8 +129,19 @@ def main():
     with RESULTS.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["network", "implementation", "milliseconds", "speedup_p20", "speedup_median", "speedup_p80"]
-            + ["hardware", "threads", "isa", "torch", "fastgan"]
+            [
+                "network",
+                "implementation",
+                "milliseconds",
+                "speedup_p20",
+                "speedup_median",
+                "speedup_p80",
+                "hardware",
+                "threads",
+                "isa",
+                "torch",
+                "fastgan",
+            ]
         )
         about = [hardware(args.device), args.threads, fastgan._library.isa(), torch.__version__, fastgan.__version__]
         for network_name, name, *numbers in rows:
