@@ -92,8 +92,8 @@ class Build(build_ext):
             sys.exit(f"fastgan: no C++ compiler: '{self.cxx}' is not there; install g++ 11 or newer, or set CXX")
         jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
         with ThreadPoolExecutor(jobs) as pool:
-            compiling = {e: [pool.submit(self.compile, source) for source in e.sources] for e in self.extensions}
-        for extension, objects in compiling.items():
+            compiling = [[pool.submit(self.compile, source) for source in e.sources] for e in self.extensions]
+        for extension, objects in zip(self.extensions, compiling, strict=True):
             self.link_extension(extension, [o.result() for o in objects])
 
     def compile(self, source):
