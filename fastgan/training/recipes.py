@@ -5,6 +5,8 @@ from fastgan.training.recipe import Recipe
 RECIPES = {
     # SAGAN's unequal rates (Zhang et al., 2019) with the hinge loss: made for spectral norm in both networks.
     "default": Recipe(),
+    # For a narrow DCGAN on the embedded garments: the largest rates that stay stable, for minutes on two cores.
+    "garments": Recipe(generator_lr=2e-3, discriminator_lr=3e-3, batch_size=32),
     # Radford et al., 2016.
     "dcgan": Recipe(
         loss="non_saturating", generator_lr=2e-4, discriminator_lr=2e-4, betas=(0.5, 0.999), batch_size=128
