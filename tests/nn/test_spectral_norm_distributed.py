@@ -1,6 +1,8 @@
 """DistributedDataParallel: two forwards before a backward, with the buffers broadcast in between."""
 
 import copy
+import sys
+from pathlib import Path
 
 import torch
 import torch.multiprocessing
@@ -9,6 +11,7 @@ from torch.nn.utils import parametrizations
 
 import fastgan
 
+ROOT = Path(__file__).parents[2]
 WORLD = 2
 
 
@@ -32,7 +35,8 @@ def train(rank, folder, shared, batches):
     torch.distributed.destroy_process_group()
 
 
-def test_ddp_with_two_forwards_before_a_backward(critic, tmp_path):
+def test_ddp_with_two_forwards_before_a_backward(critic, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])  # where the processes find this file
     generator = torch.Generator().manual_seed(0)
 
     def batch():
