@@ -20,6 +20,20 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
   m.def(
       "grad_norm_penalty_double_backward(Tensor h, Tensor grad_penalty, Tensor grad_norms, Tensor grad, Tensor norms,"
       " float target, int kind) -> (Tensor d_grad_penalty, Tensor d_grad_norms, Tensor d_grad, Tensor d_norms)");
+  // logsumexp (B, H, N) and key_bias (B, H, M) are float32, float64 for float64. Bit i of output_mask asks for result
+  // i; what is not asked for has no elements. out and logsumexp are those of the forward, not independent variables.
+  m.def(
+      "attention(Tensor q, Tensor k, Tensor v, Tensor? key_bias, float scale, bool is_causal)"
+      " -> (Tensor out, Tensor logsumexp)");
+  m.def(
+      "attention_backward(Tensor grad_out, Tensor? grad_logsumexp, Tensor q, Tensor k, Tensor v, Tensor? key_bias,"
+      " Tensor out, Tensor logsumexp, float scale, bool is_causal, int output_mask)"
+      " -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_key_bias)");
+  m.def(
+      "attention_double_backward(Tensor? x, Tensor? y, Tensor? z, Tensor? x_bias, Tensor grad_out,"
+      " Tensor? grad_logsumexp, Tensor q, Tensor k, Tensor v, Tensor? key_bias, Tensor out, Tensor logsumexp,"
+      " float scale, bool is_causal, int output_mask) -> (Tensor d_grad_out, Tensor d_grad_logsumexp, Tensor d_q,"
+      " Tensor d_k, Tensor d_v, Tensor d_key_bias)");
 }
 
 // What `fastgan doctor` reports.

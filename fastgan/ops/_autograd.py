@@ -26,13 +26,17 @@ def has_tangent(*args):
     return any(forward_ad.unpack_dual(t).tangent is not None for t in _tensors(args))
 
 
-def needs_reference(*args):
+def cuda_library_loaded():
+    return CUDA_PROBLEM is None
+
+
+def needs_reference(*args, cuda_kernels=cuda_library_loaded):
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
 
-    The tensors in args are on one device (the op checks that).
+    The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
     """
     device = next((t.device.type for t in _tensors(args)), "cpu")
-    if device not in ("cpu", "meta") and not (device == "cuda" and CUDA_PROBLEM is None):
+    if device not in ("cpu", "meta") and not (device == "cuda" and cuda_kernels()):
         return True
     if torch.compiler.is_compiling():  # where a transform of the whole graph is not fastgan's to see
         return False

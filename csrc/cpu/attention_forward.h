@@ -1,0 +1,112 @@
+// The forward pass: an online softmax over blocks of keys.
+
+// Logits of a strip with the keys of a block: s (rows, step) = (q . k) scale + bias, over all panels.
+template <class A>
+struct Logits {
+  const A *q, *panels, *bias;
+  A* s;
+  int64_t width, panel_size, panel_count, step;
+  A scale;
+
+  template <int R>
+  FASTGAN_INLINE void rows(int64_t row) const {
+    for (int64_t n = 0; n < panel_count; n++) {
+      Tile<A, R> tile;
+      tile.product(q + row * width, width, panels + n * panel_size, width);
+      const A* b = bias + n * kPanel<A>;
+      A* out = s + row * step + n * kPanel<A>;
+      const Vec<A> factor = Vec<A>{} + scale;
+#pragma GCC unroll 8
+      for (int i = 0; i < R; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < kTileVectors; j++)
+          store(out + i * step + j * kLanes<A>, tile.v[i][j] * factor + load(b + j * kLanes<A>));
+    }
+  }
+};
+
+template <class T>
+struct ForwardScratch {
+  using A = accumulate_t<T>;
+  Arena<A> arena;
+  KeySide<T, A> key_side;
+  int64_t step = kBlockKeys + 16;
+  A *q, *s, *o, *max, *sum;
+  ForwardScratch(A* base, const AttentionProblem& p, const AttentionInputs& in)
+      : arena{base}, key_side(arena, p, in, false) {
+    q = arena.take(kStrip * key_side.width);
+    s = arena.take(kStrip * step);
+    o = arena.take(kStrip * key_side.v_width);
+    max = arena.take(kStrip);
+    sum = arena.take(kStrip);
+  }
+};
+
+template <class T>
+int64_t forward_scratch(const AttentionProblem& p, const AttentionInputs& in) {
+  return ForwardScratch<T>(nullptr, p, in).arena.used;
+}
+
+// One step of the online softmax over a block of `width` keys: s becomes exp(s - max), max, sum and o follow.
+template <class A>
+void softmax_block(const AttentionProblem& p, const Strip& strip, int64_t j0, int64_t width, A* s, int64_t step, A* max,
+                   A* sum, A* o, int64_t v_width) {
+  constexpr int L = kLanes<A>;
+  const A infinity = std::numeric_limits<A>::infinity();
+  for (int64_t i = 0; i < strip.rows; i++) {
+    A* row = s + i * step;
+    for (int64_t j = std::max<int64_t>(0, visible(p, strip.first + i, j0)); j < width; j++) row[j] = -infinity;
+    Vec<A> top = load(row);
+    for (int64_t j = L; j < width; j += L) top = maximum<A>(load(row + j), top);
+    const A previous = max[i], largest = std::max(max_lanes<A>(top), previous);
+    const A base = largest == -infinity ? A(0) : largest;  // no visible key so far
+    Vec<A> total = {};
+    for (int64_t j = 0; j < width; j += L) {
+      const Vec<A> e = exp2_vec(load(row + j) - base);
+      store(row + j, e);
+      total += e;
+    }
+    const A kept = std::exp2(previous - base);
+    max[i] = largest;
+    sum[i] = sum[i] * kept + sum_lanes<A>(total);
+    if (kept != A(1)) {
+      for (int64_t c = 0; c < v_width; c += L) store(o + i * v_width + c, load(o + i * v_width + c) * kept);
+    }
+  }
+}
+
+// Groups of strips [begin, end) of all heads.
+template <class T>
+void attention_forward(const AttentionProblem& p, const AttentionInputs& in, T* out, accumulate_t<T>* logsumexp,
+                       accumulate_t<T>* memory, int64_t begin, int64_t end) {
+  using A = accumulate_t<T>;
+  const A infinity = std::numeric_limits<A>::infinity();
+  ForwardScratch<T> m(memory, p, in);
+  KeySide<T, A>& side = m.key_side;
+  for (int64_t item = begin; item < end; item++) {
+    const int64_t head = item / p.groups;
+    side.load_head(p, in, head);
+    for (int64_t index = item % p.groups; index < strip_count(p); index += p.groups) {
+      const Strip strip(p, index);
+      pack_rows(head_of<T>(in.q, p, head) + strip.first * in.q.row, in.q.row, in.q.column, strip.rows, p.qk_width, m.q,
+                side.width, side.width);
+      std::fill(m.max, m.max + kStrip, -infinity);
+      std::fill(m.sum, m.sum + kStrip, A(0));
+      std::fill(m.o, m.o + kStrip * side.v_width, A(0));
+      for (int64_t j0 = 0; j0 < strip.keys; j0 += kBlockKeys) {
+        const Block block = Block::at<A>(strip, j0);
+        in_row_tiles(strip.rows, Logits<A>{m.q, side.k_panels + j0 / kPanel<A> * side.qk_panel, side.bias + j0, m.s,
+                                           side.width, side.qk_panel, block.panels, m.step, A(p.scale * kLog2e)});
+        softmax_block(p, strip, j0, block.panels * kPanel<A>, m.s, m.step, m.max, m.sum, m.o, side.v_width);
+        const Term<A> pv{m.s, m.step, 1, side.v.data + j0 * side.v.step, side.v.step, block.width};
+        add_products(m.o, side.v_width, strip.rows, side.v_width, &pv, 1);
+      }
+      for (int64_t i = 0; i < strip.rows; i++) {
+        const int64_t row = head * p.queries + strip.first + i;
+        const A inverse = m.sum[i] == A(0) ? A(0) : A(1) / m.sum[i];  // a row that sees no key is zero
+        write_rows(m.o + i * side.v_width, side.v_width, 1, p.v_width, inverse, out + row * p.v_width);
+        logsumexp[row] = m.sum[i] == A(0) ? -infinity : (m.max[i] + std::log2(m.sum[i])) * A(kLn2);
+      }
+    }
+  }
+}

@@ -1,0 +1,224 @@
+// What the attention kernels share: scratch memory, packing of operands, strips of query rows, tiles of scores.
+
+#include "common/product.h"
+#include "common/simd_math.h"
+
+constexpr int64_t kStrip = 48;       // query rows: a multiple of kTileRows
+constexpr int64_t kBlockKeys = 192;  // keys per block: a multiple of kTileRows and of every kPanel
+constexpr double kLog2e = 1.4426950408889634074, kLn2 = 0.69314718055994530942;
+
+// --- memory: scratch is one array per thread, laid out by the same code that uses it
+
+template <class A>
+struct Arena {
+  A* base;
+  int64_t used = 0;
+  A* take(int64_t n) {
+    A* p = base ? base + used : nullptr;
+    used += round_up(n, 64 / sizeof(A)) + 64 / sizeof(A);  // a cache line apart, so that equal rows do not share a set
+    return p;
+  }
+};
+
+// A matrix in accumulate type whose rows can be read in whole vectors.
+template <class A>
+struct Rows {
+  const A* data;
+  int64_t step;
+};
+
+template <class T>
+const T* head_of(const AttentionOperand& t, const AttentionProblem& p, int64_t head) {
+  return static_cast<const T*>(t.data) + (head / p.heads) * t.batch + (head % p.heads) * t.head;
+}
+
+// dst (rows, step) = src (rows, cols), zeros up to `padded` columns.
+template <class T, class A>
+void pack_rows(const T* src, int64_t row, int64_t column, int64_t rows, int64_t cols, A* dst, int64_t step,
+               int64_t padded) {
+  constexpr int L = kLanes<A>;
+  for (int64_t i = 0; i < rows; i++) {
+    const T* s = src + i * row;
+    A* d = dst + i * step;
+    int64_t c = 0;
+    if (column == 1) {
+      for (; c + L <= cols; c += L) store(d + c, load(s + c));
+    }
+    for (; c < cols; c++) d[c] = load_one(s + c * column);
+    for (; c < padded; c++) d[c] = 0;
+  }
+}
+
+// The transposed matrix in panels of kPanel keys: panel p holds, for every column c of src, kPanel keys side by side.
+// One panel takes `panel_size` elements and starts at dst; absent keys and columns up to `padded` are zero.
+template <class T, class A>
+void pack_panels(const T* src, int64_t row, int64_t column, int64_t keys, int64_t cols, A* dst, int64_t panel_size,
+                 int64_t padded) {
+  constexpr int L = kLanes<A>, W = kPanel<A>;
+  for (int64_t j0 = 0; j0 < keys; j0 += W, dst += panel_size) {
+    const int64_t count = std::min<int64_t>(W, keys - j0);
+    const T* s = src + j0 * row;
+    if (row == 1 && count == W) {
+      for (int64_t c = 0; c < cols; c++) {
+        for (int l = 0; l < W; l += L) store(dst + c * W + l, load(s + c * column + l));
+      }
+    } else {
+      if (count < W) std::fill(dst, dst + cols * W, A(0));
+      for (int64_t j = 0; j < count; j++) {
+        for (int64_t c = 0; c < cols; c++) dst[c * W + j] = load_one(s + j * row + c * column);
+      }
+    }
+    std::fill(dst + cols * W, dst + padded * W, A(0));
+  }
+}
+
+// An operand's rows of one head: read in place where it can be, else through `buffer` (keys, padded).
+template <class T, class A>
+Rows<A> rows_of(const AttentionOperand& t, const AttentionProblem& p, int64_t head, int64_t rows, int64_t cols,
+                int64_t padded, A* buffer) {
+  const T* src = head_of<T>(t, p, head);
+  if constexpr (std::is_same_v<T, A>) {
+    if (t.column == 1 && cols == padded) return {src, t.row};
+  }
+  pack_rows(src, t.row, t.column, rows, cols, buffer, padded, padded);
+  return {buffer, padded};
+}
+
+template <class T, class A>
+void write_rows(const A* src, int64_t step, int64_t rows, int64_t cols, A factor, T* dst) {
+  constexpr int L = kLanes<A>;
+  for (int64_t i = 0; i < rows; i++) {
+    const A* s = src + i * step;
+    T* d = dst + i * cols;
+    int64_t c = 0;
+    for (; c + L <= cols; c += L) store(d + c, load(s + c) * factor);
+    if (c < cols) store_partial(d + c, load(s + c) * factor, int(cols - c));
+  }
+}
+
+// What is read per key by every strip of a head: panels of K (and Y) and of V (and Z), rows of those, the bias.
+template <class T, class A>
+struct KeySide {
+  int64_t head = -1;
+  int64_t width, v_width, keys;  // padded D, Dv, M
+  int64_t qk_panel, v_panel;     // elements of one panel; Y's part follows K's
+  A *k_panels, *v_panels = nullptr, *z_panels = nullptr, *bias, *x_bias = nullptr;
+  A *k_buffer = nullptr, *v_buffer = nullptr, *y_buffer = nullptr, *z_buffer = nullptr;
+  Rows<A> k{}, v{}, y{}, z{};
+
+  KeySide(Arena<A>& arena, const AttentionProblem& p, const AttentionInputs& in, bool backward)
+      : width(round_up(p.qk_width, kLanes<A>)),
+        v_width(round_up(p.v_width, kLanes<A>)),
+        keys(round_up(p.keys, kPanel<A>)) {
+    qk_panel = (in.y ? 2 : 1) * width * kPanel<A>;
+    v_panel = v_width * kPanel<A>;
+    const int64_t panels = keys / kPanel<A>;
+    k_panels = arena.take(panels * qk_panel);
+    bias = arena.take(keys);
+    k_buffer = needs_buffer(in.k, p.qk_width, width) ? arena.take(keys * width) : nullptr;
+    v_buffer = needs_buffer(in.v, p.v_width, v_width) ? arena.take(keys * v_width) : nullptr;
+    if (backward) v_panels = arena.take(panels * v_panel);
+    if (in.y && needs_buffer(in.y, p.qk_width, width)) y_buffer = arena.take(keys * width);
+    if (in.z) {
+      z_panels = arena.take(panels * v_panel);
+      if (needs_buffer(in.z, p.v_width, v_width)) z_buffer = arena.take(keys * v_width);
+    }
+    if (in.x_bias) x_bias = arena.take(keys);
+  }
+
+  static bool needs_buffer(const AttentionOperand& t, int64_t cols, int64_t padded) {
+    return !(std::is_same_v<T, A> && t.column == 1 && cols == padded);
+  }
+
+  void load_head(const AttentionProblem& p, const AttentionInputs& in, int64_t h) {
+    if (h == head) return;
+    head = h;
+    panels(p, in.k, p.qk_width, k_panels, qk_panel, width);
+    k = rows_of<T>(in.k, p, h, p.keys, p.qk_width, width, k_buffer);
+    v = rows_of<T>(in.v, p, h, p.keys, p.v_width, v_width, v_buffer);
+    if (v_panels) panels(p, in.v, p.v_width, v_panels, v_panel, v_width);
+    if (in.y) {
+      panels(p, in.y, p.qk_width, k_panels + width * kPanel<A>, qk_panel, width);
+      y = rows_of<T>(in.y, p, h, p.keys, p.qk_width, width, y_buffer);
+    }
+    if (in.z) {
+      panels(p, in.z, p.v_width, z_panels, v_panel, v_width);
+      z = rows_of<T>(in.z, p, h, p.keys, p.v_width, v_width, z_buffer);
+    }
+    read_bias(p, in.key_bias, bias, A(kLog2e));
+    if (x_bias) read_bias(p, in.x_bias, x_bias, A(1));
+  }
+
+  void panels(const AttentionProblem& p, const AttentionOperand& t, int64_t cols, A* dst, int64_t size,
+              int64_t padded) {
+    pack_panels(head_of<T>(t, p, head), t.row, t.column, p.keys, cols, dst, size, padded);
+  }
+
+  void read_bias(const AttentionProblem& p, const AttentionOperand& t, A* dst, A factor) {
+    std::fill(dst, dst + keys, A(0));
+    if (!t) return;
+    const A* src = head_of<A>(t, p, head);
+    for (int64_t j = 0; j < p.keys; j++) dst[j] = src[j * t.row] * factor;
+  }
+};
+
+// --- one tile: R rows times one panel
+
+template <class A, int R>
+struct Tile {
+  Vec<A> v[R][kTileVectors];
+
+  // rows (R, length) times panel (length, kPanel)
+  FASTGAN_INLINE void product(const A* rows, int64_t step, const A* panel, int64_t length) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < kTileVectors; j++) v[i][j] = Vec<A>{};
+    multiply_add<A, R, kTileVectors>(v, rows, step, 1, panel, kPanel<A>, length);
+  }
+};
+
+// Calls step.template rows<R>(first_row) over `rows` rows in tiles of kTileRows and a rest.
+template <class Step>
+FASTGAN_INLINE void in_row_tiles(int64_t rows, const Step& step) {
+  int64_t row = 0;
+  for (; row + kTileRows <= rows; row += kTileRows) step.template rows<kTileRows>(row);
+  switch (rows - row) {
+    case 5:
+      return step.template rows<5>(row);
+    case 4:
+      return step.template rows<4>(row);
+    case 3:
+      return step.template rows<3>(row);
+    case 2:
+      return step.template rows<2>(row);
+    case 1:
+      return step.template rows<1>(row);
+  }
+}
+
+// How many keys of a block that starts at j0 query i sees.
+FASTGAN_INLINE int64_t visible(const AttentionProblem& p, int64_t i, int64_t j0) {
+  return (p.causal ? std::min(p.keys, i + 1) : p.keys) - j0;
+}
+
+// A strip of query rows; `keys` are those that its last row sees.
+struct Strip {
+  int64_t first, rows, keys;
+  Strip(const AttentionProblem& p, int64_t index)
+      : first(index * kStrip),
+        rows(std::min(kStrip, p.queries - first)),
+        keys(p.causal ? std::min(p.keys, first + rows) : p.keys) {}
+};
+
+// How a strip meets a block of keys.
+struct Block {
+  int64_t first, width, panels;
+  template <class A>
+  static Block at(const Strip& strip, int64_t first) {
+    const int64_t width = std::min(kBlockKeys, strip.keys - first);
+    return {first, width, (width + kPanel<A> - 1) / kPanel<A>};
+  }
+};
+
+inline int64_t strip_count(const AttentionProblem& p) { return (p.queries + kStrip - 1) / kStrip; }

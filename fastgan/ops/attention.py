@@ -1,0 +1,305 @@
+"""Exact attention at flash memory that differentiates twice: dot-product and L2 similarity.
+
+Vaswani et al., "Attention Is All You Need", 2017; Zhang et al., "Self-Attention Generative Adversarial Networks", 2018;
+Kim et al., "The Lipschitz Constant of Self-Attention", 2021 (L2); Dao et al., "FlashAttention", 2022 (online softmax).
+"""
+
+import functools
+import importlib.util
+import math
+
+import torch
+
+from fastgan.ops._autograd import needs_reference, register, register_last_order
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal=False):
+    """softmax(S) V with S = scale * Q K^T + key_bias ("dot") or S = -scale * |q_i - k_j|^2 + key_bias ("l2").
+
+    Args:
+        q: queries (B, H, N, D).
+        k: keys (B, H, M, D); v: values (B, H, M, Dv). N != M, D != Dv and any strides are allowed; B and H broadcast.
+        scale: default 1 / sqrt(D); 1.0 is SAGAN's.
+        similarity: "dot" or "l2"; the L2 form is Lipschitz where the dot-product form is not.
+        key_bias: added to every query's logits, (B, H, M) or broadcastable to it; -inf hides a key. Any float dtype.
+        is_causal: query i sees keys j <= i, counted from the top left corner also where N != M, as in torch's
+            scaled_dot_product_attention.
+
+    Returns:
+        (B, H, N, Dv). A query that sees no key gets zeros.
+
+    dtypes: float64, float32, bfloat16, float16; logits, softmax and sums in float32 (float64 for float64). Under
+    autocast q, k, v are cast to its dtype, as torch's own attention does.
+    Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, and under forward-mode AD or torch.func,
+    `attention_reference` runs, with the N x M matrix in memory.
+    Derivatives: to second order with respect to q, k, v and key_bias; only what is asked for is computed; a third order
+    raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
+    Errors: ValueError or TypeError that names the argument.
+    """
+    q, k, v, key_bias, scale = _prepare(q, k, v, scale, similarity, key_bias)
+    if needs_reference(q, k, v, key_bias, cuda_kernels=_triton_installed):
+        return _reference(q, k, v, scale, similarity, key_bias, is_causal)
+    accumulate = _accumulate(q.dtype)
+    if key_bias is not None:
+        key_bias = key_bias.to(accumulate)
+    if similarity == "l2":
+        # -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; what is constant in a row leaves the softmax alone.
+        squares = -scale * k.to(accumulate).square().sum(-1)
+        key_bias = squares if key_bias is None else key_bias + squares
+        scale = 2 * scale
+    return torch.ops.fastgan.attention(q, k, v, key_bias, scale, is_causal)[0]
+
+
+def attention_reference(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal=False):
+    """The same in plain torch, differentiable in every mode and to any order, with the N x M matrix in memory."""
+    q, k, v, key_bias, scale = _prepare(q, k, v, scale, similarity, key_bias)
+    return _reference(q, k, v, scale, similarity, key_bias, is_causal)
+
+
+def scaled_dot_product_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False
+):
+    """torch.nn.functional.scaled_dot_product_attention with two derivatives, the same arguments.
+
+    query (..., N, D), key (..., M, D), value (..., M, Dv). attn_mask may say which keys are visible (bool) or what is
+    added to the logits of a key (float), the same for every query: shape (M,), (1, M) or (..., 1, M). Dropout, masks
+    that differ between queries, and enable_gqa raise. dtypes, devices, derivatives: as `attention`.
+    """
+    if dropout_p:
+        raise ValueError(
+            f"dropout_p must be 0, got {dropout_p}: apply torch.nn.functional.dropout to the output instead"
+        )
+    if enable_gqa:
+        raise ValueError("enable_gqa is not supported: repeat key and value with repeat_interleave(groups, dim=-3)")
+    for name, t in (("query", query), ("key", key), ("value", value)):
+        if not isinstance(t, torch.Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(t).__name__}")
+        if t.dim() < 2:
+            raise ValueError(f"{name} must have at least two dimensions (..., rows, channels), got {tuple(t.shape)}")
+    leading = _broadcast_shapes("query, key and value", *(t.shape[:-2] for t in (query, key, value)))
+    key_bias = None if attn_mask is None else _key_bias_of_mask(attn_mask, query, key, leading)
+    folded = [t.expand(*leading, *t.shape[-2:]).reshape(1, -1, *t.shape[-2:]) for t in (query, key, value)]
+    if math.prod(leading) == 0:  # reshape cannot infer -1 of nothing
+        folded = [t.expand(*leading, *t.shape[-2:]).reshape(1, 0, *t.shape[-2:]) for t in (query, key, value)]
+    out = attention(*folded, scale=scale, key_bias=key_bias, is_causal=is_causal)
+    return out.reshape(*leading, *out.shape[-2:])
+
+
+def _key_bias_of_mask(mask, query, key, leading):
+    if not isinstance(mask, torch.Tensor):
+        raise TypeError(f"attn_mask must be a tensor, got {type(mask).__name__}")
+    rows, keys = query.shape[-2], key.shape[-2]
+    same_for_all = mask.dim() < 2 or mask.shape[-2] == 1 or mask.stride(-2) == 0
+    if not same_for_all:
+        raise ValueError(
+            f"attn_mask must be the same for every query, of shape (..., 1, {keys}), got {tuple(mask.shape)}: for a causal"
+            " mask pass is_causal=True; other masks between queries and keys have no kernel"
+        )
+    if mask.dim() >= 2:
+        mask = mask[..., 0, :] if mask.shape[-2] in (1, rows) else mask
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=_accumulate(query.dtype)).masked_fill_(~mask, -math.inf)
+    shape = (*leading, keys)
+    try:
+        return mask.expand(shape).reshape(1, math.prod(leading), keys)
+    except RuntimeError:
+        raise ValueError(f"attn_mask must broadcast to {(*leading, rows, keys)}, got {tuple(mask.shape)}") from None
+
+
+@functools.cache
+def _triton_installed():
+    return importlib.util.find_spec("triton") is not None
+
+
+def _accumulate(dtype):
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _broadcast_shapes(names, *shapes):
+    try:
+        return torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise ValueError(f"{names} must agree in batch and heads, or be broadcastable, got {shapes}") from None
+
+
+def _prepare(q, k, v, scale, similarity, key_bias):
+    """Checks the arguments and broadcasts batch and heads (views, no copies)."""
+    for name, t in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(t, torch.Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(t).__name__}")
+        if t.dim() != 4:
+            raise ValueError(f"{name} must have shape (batch, heads, rows, channels), got {tuple(t.shape)}")
+        if t.dtype not in DTYPES:
+            raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {t.dtype}")
+        if t.device != q.device:
+            raise TypeError(f"{name} must be on {q.device} like q, got {t.device}")
+    if torch.is_autocast_enabled(q.device.type) and torch.float64 not in (q.dtype, k.dtype, v.dtype):
+        q, k, v = (t.to(torch.get_autocast_dtype(q.device.type)) for t in (q, k, v))
+    for name, t in (("k", k), ("v", v)):
+        if t.dtype != q.dtype:
+            raise TypeError(f"{name} must be {q.dtype} like q, got {t.dtype}")
+    if q.shape[3] != k.shape[3]:
+        raise ValueError(f"k must have q's {q.shape[3]} channels, got {tuple(k.shape)}")
+    if v.shape[2] != k.shape[2]:
+        raise ValueError(f"v must have one row per key: {k.shape[2]} keys, got {tuple(v.shape)}")
+    if q.shape[3] == 0 or v.shape[3] == 0:
+        raise ValueError(f"q and v must have at least one channel, got {tuple(q.shape)} and {tuple(v.shape)}")
+    if q.is_cuda and max(q.shape[3], v.shape[3]) > 256:
+        raise ValueError(
+            f"q and v can have up to 256 channels on CUDA, got {q.shape[3]} and {v.shape[3]}: use more heads"
+        )
+    if similarity not in ("dot", "l2"):
+        raise ValueError(f'similarity must be "dot" or "l2", got {similarity!r}')
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[3])
+    if isinstance(scale, torch.Tensor) or not isinstance(scale, (int, float)):
+        raise TypeError(
+            f"scale must be a number, got {type(scale).__name__}; a learned scale multiplies q, with scale=1.0 here"
+        )
+    batch_heads = _broadcast_shapes("q, k and v", *(t.shape[:2] for t in (q, k, v)))
+    q, k, v = (t.expand(*batch_heads, *t.shape[2:]) for t in (q, k, v))
+    if key_bias is not None:
+        if not isinstance(key_bias, torch.Tensor):
+            raise TypeError(f"key_bias must be a tensor, got {type(key_bias).__name__}")
+        if not key_bias.dtype.is_floating_point:
+            raise TypeError(
+                f"key_bias must be a floating-point tensor (0 shows a key, -inf hides it), got {key_bias.dtype}"
+            )
+        if key_bias.device != q.device:
+            raise TypeError(f"key_bias must be on {q.device} like q, got {key_bias.device}")
+        shape = (*batch_heads, k.shape[2])
+        try:
+            key_bias = key_bias.expand(shape)
+        except RuntimeError:
+            raise ValueError(f"key_bias must be broadcastable to {shape}, got {tuple(key_bias.shape)}") from None
+    return q, k, v, key_bias, float(scale)
+
+
+def _reference(q, k, v, scale, similarity, key_bias, is_causal):
+    dtype, accumulate = q.dtype, _accumulate(q.dtype)
+    q, k, v = (t.to(accumulate) for t in (q, k, v))
+    if similarity == "l2":
+        logits = scale * (2 * q @ k.mT - q.square().sum(-1)[..., None] - k.square().sum(-1)[..., None, :])
+    else:
+        logits = scale * (q @ k.mT)
+    if key_bias is not None:
+        logits = logits + key_bias.to(accumulate)[..., None, :]
+    if is_causal:
+        hidden = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        logits = logits.masked_fill(hidden, -math.inf)
+    if k.shape[2] == 0:
+        return (logits @ v).to(dtype)
+    largest = logits.detach().amax(-1, keepdim=True)
+    weights = torch.exp(logits - largest.masked_fill(largest == -math.inf, 0))
+    total = weights.sum(-1, keepdim=True)
+    return ((weights / total.masked_fill(total == 0, 1)) @ v).to(dtype)
+
+
+# --- shapes, for torch.compile and opcheck
+
+
+def _fake_output(asked, like, shape, dtype):
+    return like.new_empty(shape if asked else (0,), dtype=dtype)
+
+
+@torch.library.register_fake("fastgan::attention")
+def _(q, k, v, key_bias, scale, is_causal):
+    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=_accumulate(q.dtype))
+
+
+@torch.library.register_fake("fastgan::attention_backward")
+def _(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
+    asked = [bool(output_mask >> i & 1) for i in range(4)]
+    wide = [_fake_output(a, t, t.shape, t.dtype) for a, t in zip(asked, (q, k, v), strict=False)]
+    return (*wide, _fake_output(asked[3], q, k.shape[:3], _accumulate(q.dtype)))
+
+
+@torch.library.register_fake("fastgan::attention_double_backward")
+def _(x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
+    accumulate = _accumulate(q.dtype)
+    shapes = [
+        (grad_out.shape, q.dtype),
+        (q.shape[:3], accumulate),
+        (q.shape, q.dtype),
+        (k.shape, q.dtype),
+        (v.shape, q.dtype),
+        (k.shape[:3], accumulate),
+    ]
+    return tuple(_fake_output(output_mask >> i & 1, q, shape, dtype) for i, (shape, dtype) in enumerate(shapes))
+
+
+# --- derivatives
+
+
+def _mask(needed):
+    return sum(1 << i for i, bit in enumerate(needed) if bit)
+
+
+def _only_asked(tensors, mask):
+    return tuple(t if mask >> i & 1 else None for i, t in enumerate(tensors))
+
+
+def _save_forward(ctx, inputs, output):
+    q, k, v, key_bias, ctx.scale, ctx.is_causal = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(q, k, v, key_bias, *output)
+
+
+def _backward(ctx, grad_out, grad_logsumexp):
+    q, k, v, key_bias, out, logsumexp = ctx.saved_tensors
+    mask = _mask(ctx.needs_input_grad[:4])
+    if (grad_out is None and grad_logsumexp is None) or not mask:
+        return (None,) * 6
+    if grad_out is None:
+        grad_out = torch.zeros_like(out)
+    grads = torch.ops.fastgan.attention_backward(
+        grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, ctx.scale, ctx.is_causal, mask
+    )
+    return (*_only_asked(grads, mask), None, None)
+
+
+def _save_backward(ctx, inputs, output):
+    *tensors, ctx.scale, ctx.is_causal, ctx.mask = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors)
+
+
+def _double_backward(ctx, *cotangents):
+    # out and logsumexp are functions of q, k, v, key_bias: their share is in the gradients of those.
+    cotangents = _only_asked(cotangents, ctx.mask)
+    mask = _mask(ctx.needs_input_grad[:6])
+    if all(t is None for t in cotangents) or not mask:
+        return (None,) * 11
+    grads = torch.ops.fastgan.attention_double_backward(*cotangents, *ctx.saved_tensors, ctx.scale, ctx.is_causal, mask)
+    return (*_only_asked(grads, mask), *(None,) * 5)
+
+
+register("attention", _backward, _save_forward)
+register("attention_backward", _double_backward, _save_backward)
+register_last_order("attention_double_backward")
+
+
+# --- CUDA: Triton, imported where a CUDA tensor comes
+
+
+@torch.library.register_kernel("fastgan::attention", "cuda")
+def _(*args):
+    from fastgan.kernels.attention import forward
+
+    return forward(*args)
+
+
+@torch.library.register_kernel("fastgan::attention_backward", "cuda")
+def _(*args):
+    from fastgan.kernels.attention import backward
+
+    return backward(*args)
+
+
+@torch.library.register_kernel("fastgan::attention_double_backward", "cuda")
+def _(*args):
+    from fastgan.kernels.attention import double_backward
+
+    return double_backward(*args)
