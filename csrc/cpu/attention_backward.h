@@ -89,7 +89,7 @@ struct BackwardScores {
   bool only_p;
 
   template <int R>
-  FASTGAN_INLINE void rows(int64_t row) const {
+  FASTGAN_NOINLINE void rows(int64_t row) const {
     for (int64_t n = 0; n < panels; n++) {
       const int64_t at = row * step + n * kPanel<A>;
       source.template tile<R>(row, n, p + at, step);
@@ -220,16 +220,16 @@ void attention_backward(const AttentionProblem& p, const AttentionInputs& in, co
                                        side.v_panels + j0 / kPanel<A> * side.v_panel, rows.delta, side.v_width,
                                        side.v_panel, block.panels, m.step, m.p, m.ds, only_p});
         if (grads.q) {
-          const Term<A> t{m.ds, m.step, 1, side.k.data + j0 * side.k.step, side.k.step, block.width};
-          add_products(m.dq, side.width, strip.rows, side.width, &t, 1);
+          const Term<A> t{m.ds, m.step, side.k.data + j0 * side.k.step, side.k.step, block.width};
+          add_products<Layout::rows>(m.dq, side.width, strip.rows, side.width, &t, 1);
         }
         if (grads.k) {
-          const Term<A> t{m.ds, 1, m.step, rows.q, rows.step, strip.rows};
-          add_products(sum.k + j0 * side.width, side.width, block.width, side.width, &t, 1);
+          const Term<A> t{m.ds, m.step, rows.q, rows.step, strip.rows};
+          add_products<Layout::transposed>(sum.k + j0 * side.width, side.width, block.width, side.width, &t, 1);
         }
         if (grads.v) {
-          const Term<A> t{m.p, 1, m.step, rows.grad_out, side.v_width, strip.rows};
-          add_products(sum.v + j0 * side.v_width, side.v_width, block.width, side.v_width, &t, 1);
+          const Term<A> t{m.p, m.step, rows.grad_out, side.v_width, strip.rows};
+          add_products<Layout::transposed>(sum.v + j0 * side.v_width, side.v_width, block.width, side.v_width, &t, 1);
         }
         if (grads.key_bias) add_column_sums(m.ds, m.step, strip.rows, block.panels * kPanel<A>, sum.bias + j0);
       }

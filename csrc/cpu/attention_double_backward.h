@@ -48,7 +48,7 @@ struct SecondOrderScores {
   bool first_order;  // dP and T0 are needed
 
   template <int R>
-  FASTGAN_INLINE void rows(int64_t row) const {
+  FASTGAN_NOINLINE void rows(int64_t row) const {
     for (int64_t n = 0; n < panels; n++) {
       const int64_t at = row * step + n * kPanel<A>;
       source.template tile<R>(row, n, p + at, step);
@@ -161,9 +161,9 @@ void attention_double_backward(const AttentionProblem& p, const AttentionInputs&
                                                       first_order});
         if (grads.grad_out) {
           const Term<A> t[2] = {
-              {m.pe + at, m.step, 1, side.v.data + j0 * side.v.step, side.v.step, block.width},
-              {m.p + at, m.step, 1, in.z ? side.z.data + j0 * side.z.step : nullptr, side.z.step, block.width}};
-          add_products(m.o, side.v_width, strip.rows, side.v_width, t, in.z ? 2 : 1);
+              {m.pe + at, m.step, side.v.data + j0 * side.v.step, side.v.step, block.width},
+              {m.p + at, m.step, in.z ? side.z.data + j0 * side.z.step : nullptr, side.z.step, block.width}};
+          add_products<Layout::rows>(m.o, side.v_width, strip.rows, side.v_width, t, in.z ? 2 : 1);
         }
       }
 
@@ -192,18 +192,19 @@ void attention_double_backward(const AttentionProblem& p, const AttentionInputs&
         }
         if (grads.q) {
           const Term<A> t[2] = {
-              {ds2, m.step, 1, side.k.data + j0 * side.k.step, side.k.step, block.width},
-              {ds, m.step, 1, in.y ? side.y.data + j0 * side.y.step : nullptr, side.y.step, block.width}};
-          add_products(m.dq, side.width, strip.rows, side.width, t, in.y ? 2 : 1);
+              {ds2, m.step, side.k.data + j0 * side.k.step, side.k.step, block.width},
+              {ds, m.step, in.y ? side.y.data + j0 * side.y.step : nullptr, side.y.step, block.width}};
+          add_products<Layout::rows>(m.dq, side.width, strip.rows, side.width, t, in.y ? 2 : 1);
         }
         if (grads.k) {
-          const Term<A> t[2] = {{ds2, 1, m.step, rows.q, rows.step, strip.rows},
-                                {ds, 1, m.step, rows.xq, rows.step, strip.rows}};
-          add_products(sum.k + j0 * side.width, side.width, block.width, side.width, t, in.x ? 2 : 1);
+          const Term<A> t[2] = {{ds2, m.step, rows.q, rows.step, strip.rows},
+                                {ds, m.step, rows.xq, rows.step, strip.rows}};
+          add_products<Layout::transposed>(sum.k + j0 * side.width, side.width, block.width, side.width, t,
+                                           in.x ? 2 : 1);
         }
         if (grads.v) {
-          const Term<A> t{f, 1, m.step, rows.grad_out, side.v_width, strip.rows};
-          add_products(sum.v + j0 * side.v_width, side.v_width, block.width, side.v_width, &t, 1);
+          const Term<A> t{f, m.step, rows.grad_out, side.v_width, strip.rows};
+          add_products<Layout::transposed>(sum.v + j0 * side.v_width, side.v_width, block.width, side.v_width, &t, 1);
         }
         if (grads.key_bias) add_column_sums(ds2, m.step, strip.rows, block.panels * kPanel<A>, sum.bias + j0);
       }

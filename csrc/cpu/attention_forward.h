@@ -9,7 +9,7 @@ struct Logits {
   A scale;
 
   template <int R>
-  FASTGAN_INLINE void rows(int64_t row) const {
+  FASTGAN_NOINLINE void rows(int64_t row) const {
     for (int64_t n = 0; n < panel_count; n++) {
       Tile<A, R> tile;
       tile.product(q + row * width, width, panels + n * panel_size, width);
@@ -98,8 +98,8 @@ void attention_forward(const AttentionProblem& p, const AttentionInputs& in, T* 
         in_row_tiles(strip.rows, Logits<A>{m.q, side.k_panels + j0 / kPanel<A> * side.qk_panel, side.bias + j0, m.s,
                                            side.width, side.qk_panel, block.panels, m.step, A(p.scale * kLog2e)});
         softmax_block(p, strip, j0, block.panels * kPanel<A>, m.s, m.step, m.max, m.sum, m.o, side.v_width);
-        const Term<A> pv{m.s, m.step, 1, side.v.data + j0 * side.v.step, side.v.step, block.width};
-        add_products(m.o, side.v_width, strip.rows, side.v_width, &pv, 1);
+        const Term<A> pv{m.s, m.step, side.v.data + j0 * side.v.step, side.v.step, block.width};
+        add_products<Layout::rows>(m.o, side.v_width, strip.rows, side.v_width, &pv, 1);
       }
       for (int64_t i = 0; i < strip.rows; i++) {
         const int64_t row = head * p.queries + strip.first + i;

@@ -174,7 +174,7 @@ struct Tile {
     for (int i = 0; i < R; i++)
 #pragma GCC unroll 4
       for (int j = 0; j < kTileVectors; j++) v[i][j] = Vec<A>{};
-    multiply_add<A, R, kTileVectors>(v, rows, step, 1, panel, kPanel<A>, length);
+    multiply_add<A, Layout::rows, R, kTileVectors>(v, rows, step, panel, kPanel<A>, length);
   }
 };
 
