@@ -45,7 +45,7 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
     if key_bias is not None:
         key_bias = key_bias.to(accumulate)
     if similarity == "l2":
-        # -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; what is constant in a row leaves the softmax alone.
+        # -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; a row's constant leaves the softmax alone.
         squares = -scale * k.to(accumulate).square().sum(-1)
         key_bias = squares if key_bias is None else key_bias + squares
         scale = 2 * scale
@@ -94,8 +94,8 @@ def _key_bias_of_mask(mask, query, key, leading):
     same_for_all = mask.dim() < 2 or mask.shape[-2] == 1 or mask.stride(-2) == 0
     if not same_for_all:
         raise ValueError(
-            f"attn_mask must be the same for every query, of shape (..., 1, {keys}), got {tuple(mask.shape)}: for a causal"
-            " mask pass is_causal=True; other masks between queries and keys have no kernel"
+            f"attn_mask must be the same for every query, of shape (..., 1, {keys}), got {tuple(mask.shape)}: for a"
+            " causal mask pass is_causal=True; other masks between queries and keys have no kernel"
         )
     if mask.dim() >= 2:
         mask = mask[..., 0, :] if mask.shape[-2] in (1, rows) else mask
