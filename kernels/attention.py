@@ -1,0 +1,442 @@
+"""Attention on the GPU: forward, backward, double backward, in the letters of csrc/cpu/attention.h.
+
+Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), sweeps over queries what belongs to keys (dK, dV,
+dbias and their seconds); every sweep makes its blocks of scores anew, so that extra memory is O(N). Scores and sums are
+fp32; operands of products have the inputs' type. Nothing is summed by atomics: results are deterministic.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+
+# (queries, keys, warps, stages) of a block by the larger padded width (up to 32, 64, 128, 256), for 16-bit inputs and for
+# fp32. Small fixed tables: the first call of a training step must not wait for a search.
+TABLES = {
+    "forward": {2: [(128, 64, 4, 2), (128, 64, 4, 2), (128, 32, 8, 2), (64, 32, 8, 2)],
+                4: [(64, 32, 4, 2), (64, 32, 4, 2), (64, 16, 8, 1), (32, 16, 8, 1)]},
+    "backward_rows": {2: [(64, 64, 4, 2), (64, 64, 4, 2), (64, 32, 8, 1), (32, 32, 8, 1)],
+                      4: [(64, 16, 4, 1), (64, 16, 8, 1), (32, 16, 8, 1), (16, 16, 8, 1)]},
+    "backward_keys": {2: [(64, 64, 4, 2), (32, 64, 4, 2), (32, 64, 8, 1), (16, 32, 8, 1)],
+                      4: [(16, 64, 4, 1), (16, 64, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1)]},
+    "double_rows": {2: [(64, 32, 4, 2), (64, 32, 8, 2), (32, 32, 8, 1), (32, 16, 8, 1)],
+                    4: [(32, 16, 4, 1), (32, 16, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
+    "double_keys": {2: [(32, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1)],
+                    4: [(16, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
+}  # fmt: skip
+
+
+@triton.jit
+def _rows(base, start, count, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
+    """Rows start ... start + BLOCK of a (count, WIDTH) matrix, zero outside: (BLOCK, PADDED)."""
+    row, column = start + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
+    return tl.load(base + row * WIDTH + column, mask=(row < count) & (column < WIDTH), other=0.0)
+
+
+@triton.jit
+def _store_rows(base, value, start, count, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
+    row, column = start + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
+    tl.store(base + row * WIDTH + column, value.to(base.dtype.element_ty), mask=(row < count) & (column < WIDTH))
+
+
+@triton.jit
+def _vector(base, start, count, BLOCK: tl.constexpr):
+    at = start + tl.arange(0, BLOCK)
+    return tl.load(base + at, mask=at < count, other=0.0)
+
+
+@triton.jit
+def _store_vector(base, value, start, count, BLOCK: tl.constexpr):
+    at = start + tl.arange(0, BLOCK)
+    tl.store(base + at, value, mask=at < count)
+
+
+@triton.jit
+def _product(a, b, PRECISION: tl.constexpr):
+    return tl.dot(a.to(b.dtype), b, input_precision=PRECISION)
+
+
+@triton.jit
+def _product_t(a, b, PRECISION: tl.constexpr):
+    """a b^T"""
+    return tl.dot(a, tl.trans(b), input_precision=PRECISION)
+
+
+@triton.jit
+def _t_product(a, b, PRECISION: tl.constexpr):
+    """a^T b"""
+    return tl.dot(tl.trans(a.to(b.dtype)), b, input_precision=PRECISION)
+
+
+@triton.jit
+def _visible(i0, j0, N, M, CAUSAL: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr):
+    i, j = i0 + tl.arange(0, BLOCK_N)[:, None], j0 + tl.arange(0, BLOCK_M)[None, :]
+    seen = (i < N) & (j < M)
+    if CAUSAL:
+        seen = seen & (j <= i)
+    return seen
+
+
+@triton.jit
+def _logits(q, k, bias, j0, M, scale, HAS_BIAS: tl.constexpr, BLOCK_M: tl.constexpr, PRECISION: tl.constexpr):
+    """In units of log 2: (BLOCK_N, BLOCK_M)."""
+    s = _product_t(q, k, PRECISION) * (scale * LOG2E)
+    if HAS_BIAS:
+        s += (_vector(bias, j0, M, BLOCK_M) * LOG2E)[None, :]
+    return s
+
+
+@triton.jit
+def _lse2(lse, i0, N, BLOCK_N: tl.constexpr):
+    """log2 of the softmax's sum; infinite, so that P = 0, where a row sees no key."""
+    value = _vector(lse, i0, N, BLOCK_N) * LOG2E
+    return tl.where(value == float("-inf"), float("inf"), value)
+
+
+@triton.jit
+def _forward(
+    q, k, v, bias, out, lse, scale, N, M,
+    D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
+    HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+    largest = tl.full((BLOCK_N,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_N,), tl.float32)
+    sums = tl.zeros((BLOCK_N, PDV), tl.float32)
+    last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
+    for j0 in range(0, last, BLOCK_M):
+        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+        s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
+        s = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), s, float("-inf"))
+        higher = tl.maximum(largest, tl.max(s, 1))
+        base = tl.where(higher == float("-inf"), 0.0, higher)
+        p = tl.exp2(s - base[:, None])
+        kept = tl.exp2(largest - base)
+        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+        total = total * kept + tl.sum(p, 1)
+        sums = sums * kept[:, None] + _product(p, v_tile, PRECISION)
+        largest = higher
+    empty = total == 0.0
+    sums = sums / tl.where(empty, 1.0, total)[:, None]
+    _store_rows(out + head * N * DV, sums, i0, N, DV, PDV, BLOCK_N)
+    log_sum = (largest + tl.log2(tl.where(empty, 1.0, total))) * LN2
+    _store_vector(lse + head * N, log_sum, i0, N, BLOCK_N)
+
+
+@triton.jit
+def _backward_rows(
+    grad_out, grad_lse, q, k, v, bias, out, lse, delta, dq, scale, N, M,
+    D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_GRAD_LSE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    NEED_DQ: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """delta = rowsum(dO*O) - dL, and dQ."""
+    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+    o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+    d = tl.sum(do.to(tl.float32) * o.to(tl.float32), 1)
+    if HAS_GRAD_LSE:
+        d -= _vector(grad_lse + head * N, i0, N, BLOCK_N)
+    _store_vector(delta + head * N, d, i0, N, BLOCK_N)
+    if NEED_DQ:
+        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+        l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
+        sums = tl.zeros((BLOCK_N, PD), tl.float32)
+        last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
+        for j0 in range(0, last, BLOCK_M):
+            k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+            v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+            s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
+            p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+            ds = p * (_product_t(do, v_tile, PRECISION) - d[:, None])
+            sums += _product(ds, k_tile, PRECISION)
+        _store_rows(dq + head * N * D, sums * scale, i0, N, D, PD, BLOCK_N)
+
+
+@triton.jit
+def _backward_keys(
+    grad_out, q, k, v, bias, lse, delta, dk, dv, dbias, scale, N, M,
+    D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
+    HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    NEED_DK: tl.constexpr, NEED_DV: tl.constexpr, NEED_DBIAS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    j0, head = tl.program_id(0) * BLOCK_M, tl.program_id(1).to(tl.int64)
+    k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+    v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+    k_sums = tl.zeros((BLOCK_M, PD), tl.float32)
+    v_sums = tl.zeros((BLOCK_M, PDV), tl.float32)
+    bias_sums = tl.zeros((BLOCK_M,), tl.float32)
+    first = j0 // BLOCK_N * BLOCK_N if CAUSAL else 0
+    for i0 in range(first, N, BLOCK_N):
+        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+        do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+        l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
+        s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
+        p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+        if NEED_DV:
+            v_sums += _t_product(p, do, PRECISION)
+        if NEED_DK or NEED_DBIAS:
+            d = _vector(delta + head * N, i0, N, BLOCK_N)
+            ds = p * (_product_t(do, v_tile, PRECISION) - d[:, None])
+            if NEED_DK:
+                k_sums += _t_product(ds, q_tile, PRECISION)
+            if NEED_DBIAS:
+                bias_sums += tl.sum(ds, 0)
+    if NEED_DK:
+        _store_rows(dk + head * M * D, k_sums * scale, j0, M, D, PD, BLOCK_M)
+    if NEED_DV:
+        _store_rows(dv + head * M * DV, v_sums, j0, M, DV, PDV, BLOCK_M)
+    if NEED_DBIAS:
+        _store_vector(dbias + head * M, bias_sums, j0, M, BLOCK_M)
+
+
+@triton.jit
+def _tangent_of_logits(
+    q, x, k, y, x_bias, j0, M, scale,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_X_BIAS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """E = tau (X K^T + Q Y^T) + x"""
+    e = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
+    if HAS_X:
+        e += _product_t(x, k, PRECISION)
+    if HAS_Y:
+        e += _product_t(q, y, PRECISION)
+    e *= scale
+    if HAS_X_BIAS:
+        e += _vector(x_bias, j0, M, BLOCK_M)[None, :]
+    return e
+
+
+@triton.jit
+def _double_rows_first(
+    x, y, z, x_bias, grad_out, grad_lse, q, k, v, bias, out, lse, delta, mu, b, d_grad_out, scale, N, M,
+    D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_GRAD_LSE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    NEED_DDO: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """delta, mu, ddO, and b = rowsum(dO*ddO) - mu delta."""
+    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+    x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N) if HAS_X else q_tile
+    l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
+    mu_sums = tl.zeros((BLOCK_N,), tl.float32)
+    sums = tl.zeros((BLOCK_N, PDV), tl.float32)
+    last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
+    for j0 in range(0, last, BLOCK_M):
+        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+        y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M) if HAS_Y else k_tile
+        s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
+        p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+        e = _tangent_of_logits(q_tile, x_tile, k_tile, y_tile, x_bias + head * M, j0, M, scale,
+                               HAS_X, HAS_Y, HAS_X_BIAS, BLOCK_N, BLOCK_M, PRECISION)  # fmt: skip
+        pe = p * e
+        mu_sums += tl.sum(pe, 1)
+        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+        sums += _product(pe, v_tile, PRECISION)
+        if HAS_Z:
+            sums += _product(p, _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M), PRECISION)
+    o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N).to(tl.float32)
+    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N).to(tl.float32)
+    sums -= mu_sums[:, None] * o
+    d = tl.sum(do * o, 1)
+    if HAS_GRAD_LSE:
+        d -= _vector(grad_lse + head * N, i0, N, BLOCK_N)
+    _store_vector(delta + head * N, d, i0, N, BLOCK_N)
+    _store_vector(mu + head * N, mu_sums, i0, N, BLOCK_N)
+    _store_vector(b + head * N, tl.sum(do * sums, 1) - mu_sums * d, i0, N, BLOCK_N)
+    if NEED_DDO:
+        _store_rows(d_grad_out + head * N * DV, sums, i0, N, DV, PDV, BLOCK_N)
+
+
+@triton.jit
+def _second_order_scores(
+    q, x, do, l2, d, m, bb, k, y, v, z, bias, x_bias, i0, j0, N, M, scale,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """dS, dS2 and P*(E - mu) of a block."""
+    s = _logits(q, k, bias, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
+    p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+    e = _tangent_of_logits(q, x, k, y, x_bias, j0, M, scale, HAS_X, HAS_Y, HAS_X_BIAS, BLOCK_N, BLOCK_M, PRECISION)
+    dp = _product_t(do, v, PRECISION)
+    t = (dp - d[:, None]) * e - dp * m[:, None] - bb[:, None]
+    if HAS_Z:
+        t += _product_t(do, z, PRECISION)
+    return p * (dp - d[:, None]), p * t, p * (e - m[:, None])
+
+
+@triton.jit
+def _double_rows_second(
+    x, y, z, x_bias, grad_out, q, k, v, bias, lse, delta, mu, b, dq, scale, N, M,
+    D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """dQ' = tau (dS Y + dS2 K)"""
+    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+    x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N) if HAS_X else q_tile
+    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+    l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
+    d = _vector(delta + head * N, i0, N, BLOCK_N)
+    m = _vector(mu + head * N, i0, N, BLOCK_N)
+    bb = _vector(b + head * N, i0, N, BLOCK_N)
+    sums = tl.zeros((BLOCK_N, PD), tl.float32)
+    last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
+    for j0 in range(0, last, BLOCK_M):
+        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+        y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M) if HAS_Y else k_tile
+        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+        z_tile = _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M) if HAS_Z else v_tile
+        ds, ds2, _ = _second_order_scores(
+            q_tile, x_tile, do, l2, d, m, bb, k_tile, y_tile, v_tile, z_tile, bias + head * M, x_bias + head * M,
+            i0, j0, N, M, scale, HAS_X, HAS_Y, HAS_Z, HAS_X_BIAS, HAS_BIAS, CAUSAL, PRECISION, BLOCK_N, BLOCK_M,
+        )  # fmt: skip
+        sums += _product(ds2, k_tile, PRECISION)
+        if HAS_Y:
+            sums += _product(ds, y_tile, PRECISION)
+    _store_rows(dq + head * N * D, sums * scale, i0, N, D, PD, BLOCK_N)
+
+
+@triton.jit
+def _double_keys(
+    x, y, z, x_bias, grad_out, q, k, v, bias, lse, delta, mu, b, dk, dv, dbias, scale, N, M,
+    D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
+    HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+    NEED_DK: tl.constexpr, NEED_DV: tl.constexpr, NEED_DBIAS: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+):  # fmt: skip
+    """dK' = tau (dS^T X + dS2^T Q), dV' = (P*(E - mu))^T dO, dbias' = colsum(dS2)"""
+    j0, head = tl.program_id(0) * BLOCK_M, tl.program_id(1).to(tl.int64)
+    k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+    y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M) if HAS_Y else k_tile
+    v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+    z_tile = _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M) if HAS_Z else v_tile
+    k_sums = tl.zeros((BLOCK_M, PD), tl.float32)
+    v_sums = tl.zeros((BLOCK_M, PDV), tl.float32)
+    bias_sums = tl.zeros((BLOCK_M,), tl.float32)
+    first = j0 // BLOCK_N * BLOCK_N if CAUSAL else 0
+    for i0 in range(first, N, BLOCK_N):
+        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+        x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N) if HAS_X else q_tile
+        do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+        l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
+        d = _vector(delta + head * N, i0, N, BLOCK_N)
+        m = _vector(mu + head * N, i0, N, BLOCK_N)
+        bb = _vector(b + head * N, i0, N, BLOCK_N)
+        ds, ds2, f = _second_order_scores(
+            q_tile, x_tile, do, l2, d, m, bb, k_tile, y_tile, v_tile, z_tile, bias + head * M, x_bias + head * M,
+            i0, j0, N, M, scale, HAS_X, HAS_Y, HAS_Z, HAS_X_BIAS, HAS_BIAS, CAUSAL, PRECISION, BLOCK_N, BLOCK_M,
+        )  # fmt: skip
+        if NEED_DK:
+            k_sums += _t_product(ds2, q_tile, PRECISION)
+            if HAS_X:
+                k_sums += _t_product(ds, x_tile, PRECISION)
+        if NEED_DV:
+            v_sums += _t_product(f, do, PRECISION)
+        if NEED_DBIAS:
+            bias_sums += tl.sum(ds2, 0)
+    if NEED_DK:
+        _store_rows(dk + head * M * D, k_sums * scale, j0, M, D, PD, BLOCK_M)
+    if NEED_DV:
+        _store_rows(dv + head * M * DV, v_sums, j0, M, DV, PDV, BLOCK_M)
+    if NEED_DBIAS:
+        _store_vector(dbias + head * M, bias_sums, j0, M, BLOCK_M)
+
+
+# --- launches
+
+
+def padded(width):
+    """tl.dot takes powers of two, from 16 on."""
+    return max(16, triton.next_power_of_2(width))
+
+
+def blocks(kernel, width, itemsize):
+    """(BLOCK_N, BLOCK_M, warps, stages) for a kernel of TABLES and the larger padded width."""
+    return TABLES[kernel][itemsize][max(0, min(3, width.bit_length() - 6))]
+
+
+class _Problem:
+    """What every launch of one call has in common; q, k, v (B, H, rows, width)."""
+
+    def __init__(self, q, k, v, key_bias, scale, is_causal):
+        self.q, self.k, self.v = (t.contiguous() for t in (q, k, v))
+        self.bias = self.present(key_bias)
+        (B, H, N, D), M, DV = q.shape, k.shape[2], v.shape[3]
+        self.heads, self.N, self.M, self.scale = B * H, N, M, scale
+        tf32 = q.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+        self.constants = {"D": D, "DV": DV, "PD": padded(D), "PDV": padded(DV), "HAS_BIAS": key_bias is not None}
+        self.constants |= {"CAUSAL": is_causal, "PRECISION": "tf32" if tf32 else "ieee"}
+
+    def present(self, tensor):
+        """A kernel argument: what is absent is never read, q stands in for its pointer."""
+        return self.q if tensor is None else tensor.contiguous()
+
+    def new(self, like, dtype=None, asked=True):
+        return torch.empty(like.shape if asked else (0,), dtype=dtype or like.dtype, device=like.device)
+
+    def launch(self, function, table, by_keys, *args, **constants):
+        width = max(self.constants["PD"], self.constants["PDV"])
+        block_n, block_m, warps, stages = blocks(table, width, self.q.element_size())
+        grid = (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n), self.heads)
+        if 0 in grid:
+            return
+        function[grid](*args, self.scale, self.N, self.M, **self.constants, **constants, BLOCK_N=block_n,
+                       BLOCK_M=block_m, num_warps=warps, num_stages=stages)  # fmt: skip
+
+
+def forward(q, k, v, key_bias, scale, is_causal):
+    p = _Problem(q, k, v, key_bias, scale, is_causal)
+    out = q.new_empty((*q.shape[:3], v.shape[3]))
+    logsumexp = q.new_empty(q.shape[:3], dtype=torch.float32)
+    p.launch(_forward, "forward", False, p.q, p.k, p.v, p.bias, out, logsumexp)
+    return out, logsumexp
+
+
+def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
+    p = _Problem(q, k, v, key_bias, scale, is_causal)
+    need_q, need_k, need_v, need_bias = (bool(output_mask >> i & 1) for i in range(4))
+    dq, dk, dv = (p.new(t, asked=n) for t, n in ((q, need_q), (k, need_k), (v, need_v)))
+    dbias = p.new(k[..., 0], torch.float32, need_bias)
+    delta = p.new(logsumexp)
+    grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
+    p.launch(_backward_rows, "backward_rows", False, grad_out, p.present(grad_logsumexp), p.q, p.k, p.v, p.bias, out,
+             logsumexp, delta, dq, NEED_DQ=need_q, HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
+    if need_k or need_v or need_bias:
+        p.launch(_backward_keys, "backward_keys", True, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, dk, dv,
+                 dbias, NEED_DK=need_k, NEED_DV=need_v, NEED_DBIAS=need_bias)  # fmt: skip
+    return dq, dk, dv, dbias
+
+
+def double_backward(
+    x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask
+):
+    p = _Problem(q, k, v, key_bias, scale, is_causal)
+    need_do, need_dlse, need_q, need_k, need_v, need_bias = (bool(output_mask >> i & 1) for i in range(6))
+    d_grad_out, dq = p.new(grad_out, asked=need_do), p.new(q, asked=need_q)
+    dk, dv, dbias = p.new(k, asked=need_k), p.new(v, asked=need_v), p.new(k[..., 0], torch.float32, need_bias)
+    mu, b, delta = (p.new(logsumexp) for _ in range(3))
+    grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
+    has = {"HAS_X": x is not None, "HAS_Y": y is not None, "HAS_Z": z is not None, "HAS_X_BIAS": x_bias is not None}
+    x, y, z, x_bias = (p.present(t) for t in (x, y, z, x_bias))
+    p.launch(_double_rows_first, "double_rows", False, x, y, z, x_bias, grad_out, p.present(grad_logsumexp), p.q, p.k,
+             p.v, p.bias, out, logsumexp, delta, mu, b, d_grad_out, **has, NEED_DDO=need_do,
+             HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
+    saved = (x, y, z, x_bias, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, mu, b)
+    if need_q:
+        p.launch(_double_rows_second, "double_rows", False, *saved, dq, **has)
+    if need_k or need_v or need_bias:
+        p.launch(_double_keys, "double_keys", True, *saved, dk, dv, dbias, **has, NEED_DK=need_k, NEED_DV=need_v,
+                 NEED_DBIAS=need_bias)  # fmt: skip
+    return d_grad_out, mu if need_dlse else p.new(mu, asked=False), dq, dk, dv, dbias
