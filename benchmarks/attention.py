@@ -3,9 +3,9 @@
     python -m benchmarks.attention [--device cuda] [--threads N] [--rounds R] [--only cycle]
 
 "cycle" is forward, backward under create_graph, double backward with random cotangents, all gradients. "compiled math"
-is the strongest peer that a user can build: the same cycle of softmax(Q K^T) V as one function of vjp's of vjp's, through
-torch.compile. Compares the numbers first, prints the speed-ups and writes benchmarks/results/attention*.csv: the table,
-peak memory, cost against the number of tokens, and two threads against one.
+is the strongest peer that a user can build: the same cycle of softmax(Q K^T) V as one function of vjp's of vjp's,
+through torch.compile. Compares the numbers first, prints the speed-ups and writes benchmarks/results/attention*.csv:
+the table, peak memory, cost against the number of tokens, and two threads against one.
 """
 
 import argparse

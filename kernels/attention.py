@@ -1,8 +1,8 @@
 """Attention on the GPU: forward, backward, double backward, in the letters of csrc/cpu/attention.h.
 
-Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), sweeps over queries what belongs to keys (dK, dV,
-dbias and their seconds); every sweep makes its blocks of scores anew, so that extra memory is O(N). Scores and sums are
-fp32; operands of products have the inputs' type. Nothing is summed by atomics: results are deterministic.
+Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), sweeps over queries what belongs to keys
+(dK, dV, dbias and their seconds); every sweep makes its blocks of scores anew, so that extra memory is O(N). Scores and
+sums are fp32; operands of products have the inputs' type. Nothing is summed by atomics: results are deterministic.
 """
 
 import torch
@@ -12,8 +12,8 @@ import triton.language as tl
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
-# (queries, keys, warps, stages) of a block by the larger padded width (up to 32, 64, 128, 256), for 16-bit inputs and for
-# fp32. Small fixed tables: the first call of a training step must not wait for a search.
+# (queries, keys, warps, stages) of a block by the larger padded width (up to 32, 64, 128, 256), for 16-bit inputs and
+# for fp32. Small fixed tables: the first call of a training step must not wait for a search.
 TABLES = {
     "forward": {2: [(128, 64, 4, 2), (128, 64, 4, 2), (128, 32, 8, 2), (64, 32, 8, 2)],
                 4: [(64, 32, 4, 2), (64, 32, 4, 2), (64, 16, 8, 1), (32, 16, 8, 1)]},

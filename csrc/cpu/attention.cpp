@@ -19,6 +19,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using Optional = std::optional<Tensor>;
 constexpr int64_t kWorthAThread = 100 * 1000;  // products of two numbers
+constexpr int64_t kStripBytes = 8 << 20;
 
 // The operands of one call, checked against each other; what fixes the sizes and dtypes is q, k, v.
 struct Call {
@@ -41,7 +42,7 @@ struct Call {
     in.k = qk_columns("k", k);
     in.v = v_columns("v", v);
     if (key_bias) in.key_bias = per_key("key_bias", *key_bias);
-    problem = {heads, queries, keys, qk_width, v_width, scale, is_causal, 1};
+    problem = {heads, queries, keys, qk_width, v_width, scale, is_causal, baseline::kStrip, 1};
   }
 
   AttentionOperand operand(const char* name, const Tensor& t, ScalarType expected,
@@ -93,7 +94,7 @@ struct Call {
 
   // Deals the strips of a head to groups, so that there are about `items` pieces of work.
   void deal(int64_t items) {
-    const int64_t all = batch * heads, strips = (queries + baseline::kStrip - 1) / baseline::kStrip;
+    const int64_t all = batch * heads, strips = (queries + problem.strip - 1) / problem.strip;
     problem.groups = std::max<int64_t>(1, std::min(strips, (items + all - 1) / std::max<int64_t>(1, all)));
   }
 };
@@ -188,6 +189,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
   if (y) call.in.y = call.qk_columns("y", *y);
   if (z) call.in.z = call.v_columns("z", *z);
   if (x_bias) call.in.x_bias = call.per_key("x_bias", *x_bias);
+  // Four numbers per query of a strip and key are kept between two sweeps: in the cache, and longer rows in fewer
+  // strips.
+  const int64_t accumulate_size = call.accumulate == ScalarType::Double ? 8 : 4;
+  while (call.problem.strip > 12 && call.problem.strip * call.keys * 4 * accumulate_size > kStripBytes) {
+    call.problem.strip /= 2;
+  }
   call.deal(16);
   const int64_t B = call.batch, H = call.heads, N = call.queries, M = call.keys, D = call.qk_width, Dv = call.v_width;
   Tensor d_grad_out = call.output(asked(mask, 0), call.dtype, {B, H, N, Dv}, q);

@@ -3,7 +3,7 @@
 #include "common/product.h"
 #include "common/simd_math.h"
 
-constexpr int64_t kStrip = 48;       // query rows: a multiple of kTileRows
+constexpr int64_t kStrip = 48;       // query rows at most: a multiple of kTileRows
 constexpr int64_t kBlockKeys = 192;  // keys per block: a multiple of kTileRows and of every kPanel
 constexpr double kLog2e = 1.4426950408889634074, kLn2 = 0.69314718055994530942;
 
@@ -37,6 +37,12 @@ template <class T, class A>
 void pack_rows(const T* src, int64_t row, int64_t column, int64_t rows, int64_t cols, A* dst, int64_t step,
                int64_t padded) {
   constexpr int L = kLanes<A>;
+  if (row == 1 && column != 1) {  // channels first: read along the rows
+    for (int64_t c = 0; c < padded; c++) {
+      for (int64_t i = 0; i < rows; i++) dst[i * step + c] = c < cols ? load_one(src + c * column + i) : A(0);
+    }
+    return;
+  }
   for (int64_t i = 0; i < rows; i++) {
     const T* s = src + i * row;
     A* d = dst + i * step;
@@ -206,8 +212,8 @@ FASTGAN_INLINE int64_t visible(const AttentionProblem& p, int64_t i, int64_t j0)
 struct Strip {
   int64_t first, rows, keys;
   Strip(const AttentionProblem& p, int64_t index)
-      : first(index * kStrip),
-        rows(std::min(kStrip, p.queries - first)),
+      : first(index * p.strip),
+        rows(std::min(p.strip, p.queries - first)),
         keys(p.causal ? std::min(p.keys, first + rows) : p.keys) {}
 };
 
@@ -221,4 +227,4 @@ struct Block {
   }
 };
 
-inline int64_t strip_count(const AttentionProblem& p) { return (p.queries + kStrip - 1) / kStrip; }
+inline int64_t strip_count(const AttentionProblem& p) { return (p.queries + p.strip - 1) / p.strip; }

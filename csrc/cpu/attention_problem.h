@@ -11,6 +11,7 @@ struct AttentionProblem {
   int64_t qk_width, v_width;  // D, Dv
   double scale;               // tau
   bool causal;                // query i sees keys j <= i
+  int64_t strip;              // query rows per strip, at most kStrip
   int64_t groups;             // the strips of a head are dealt to this many groups, which accumulate apart
 };
 

@@ -1,7 +1,7 @@
 """kernels/attention.py without a GPU: every kernel runs in Triton's interpreter, and is compiled ahead of time.
 
-TRITON_INTERPRET has to be set before the kernels are imported, so the interpreter runs in a process of its own: this file,
-called as a script, prints the relative errors of every case as JSON.
+TRITON_INTERPRET has to be set before the kernels are imported, so the interpreter runs in a process of its own: this
+file, called as a script, prints the relative errors of every case as JSON.
 """
 
 import json
@@ -73,7 +73,12 @@ def run_interpreted(name):
 
     tensors = {"q": randn(B, H, N, D), "k": randn(B, H, M, D), "v": randn(B, H, M, Dv), "bias": randn(B, H, M).float()}
     tensors |= {"grad_out": randn(B, H, N, Dv), "grad_lse": randn(B, H, N).float()}
-    tensors |= {"x": randn(B, H, N, D), "y": randn(B, H, M, D), "z": randn(B, H, M, Dv), "x_bias": randn(B, H, M).float()}
+    tensors |= {
+        "x": randn(B, H, N, D),
+        "y": randn(B, H, M, D),
+        "z": randn(B, H, M, Dv),
+        "x_bias": randn(B, H, M).float(),
+    }
     expected = reference(case, tensors)
     t = tensors
     bias = t["bias"] if has_bias else None
@@ -84,7 +89,7 @@ def run_interpreted(name):
     cotangents = [t[n] if n[0] in given else None for n in ("x", "y", "z")] + [t["x_bias"] if "b" in given else None]
     second = kernels.double_backward(*cotangents, *saved, mask)
     errors = {}
-    names = ("out lse".split(), "dq dk dv dbias".split(), "ddo ddl dq' dk' dv' dbias'".split())
+    names = (["out", "lse"], ["dq", "dk", "dv", "dbias"], ["ddo", "ddl", "dq'", "dk'", "dv'", "dbias'"])
     asked = (3, 15 if has_bias else 7, mask)
     for group, ours, theirs, bits in zip(names, (outs, first, second), expected, asked, strict=True):
         for i, (label, a, b) in enumerate(zip(group, ours, theirs, strict=True)):
@@ -127,10 +132,9 @@ TABLE_OF = {
 
 def compile_ahead(function, element, width, v_width, precision, arch):
     """(spilled bytes, shared bytes, SASS) of a kernel with everything switched on."""
+    from fastgan.kernels import attention as kernels
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
-
-    from fastgan.kernels import attention as kernels
 
     kernel = getattr(kernels, function)
     itemsize = 4 if element == "fp32" else 2
@@ -152,7 +156,9 @@ def compile_ahead(function, element, width, v_width, precision, arch):
             attributes[(i,)] = [["tt.divisibility", 16]]
     values = {(kernel.arg_names.index(n),): v for n, v in constants.items() if n in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values, attrs=attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=dict(num_warps=warps, num_stages=stages))
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", arch, 32), options=dict(num_warps=warps, num_stages=stages)
+    )
     tools = Path(triton.__file__).parent / "backends/nvidia/bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])

@@ -77,9 +77,10 @@ def relative_error(ours, expected):
 def assert_cycle(tensors, dtype, rtol, **kwargs):
     rounded = [t.to(dtype).double() for t in tensors]
     ours, expected = cycle(attention, tensors, dtype, **kwargs), cycle(attention_reference, rounded, **kwargs)
+    largest = max(t.norm() for t in expected)
     for i, (a, b) in enumerate(zip(ours, expected, strict=True)):
         # Sums that cancel to nothing (one key: no derivative of the softmax) have no relative error.
-        assert (a - b).norm() <= rtol * max(b.norm(), 1e-3 * expected[0].norm()), (i, relative_error(a, b))
+        assert (a - b).norm() <= rtol * max(b.norm(), 1e-2 * largest), (i, relative_error(a, b))
 
 
 @pytest.mark.parametrize("dtype, rtol", [(torch.float64, 1e-12), (torch.float32, 2e-5)])
