@@ -15,15 +15,15 @@ LN2 = tl.constexpr(0.6931471805599453)
 # (queries, keys, warps, stages) of a block by the larger padded width (up to 32, 64, 128, 256), for 16-bit inputs and
 # for fp32. Small fixed tables: the first call of a training step must not wait for a search.
 TABLES = {
-    "forward": {2: [(128, 64, 4, 2), (128, 64, 4, 2), (128, 32, 8, 2), (64, 32, 8, 2)],
-                4: [(64, 32, 4, 2), (64, 32, 4, 2), (64, 16, 8, 1), (32, 16, 8, 1)]},
+    "forward": {2: [(128, 64, 8, 2), (128, 64, 4, 2), (128, 32, 8, 2), (64, 32, 8, 2)],
+                4: [(64, 32, 4, 2), (32, 32, 4, 1), (32, 16, 8, 1), (32, 16, 8, 1)]},
     "backward_rows": {2: [(64, 64, 4, 2), (64, 64, 4, 2), (64, 32, 8, 1), (32, 32, 8, 1)],
-                      4: [(64, 16, 4, 1), (64, 16, 8, 1), (32, 16, 8, 1), (16, 16, 8, 1)]},
+                      4: [(64, 16, 4, 1), (64, 16, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
     "backward_keys": {2: [(64, 64, 4, 2), (32, 64, 4, 2), (32, 64, 8, 1), (16, 32, 8, 1)],
-                      4: [(16, 64, 4, 1), (16, 64, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1)]},
-    "double_rows": {2: [(64, 32, 4, 2), (64, 32, 8, 2), (32, 32, 8, 1), (32, 16, 8, 1)],
+                      4: [(16, 64, 4, 1), (16, 64, 8, 1), (32, 16, 8, 1), (16, 16, 8, 1)]},
+    "double_rows": {2: [(64, 32, 4, 2), (64, 32, 8, 2), (32, 32, 8, 1), (16, 32, 8, 1)],
                     4: [(32, 16, 4, 1), (32, 16, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
-    "double_keys": {2: [(32, 64, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1)],
+    "double_keys": {2: [(64, 32, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1)],
                     4: [(16, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
 }  # fmt: skip
 
@@ -371,6 +371,8 @@ class _Problem:
     """What every launch of one call has in common; q, k, v (B, H, rows, width)."""
 
     def __init__(self, q, k, v, key_bias, scale, is_causal):
+        if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise TypeError(f"q must be float32, bfloat16 or float16 on CUDA, got {q.dtype}: use attention_reference")
         self.q, self.k, self.v = (t.contiguous() for t in (q, k, v))
         self.bias = self.present(key_bias)
         (B, H, N, D), M, DV = q.shape, k.shape[2], v.shape[3]

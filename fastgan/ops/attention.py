@@ -32,14 +32,15 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
 
     dtypes: float64, float32, bfloat16, float16; logits, softmax and sums in float32 (float64 for float64). Under
     autocast q, k, v are cast to its dtype, as torch's own attention does.
-    Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, and under forward-mode AD or torch.func,
-    `attention_reference` runs, with the N x M matrix in memory.
+    Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, for float64 on CUDA, and under forward-mode AD or
+    torch.func, `attention_reference` runs, with the N x M matrix in memory.
     Derivatives: to second order with respect to q, k, v and key_bias; only what is asked for is computed; a third order
     raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
     Errors: ValueError or TypeError that names the argument.
     """
     q, k, v, key_bias, scale = _prepare(q, k, v, scale, similarity, key_bias)
-    if needs_reference(q, k, v, key_bias, cuda_kernels=_triton_installed):
+    fp64_on_gpu = q.is_cuda and q.dtype == torch.float64
+    if fp64_on_gpu or needs_reference(q, k, v, key_bias, cuda_kernels=_triton_installed):
         return _reference(q, k, v, scale, similarity, key_bias, is_causal)
     accumulate = _accumulate(q.dtype)
     if key_bias is not None:
