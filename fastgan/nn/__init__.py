@@ -3,6 +3,7 @@
 from fastgan.nn.convert_spectral_norm import convert_spectral_norm
 from fastgan.nn.fuse_spectral_norm import fuse_spectral_norm, unfuse_spectral_norm
 from fastgan.nn.load_spectral_norm_state import load_spectral_norm_state
+from fastgan.nn.self_attention import SelfAttention2d
 from fastgan.nn.spectral_norm import spectral_norm
 from fastgan.nn.spectral_norm_layers import (
     SNConv1d,
@@ -24,6 +25,7 @@ __all__ = [
     "SNConvTranspose3d",
     "SNEmbedding",
     "SNLinear",
+    "SelfAttention2d",
     "convert_spectral_norm",
     "fuse_spectral_norm",
     "load_spectral_norm_state",
