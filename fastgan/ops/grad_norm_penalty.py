@@ -22,13 +22,13 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
     Returns: the penalty, 0-d; float32 for half precision, as are the norms.
 
     dtypes: float64, float32, bfloat16, float16; sums accumulate in float32 within blocks, in float64 across them.
-    Derivatives: to second order with respect to grad; a third order raises. Forward-mode AD and torch.func run the
-    plain-torch reference.
+    Derivatives: to second order with respect to grad; a third order raises. Forward-mode AD, torch.func and devices
+    other than the CPU run the plain-torch reference.
     Errors: ValueError or TypeError that names the argument.
     """
     _check(grad, kind, eps)
     eps = 0.0 if kind == "squared" else eps
-    if needs_reference(grad):
+    if needs_reference(grad, cuda_kernels=lambda: False):  # the compiled op runs on the CPU alone so far
         penalty, norms = grad_norm_penalty_reference(grad, target=target, kind=kind, eps=eps)
     else:
         penalty, norms = torch.ops.fastgan.grad_norm_penalty(_packed(grad), target, KINDS.index(kind), eps)
