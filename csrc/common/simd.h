@@ -76,6 +76,32 @@ FASTGAN_INLINE void store(T* p, Vec<accumulate_t<T>> v) {
   }
 }
 
+// A store past the caches, for outputs too large to be found there later; p must be aligned to the vector. The line is
+// not read first, which a plain store to cold memory does. fence_streams() before other threads may read.
+template <class T>
+FASTGAN_INLINE void stream(T* p, Vec<accumulate_t<T>> v) {
+#if defined(__x86_64__)
+  if constexpr (std::is_same_v<T, accumulate_t<T>>) {
+#if defined(__clang__)
+    return __builtin_nontemporal_store(v, (Vec<T>*)p);
+#elif FASTGAN_VECTOR_BYTES == 64
+    return __builtin_ia32_movntps512((float*)p, (Vec<float>)v);
+#elif FASTGAN_VECTOR_BYTES == 32
+    return __builtin_ia32_movntps256((float*)p, (Vec<float>)v);
+#else
+    return __builtin_ia32_movntps((float*)p, (Vec<float>)v);
+#endif
+  }
+#endif
+  store(p, v);
+}
+
+FASTGAN_INLINE void fence_streams() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 // The first n < kLanes elements; the other lanes read as `fill`, and are not written.
 template <class T>
 FASTGAN_INLINE Vec<accumulate_t<T>> load_partial(const T* p, int n, T fill = T{}) {

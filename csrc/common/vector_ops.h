@@ -1,11 +1,15 @@
 // Elementwise writing and inner products, for kernel headers to include: like simd.h compiled inside a namespace, once
 // per instruction set, and therefore without a guard.
 
-// y[i] = element(i, lanes), a vector of kLanes elements or of the last few.
+// y[i] = element(i, lanes), a vector of kLanes elements or of the last few; past the caches where that is asked for.
 template <class T, class Element>
-FASTGAN_INLINE void write_elements(T* y, int64_t n, const Element& element) {
+FASTGAN_INLINE void write_elements(T* y, int64_t n, bool past_caches, const Element& element) {
   constexpr int L = kLanes<accumulate_t<T>>;
   int64_t i = 0;
+  if (past_caches && reinterpret_cast<uintptr_t>(y) % FASTGAN_VECTOR_BYTES == 0) {
+    for (; i + L <= n; i += L) stream(y + i, element(i, L));
+    fence_streams();
+  }
   for (; i + L <= n; i += L) store(y + i, element(i, L));
   if (i < n) store_partial(y + i, element(i, int(n - i)), int(n - i));
 }
@@ -18,8 +22,9 @@ FASTGAN_INLINE Vec<accumulate_t<T>> load_up_to(const T* p, int n) {
 
 // y = x * factor, with conversion from X to Y.
 template <class X, class Y>
-void scale_convert(const X* x, Y* y, accumulate_t<X> factor, int64_t n) {
-  write_elements(y, n, [&](int64_t i, int lanes) FASTGAN_LAMBDA { return load_up_to(x + i, lanes) * factor; });
+void scale_convert(const X* x, Y* y, accumulate_t<X> factor, int64_t n, bool past_caches) {
+  write_elements(y, n, past_caches,
+                 [&](int64_t i, int lanes) FASTGAN_LAMBDA { return load_up_to(x + i, lanes) * factor; });
 }
 
 // <x, y>.

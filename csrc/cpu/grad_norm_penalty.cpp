@@ -77,7 +77,7 @@ template <class T>
 void scale_samples(const Samples& samples, const T* x, const std::vector<double>& factors, T* y) {
   samples.for_blocks([&](int64_t b) {
     FASTGAN_CALL(scale_convert<T, T>)(x + samples.offset(b), y + samples.offset(b),
-                                      accumulate_t<T>(factors[b / samples.blocks_each]), samples.length(b));
+                                      accumulate_t<T>(factors[b / samples.blocks_each]), samples.length(b), false);
   });
 }
 

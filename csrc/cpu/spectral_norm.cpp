@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kBlock = 64 * 1024;    // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
 constexpr int64_t kGroup = 1024 * 1024;  // elements of W in a group of layers
+constexpr int64_t kPastCaches = 1024 * 1024;  // elements of W from which on outputs will be read from memory anyhow
 constexpr int64_t kWorthAThread = 32 * 1024;
 
 struct Layer {
@@ -36,6 +37,7 @@ struct Plan {
   std::vector<Block> blocks;
   std::vector<Group> groups;
   std::vector<int64_t> block_costs, layer_costs;
+  bool past_caches;
 
   template <class Body>
   void for_blocks(const Group& group, const Body& body) const {
@@ -49,7 +51,7 @@ struct Plan {
 
 Plan plan_blocks(const char* op, const List& weights) {
   Plan plan;
-  int64_t in_group = kGroup;
+  int64_t total = 0, in_group = kGroup;
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
     const int64_t rows = w.size(0), cols = w.numel() / rows, step = std::max<int64_t>(4, kBlock / cols);
@@ -67,7 +69,9 @@ Plan plan_blocks(const char* op, const List& weights) {
     plan.groups.back().last_layer = l + 1;
     plan.groups.back().last_block = plan.blocks.size();
     in_group += rows * cols;
+    total += rows * cols;
   }
+  plan.past_caches = total >= kPastCaches;
   return plan;
 }
 
@@ -116,7 +120,7 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
     const std::unique_ptr<A[]> t(new A[t_at[count]]), v(new A[v_at[count]]), x(new A[x_at[count]]);
     std::vector<A> sigma(count);
     for (int64_t l = 0; l < count; l++) {
-      FASTGAN_CALL(scale_convert<T, A>)(data<T>(vs[l]), &v[v_at[l]], A(1), plan.layers[l].cols);
+      FASTGAN_CALL(scale_convert<T, A>)(data<T>(vs[l]), &v[v_at[l]], A(1), plan.layers[l].cols, false);
     }
 
     const auto multiply = [&](int64_t b) {
@@ -135,16 +139,16 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       const A inverse_t = A(1) / std::max(t_norm, A(eps));                                        // u = t / |t|
       const A n = std::sqrt(FASTGAN_CALL(scaled_square_norm<A>)(xl, xl, inverse_t, layer.cols));  // x = W^T u
       const A clamped = std::max(n, A(eps));
-      FASTGAN_CALL(scale_convert<A, A>)(xl, vl, A(1) / clamped, layer.cols);
-      FASTGAN_CALL(scale_convert<A, A>)(tl, tl, inverse_t, layer.rows);
+      FASTGAN_CALL(scale_convert<A, A>)(xl, vl, A(1) / clamped, layer.cols, false);
+      FASTGAN_CALL(scale_convert<A, A>)(tl, tl, inverse_t, layer.rows, false);
       sigma[l] = n * (n / clamped);  // u^T W v = x.v
     };
     const auto write_vectors = [&](int64_t l) {
       const Layer& layer = plan.layers[l];
       T *u_out = mutable_data<T>(new_us[l]), *v_out = mutable_data<T>(new_vs[l]);
       if (update) {
-        FASTGAN_CALL(scale_convert<A, T>)(&t[t_at[l]], u_out, A(1), layer.rows);
-        FASTGAN_CALL(scale_convert<A, T>)(&v[v_at[l]], v_out, A(1), layer.cols);
+        FASTGAN_CALL(scale_convert<A, T>)(&t[t_at[l]], u_out, A(1), layer.rows, false);
+        FASTGAN_CALL(scale_convert<A, T>)(&v[v_at[l]], v_out, A(1), layer.cols, false);
       } else {
         std::copy_n(data<T>(us[l]), layer.rows, u_out);
         std::copy_n(data<T>(vs[l]), layer.cols, v_out);
@@ -159,7 +163,7 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       const int64_t cols = plan.layers[block.layer].cols, at = block.row * cols;
       FASTGAN_CALL(scale_convert<T, T>)(data<T>(weights[block.layer]) + at,
                                         mutable_data<T>(normalized[block.layer]) + at, A(1) / sigma[block.layer],
-                                        block.rows * cols);
+                                        block.rows * cols, plan.past_caches);
     };
     for (const Group& group : plan.groups) {
       for (int64_t iteration = 0; iteration < (update ? n_power_iterations : 1); iteration++) {
@@ -217,7 +221,7 @@ List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, co
         const int64_t l = block.layer, cols = plan.layers[l].cols, at = block.row * cols;
         FASTGAN_CALL(rank_one_update<T>)(data<T>(grads[l]) + at, data<T>(us[l]) + block.row, data<T>(vs[l]),
                                          mutable_data<T>(grad_weights[l]) + at, block.rows, cols,
-                                         A(1 / scalar<T>(sigmas[l])), A(factor[l]));
+                                         A(1 / scalar<T>(sigmas[l])), A(factor[l]), plan.past_caches);
       });
     }
   });
@@ -265,7 +269,7 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
         const double s = scalar<T>(sigmas[l]);
         FASTGAN_CALL(double_backward_elements<T>)(data<T>(hs[l]) + at, data<T>(grads[l]) + at, data<T>(weights[l]) + at,
                                                   mutable_data<T>(d_grads[l]) + at, mutable_data<T>(d_weights[l]) + at,
-                                                  block.rows * cols, A(1 / s), A(c[l] / (s * s)));
+                                                  block.rows * cols, A(1 / s), A(c[l] / (s * s)), plan.past_caches);
       });
     }
   });

@@ -81,11 +81,11 @@ double bilinear_form(const T* H, int64_t rows, int64_t cols, const T* u, const T
 // dW = G * inverse_sigma + factor * u v^T over a block of rows.
 template <class T>
 void rank_one_update(const T* G, const T* u, const T* v, T* dW, int64_t rows, int64_t cols,
-                     accumulate_t<T> inverse_sigma, accumulate_t<T> factor) {
+                     accumulate_t<T> inverse_sigma, accumulate_t<T> factor, bool past_caches) {
   for (int64_t r = 0; r < rows; r++) {
     const accumulate_t<T> fu = factor * load_one(u + r);
     const T* g = G + r * cols;
-    write_elements(dW + r * cols, cols, [&](int64_t c, int lanes) FASTGAN_LAMBDA {
+    write_elements(dW + r * cols, cols, past_caches, [&](int64_t c, int lanes) FASTGAN_LAMBDA {
       return load_up_to(g + c, lanes) * inverse_sigma + load_up_to(v + c, lanes) * fu;
     });
   }
@@ -94,9 +94,9 @@ void rank_one_update(const T* G, const T* u, const T* v, T* dW, int64_t rows, in
 // dG = H * inverse_sigma - factor * W and dW = -factor * G.
 template <class T>
 void double_backward_elements(const T* H, const T* G, const T* W, T* dG, T* dW, int64_t n,
-                              accumulate_t<T> inverse_sigma, accumulate_t<T> factor) {
-  write_elements(dG, n, [&](int64_t i, int lanes) FASTGAN_LAMBDA {
+                              accumulate_t<T> inverse_sigma, accumulate_t<T> factor, bool past_caches) {
+  write_elements(dG, n, past_caches, [&](int64_t i, int lanes) FASTGAN_LAMBDA {
     return load_up_to(H + i, lanes) * inverse_sigma - load_up_to(W + i, lanes) * factor;
   });
-  scale_convert(G, dW, -factor, n);
+  scale_convert(G, dW, -factor, n, past_caches);
 }
