@@ -62,4 +62,4 @@ class FusedSpectralNorm:
 
     def forget_all(self, model, inputs, output):
         for norm in self.norms:
-            norm.ready = None
+            norm.forget_ready()

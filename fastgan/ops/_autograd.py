@@ -88,8 +88,9 @@ class ListFormula:
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in flat)):
             with torch._C._AutoDispatchBelowAutograd():
                 return self.op(*args)
-        results = _chunks(_ListFunction.apply(self, others, *flat), self.outputs)
-        return results if self.outputs > 1 else results[0]
+        constants = []
+        results = _chunks(_ListFunction.apply(self, others, constants, *flat), self.outputs - self.constants)
+        return (*results, *constants) if self.outputs > 1 else results[0]
 
 
 def _chunks(flat, count):
@@ -98,8 +99,10 @@ def _chunks(flat, count):
 
 
 class _ListFunction(torch.autograd.Function):
+    """Returns what carries a gradient; the outputs without one go into the list `constants`, past autograd."""
+
     @staticmethod
-    def forward(ctx, formula, others, *flat):
+    def forward(ctx, formula, others, constants, *flat):
         inputs = _chunks(flat, formula.inputs)
         with torch._C._AutoDispatchBelowAutograd():
             outputs = formula.op(*inputs, *others)
@@ -108,15 +111,16 @@ class _ListFunction(torch.autograd.Function):
         ctx.formula, ctx.saved_lists = formula, len(saved)
         ctx.save_for_backward(*(t for tensors in saved for t in tensors))
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(t for tensors in outputs[formula.outputs - formula.constants :] for t in tensors))
-        return tuple(t for tensors in outputs for t in tensors)
+        results = formula.outputs - formula.constants
+        constants.extend(outputs[results:])
+        return tuple(t for tensors in outputs[:results] for t in tensors)
 
     @staticmethod
     def backward(ctx, *grads):
         saved = _chunks(ctx.saved_tensors, ctx.saved_lists)
-        grads = _chunks(grads, ctx.formula.outputs)
-        results = ctx.formula.backward(saved, *grads[: ctx.formula.outputs - ctx.formula.constants])
-        return None, None, *(g for tensors in results for g in tensors)
+        grads = _chunks(grads, ctx.formula.outputs - ctx.formula.constants)
+        results = ctx.formula.backward(saved, *grads)
+        return None, None, None, *(g for tensors in results for g in tensors)
 
 
 def register_last_order(name):
