@@ -34,6 +34,17 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
       " Tensor? grad_logsumexp, Tensor q, Tensor k, Tensor v, Tensor? key_bias, Tensor out, Tensor logsumexp,"
       " float scale, bool is_causal, int output_mask) -> (Tensor d_grad_out, Tensor d_grad_logsumexp, Tensor d_q,"
       " Tensor d_k, Tensor d_v, Tensor d_key_bias)");
+
+  m.def(
+      "normalize(Tensor x, Tensor? weight, Tensor? bias, int num_groups, float eps) -> (Tensor y, Tensor mean, Tensor "
+      "var)");
+  m.def(
+      "normalize_backward(Tensor grad, Tensor x, Tensor? weight, Tensor mean, Tensor var, int num_groups, float eps,"
+      " bool need_x, bool need_affine) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
+  m.def(
+      "normalize_double_backward(Tensor? h, Tensor? h_weight, Tensor? h_bias, Tensor grad, Tensor x, Tensor? weight,"
+      " Tensor mean, Tensor var, int num_groups, float eps, bool need_grad, bool need_x, bool need_weight)"
+      " -> (Tensor d_grad, Tensor d_x, Tensor d_weight)");
 }
 
 // What `fastgan doctor` reports.
