@@ -45,6 +45,16 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
       "normalize_double_backward(Tensor? h, Tensor? h_weight, Tensor? h_bias, Tensor grad, Tensor x, Tensor? weight,"
       " Tensor mean, Tensor var, int num_groups, float eps, bool need_grad, bool need_x, bool need_weight)"
       " -> (Tensor d_grad, Tensor d_x, Tensor d_weight)");
+
+  // act: its place in fastgan.ops.bias_act.ACTIVATIONS; clamp: infinite for none; saved: x, or y with from_output.
+  m.def("bias_act(Tensor x, Tensor? bias, int dim, int act, float alpha, float gain, float clamp) -> Tensor y");
+  m.def(
+      "bias_act_backward(Tensor grad, Tensor saved, Tensor? bias, int dim, int act, float alpha, float gain,"
+      " float clamp, bool from_output, bool need_x, bool need_bias) -> (Tensor grad_x, Tensor grad_bias)");
+  m.def(
+      "bias_act_double_backward(Tensor? h, Tensor? h_bias, Tensor grad, Tensor saved, Tensor? bias, int dim, int act,"
+      " float alpha, float gain, float clamp, bool from_output, bool need_grad, bool need_saved, bool need_bias)"
+      " -> (Tensor d_grad, Tensor d_saved, Tensor d_bias)");
 }
 
 // What `fastgan doctor` reports.

@@ -1,0 +1,275 @@
+// Bias, activation, gain and clamp in one pass on the CPU, to second order.
+//
+// The activation is (outer, C, inner) with the bias along C. Where inner is 1 (channels_last, or a matrix) the unit of
+// work is a block of rows of C, else a plane of one channel, and without a bias a stretch of the whole tensor. Units
+// and the order of every sum depend on the shape alone.
+#include <torch/csrc/stable/library.h>
+
+#include <memory>
+#include <optional>
+#include <tuple>
+
+#include "common/checks.h"
+#include "common/dispatch.h"
+
+namespace fastgan {
+
+// The codes of fastgan.ops.bias_act.ACTIVATIONS, in its order.
+enum Activation { kLinear, kRelu, kLeakyRelu, kSilu, kGelu, kSoftplus, kSigmoid, kTanh, kElu, kActivations };
+
+template <class A>
+struct ActParameters {
+  A alpha, gain, inverse_gain, clamp;
+  bool clamped, from_output;
+};
+
+}  // namespace fastgan
+
+#define FASTGAN_KERNELS "cpu/bias_act.h"
+#include "common/each_isa.h"
+
+namespace fastgan {
+namespace {
+
+using Optional = std::optional<Tensor>;
+using torch::headeronly::ScalarType;
+using torch::stable::parallel_for;
+
+constexpr int64_t kUnit = 4096;               // elements of a unit, and of a sum in fp32
+constexpr int64_t kWorthAThread = 16 * 1024;  // elements
+
+struct Geometry {
+  int64_t outer, C, inner;
+  bool rows;  // inner == 1: runs of C with one bias each
+  int64_t unit_rows = 1, units, size;
+
+  int64_t rows_of(int64_t unit) const { return std::min(unit_rows, outer - unit * unit_rows); }
+};
+
+Geometry geometry_of(const char* op, const Tensor& x, int64_t dim, bool per_channel) {
+  Geometry s{1, x.dim() == 0 ? 1 : x.size(dim), 1, false, 1, 0, x.numel()};
+  if (!per_channel) {
+    s.outer = s.C = 1, s.inner = s.size;
+  } else if (x.is_contiguous()) {
+    for (int64_t d = 0; d < dim; d++) s.outer *= x.size(d);
+    for (int64_t d = dim + 1; d < x.dim(); d++) s.inner *= x.size(d);
+  } else {
+    s.outer = s.C == 0 ? 0 : s.size / s.C;
+  }
+  s.rows = per_channel && s.inner == 1;
+  s.unit_rows = std::max<int64_t>(1, 4 * kUnit / std::max<int64_t>(1, s.C));
+  s.units = s.rows ? (s.outer + s.unit_rows - 1) / s.unit_rows : s.outer * s.C;
+  return s;
+}
+
+// x as it can be read: dense with dim outside of what follows it or, for dim 1, inside of it.
+bool channels_are_inner(const Tensor& x, int64_t dim) {
+  if (dim != 1 || x.dim() < 3) return false;
+  int64_t expected = x.size(1);
+  const auto steps_by = [&](int64_t d) { return x.size(d) == 1 || x.stride(d) == expected; };
+  for (int64_t d = x.dim() - 1; d > 1; expected *= x.size(d--)) {
+    if (!steps_by(d)) return false;
+  }
+  return steps_by(0) && (x.stride(1) == 1 || x.size(1) == 1);
+}
+
+Tensor laid_out(const char* op, const Tensor& x, int64_t dim) {
+  STD_TORCH_CHECK(x.is_cpu(), op, ": x must be on the CPU");
+  STD_TORCH_CHECK(dim >= 0 && dim < std::max<int64_t>(1, x.dim()), op, ": dim must be a dimension of x, got ", dim);
+  return x.is_contiguous() || channels_are_inner(x, dim) ? x : torch::stable::contiguous(x);
+}
+
+Tensor laid_out_like(const char* op, const char* name, const Tensor& t, const Tensor& x) {
+  STD_TORCH_CHECK(t.is_cpu() && t.scalar_type() == x.scalar_type(), op, ": ", name, " must have the dtype of x");
+  bool same_shape = t.dim() == x.dim(), same_strides = true;
+  for (int64_t d = 0; same_shape && d < x.dim(); d++) {
+    same_shape = t.size(d) == x.size(d);
+    same_strides = same_strides && (x.size(d) == 1 || t.stride(d) == x.stride(d));
+  }
+  STD_TORCH_CHECK(same_shape, op, ": ", name, " must have the shape of x");
+  if (same_strides) return t;
+  Tensor copy = torch::stable::empty_like(x);
+  torch::stable::copy_(copy, t);
+  return copy;
+}
+
+ScalarType statistics_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+Optional checked_bias(const char* op, const char* name, const Optional& bias, const Tensor& x, int64_t dim) {
+  if (!bias) return bias;
+  STD_TORCH_CHECK(x.dim() > 0, op, ": a scalar takes no bias");
+  return checked(op, name, *bias, statistics_type(x), false, {x.size(dim)});
+}
+
+template <class A>
+ActParameters<A> parameters(double alpha, double gain, double clamp, bool from_output) {
+  const bool clamped = std::isfinite(clamp);
+  return {A(alpha), A(gain), A(1 / gain), A(clamp), clamped, from_output};
+}
+
+template <class A>
+const A* pointer(const Optional& t) {
+  return t ? data<A>(*t) : nullptr;
+}
+
+// body(kernel) with the Act of the code as a compile-time constant.
+template <class Body, int Act = 0>
+void dispatch_activation(const char* op, int64_t act, const Body& body) {
+  if constexpr (Act < kActivations) {
+    if (act == Act) return body(std::integral_constant<int, Act>{});
+    dispatch_activation<Body, Act + 1>(op, act, body);
+  } else {
+    STD_TORCH_CHECK(false, op, ": unknown activation code ", act);
+  }
+}
+
+// Runs body(at, n, c, step, sum) over contiguous elements [at, at + n): c is the channel, sum a partial of the bias'
+// gradient (null unless asked for), one number with step 0 or C of them with step 1. Then adds the partials in order.
+template <class A, class Body>
+void each_run(const Geometry& s, A* total, const Body& body) {
+  const auto grain = [&](int64_t size) { return std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, size)); };
+  if (s.size == 0) return;
+  if (s.rows) {
+    const std::unique_ptr<A[]> partials(new A[total ? s.units * s.C : 1]());
+    parallel_for(0, s.units, grain(s.unit_rows * s.C), [&](int64_t begin, int64_t end) {
+      for (int64_t u = begin; u < end; u++) {
+        A* sum = total ? &partials[u * s.C] : nullptr;
+        for (int64_t r = 0; r < s.rows_of(u); r++) body((u * s.unit_rows + r) * s.C, s.C, 0, 1, sum);
+      }
+    });
+    if (!total) return;
+    parallel_for(0, s.C, 1024, [&](int64_t begin, int64_t end) {
+      for (int64_t u = 0; u < s.units; u++) {
+        for (int64_t c = begin; c < end; c++) total[c] = u == 0 ? partials[c] : total[c] + partials[u * s.C + c];
+      }
+    });
+    return;
+  }
+  const int64_t pieces = (s.inner + kUnit - 1) / kUnit;  // of a plane
+  const std::unique_ptr<A[]> partials(new A[total ? s.units * pieces : 1]());
+  parallel_for(0, s.units * pieces, grain(std::min(kUnit, s.inner)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t plane = i / pieces, piece = i % pieces * kUnit;
+      body(plane * s.inner + piece, std::min(kUnit, s.inner - piece), plane % s.C, 0, total ? &partials[i] : nullptr);
+    }
+  });
+  if (!total) return;
+  for (int64_t c = 0; c < s.C; c++) {
+    double sum = 0;
+    for (int64_t o = 0; o < s.outer; o++) {
+      for (int64_t p = 0; p < pieces; p++) sum += partials[(o * s.C + c) * pieces + p];
+    }
+    total[c] = A(sum);
+  }
+}
+
+Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_t act, double alpha, double gain,
+                double clamp) {
+  const char* op = "bias_act";
+  const Tensor x = laid_out(op, x_in, dim);
+  const Optional bias = checked_bias(op, "bias", bias_in, x, dim);
+  const Geometry s = geometry_of(op, x, dim, bias.has_value());
+  Tensor y = torch::stable::empty_like(x);
+  dispatch_floating(x.scalar_type(), op, [&](auto tag) {
+    using T = decltype(tag);
+    using A = accumulate_t<T>;
+    const auto p = parameters<A>(alpha, gain, clamp, false);
+    const A* b = pointer<A>(bias);
+    const T* from = data<T>(x);
+    T* to = mutable_data<T>(y);
+    dispatch_activation(op, act, [&](auto code) {
+      constexpr int Act = decltype(code)::value;
+      each_run<A>(s, nullptr, [&](int64_t at, int64_t n, int64_t c, int step, A*) {
+        FASTGAN_CALL(act_forward<Act, T>)(from + at, b ? b + c : nullptr, step, to + at, n, p);
+      });
+    });
+  });
+  return y;
+}
+
+// What was not asked for.
+Tensor nothing(const Tensor& like, ScalarType dtype) {
+  const int64_t none[] = {0};
+  return torch::stable::new_empty(like, {none, 1}, dtype);
+}
+
+Tensor zeros_per_channel(const Tensor& x, int64_t dim) {
+  STD_TORCH_CHECK(x.dim() > 0, "bias_act: a scalar takes no bias");
+  const int64_t size[] = {x.size(dim)};
+  return torch::stable::new_zeros(x, {size, 1}, statistics_type(x));
+}
+
+std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor& saved_in, const Optional& bias_in,
+                                             int64_t dim, int64_t act, double alpha, double gain, double clamp,
+                                             bool from_output, bool need_x, bool need_bias) {
+  const char* op = "bias_act_backward";
+  const Tensor saved = laid_out(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
+  const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
+  const Geometry s = geometry_of(op, saved, dim, bias || need_bias);
+  Tensor dx = need_x ? torch::stable::empty_like(saved) : nothing(saved, saved.scalar_type());
+  Tensor dbias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_type(saved));
+  dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
+    using T = decltype(tag);
+    using A = accumulate_t<T>;
+    const auto p = parameters<A>(alpha, gain, clamp, from_output);
+    const A* b = from_output ? nullptr : pointer<A>(bias);
+    const T *g = data<T>(grad), *from = data<T>(saved);
+    T* to = need_x ? mutable_data<T>(dx) : nullptr;
+    dispatch_activation(op, act, [&](auto code) {
+      constexpr int Act = decltype(code)::value;
+      each_run<A>(s, need_bias ? mutable_data<A>(dbias) : nullptr,
+                  [&](int64_t at, int64_t n, int64_t c, int step, A* sum) {
+                    FASTGAN_CALL(act_backward<Act, T>)(g + at, from + at, b ? b + c : nullptr, step,
+                                                       to ? to + at : nullptr, sum, n, p);
+                  });
+    });
+  });
+  return {dx, dbias};
+}
+
+std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in, const Optional& h_bias_in,
+                                                            const Tensor& grad_in, const Tensor& saved_in,
+                                                            const Optional& bias_in, int64_t dim, int64_t act,
+                                                            double alpha, double gain, double clamp, bool from_output,
+                                                            bool need_grad, bool need_saved, bool need_bias) {
+  const char* op = "bias_act_double_backward";
+  const Tensor saved = laid_out(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
+  Optional h;
+  if (h_in) h = laid_out_like(op, "h", *h_in, saved);
+  const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
+  const Optional h_bias = checked_bias(op, "h_bias", h_bias_in, saved, dim);
+  const Geometry s = geometry_of(op, saved, dim, bias || h_bias || need_bias);
+  Tensor d_grad = need_grad ? torch::stable::empty_like(saved) : nothing(saved, saved.scalar_type());
+  Tensor d_saved = need_saved ? torch::stable::empty_like(saved) : nothing(saved, saved.scalar_type());
+  Tensor d_bias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_type(saved));
+  dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
+    using T = decltype(tag);
+    using A = accumulate_t<T>;
+    const auto p = parameters<A>(alpha, gain, clamp, from_output);
+    const A *b = from_output ? nullptr : pointer<A>(bias), *hb = pointer<A>(h_bias);
+    const T *hp = pointer<T>(h), *g = data<T>(grad), *from = data<T>(saved);
+    T *to_grad = need_grad ? mutable_data<T>(d_grad) : nullptr, *to = need_saved ? mutable_data<T>(d_saved) : nullptr;
+    dispatch_activation(op, act, [&](auto code) {
+      constexpr int Act = decltype(code)::value;
+      each_run<A>(
+          s, need_bias ? mutable_data<A>(d_bias) : nullptr, [&](int64_t at, int64_t n, int64_t c, int step, A* sum) {
+            FASTGAN_CALL(act_double_backward<Act, T>)(hp ? hp + at : nullptr, hb ? hb + c : nullptr, g + at, from + at,
+                                                      b ? b + c : nullptr, step, to_grad ? to_grad + at : nullptr,
+                                                      to ? to + at : nullptr, sum, n, p);
+          });
+    });
+  });
+  return {d_grad, d_saved, d_bias};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fastgan, CPU, m) {
+  m.impl("bias_act", TORCH_BOX(&bias_act));
+  m.impl("bias_act_backward", TORCH_BOX(&bias_act_backward));
+  m.impl("bias_act_double_backward", TORCH_BOX(&bias_act_double_backward));
+}
+
+}  // namespace fastgan
