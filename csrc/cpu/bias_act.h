@@ -18,7 +18,7 @@ FASTGAN_INLINE void activation(Vec<A> z, A alpha, Vec<A>& f, Vec<A>& first, Vec<
   } else if constexpr (Act == kLeakyRelu) {
     f = z > 0 ? z : z * alpha, first = z > 0 ? one : zero + alpha;
   } else if constexpr (Act == kSilu || Act == kSoftplus || Act == kSigmoid) {
-    const Vec<A> e = exp_of_nonpositive(-absolute<A>(z)), inverse = one / (one + e);
+    const Vec<A> e = exp_of_nonpositive(-absolute(z)), inverse = one / (one + e);
     const Vec<A> s = z < 0 ? e * inverse : inverse, rest = z < 0 ? inverse : e * inverse;  // s(z), 1 - s(z)
     if constexpr (Act == kSilu) {
       f = z * s, first = s * (one + z * rest), second = s * rest * (A(2) + z * (rest - s));

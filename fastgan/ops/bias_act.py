@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._autograd import needs_reference, no_cuda_kernels, register, register_last_order
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clam
 
     dtypes: float64, float32, bfloat16, float16, computed in float32 (float64 for float64); the result has the dtype of
     x; the bias may be float32 beside a half-precision x. Memory: contiguous x, and with dim=1 channels_last x, are read
-    as they are, others copied; y is laid out like x. Devices: CPU, CUDA; elsewhere, and under forward-mode AD or
+    as they are, others copied; y is laid out like x. Devices: CPU; elsewhere, and under forward-mode AD or
     torch.func, the plain-torch reference runs.
     Derivatives: to second order with respect to x and bias, the bias' gradient in the same pass; a third order raises.
     Errors: ValueError or TypeError that names the argument.
@@ -60,7 +60,7 @@ def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clam
     dim = _check(x, bias, dim, act, alpha, gain, clamp)
     # The op's bias is in the dtype that it computes in; a half-precision bias' gradient is rounded once, by this cast.
     bias = None if bias is None else bias.to(_computing_dtype(x))
-    if needs_reference(x, bias):
+    if needs_reference(x, bias, cuda_kernels=no_cuda_kernels):
         return bias_act_reference(x, bias, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
     bound = math.inf if clamp is None else clamp
     return torch.ops.fastgan.bias_act(x, bias, dim, CODES[act], alpha, gain, bound)
@@ -82,11 +82,9 @@ def _computing_dtype(x):
 
 
 def _saves_output(act, alpha, gain, clamp):
-    """Whether act' can be had from y = gain * act(z): not where y was clamped or zeroed, or has the sign of both sides."""
-    one_to_one = (
-        alpha > 0 or act not in (CODES["elu"], CODES["leaky_relu"]) or (act == CODES["leaky_relu"] and alpha == 0)
-    )
-    return TABLE[act].saves == "y" and math.isinf(clamp) and gain != 0 and one_to_one
+    """Whether act' follows from y = gain * act(z): not where y is clamped or 0, or its sign does not tell z's."""
+    tells_sign = alpha > 0 or act not in (CODES["elu"], CODES["leaky_relu"])
+    return TABLE[act].saves == "y" and math.isinf(clamp) and gain != 0 and tells_sign
 
 
 def _check(x, bias, dim, act, alpha, gain, clamp):

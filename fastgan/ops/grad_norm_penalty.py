@@ -2,7 +2,7 @@
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._autograd import needs_reference, no_cuda_kernels, register, register_last_order
 
 KINDS = ("two-sided", "one-sided", "squared")  # the op takes the position
 
@@ -28,7 +28,7 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
     """
     _check(grad, kind, eps)
     eps = 0.0 if kind == "squared" else eps
-    if needs_reference(grad, cuda_kernels=lambda: False):  # the compiled op runs on the CPU alone so far
+    if needs_reference(grad, cuda_kernels=no_cuda_kernels):
         penalty, norms = grad_norm_penalty_reference(grad, target=target, kind=kind, eps=eps)
     else:
         penalty, norms = torch.ops.fastgan.grad_norm_penalty(_packed(grad), target, KINDS.index(kind), eps)
