@@ -25,6 +25,8 @@ format: .venv/packages
 
 bench: .venv/built  ## kernel benchmarks against plain torch; CSV in benchmarks/results
 	$(BIN)/python -m benchmarks.spectral_norm
+	$(BIN)/python -m benchmarks.attention
+	$(BIN)/python -m benchmarks.gradient_penalty
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
