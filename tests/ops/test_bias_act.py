@@ -221,13 +221,12 @@ def test_float32_is_accurate_on_the_whole_line(act):
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_special_values_are_torch_s(act):
+def test_special_values_are_those_of_the_mathematics(act):
+    """As torch has them in fp64; its vectorised fp32 gelu makes a NaN of +inf on some processors."""
     x = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0] * 3)
-    got, want = ops.bias_act(x, act=act), plain(x, act=act)
     if act in ("silu", "gelu"):  # -inf * 0: NaN in torch; ours may be NaN as well, nothing else
-        x, got, want = (torch.cat([t[:2], t[3:]]) for t in (x, got, want))
-        got, want = got[:2], want[:2]
-    torch.testing.assert_close(got, want, equal_nan=True)
+        x = x[~x.isneginf()]
+    torch.testing.assert_close(ops.bias_act(x, act=act), plain(x.double(), act=act).float(), equal_nan=True)
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
