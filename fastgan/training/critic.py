@@ -3,15 +3,8 @@
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
-
-def couples_samples(network):
-    """Whether a logit depends on the batch's other samples: batch norm, or a layer with a true `couples_samples`."""
-    return any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "couples_samples", False)
-        for module in network.modules()
-    )
+from fastgan.nn.couples_samples import couples_samples
 
 
 class Critic:

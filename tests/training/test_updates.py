@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from fastgan import Recipe, losses
-from fastgan.training.critic import Critic, couples_samples
+from fastgan.nn.couples_samples import couples_samples
+from fastgan.training.critic import Critic
 from fastgan.training.objective import Objective
 from fastgan.training.state import TrainState
 from fastgan.training.updates import alternating, update_discriminator, update_generator
