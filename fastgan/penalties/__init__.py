@@ -1,0 +1,57 @@
+"""Terms beside the adversarial loss: penalties of the critic, terms of the generator, and the weight clip.
+
+A critic here is a callable, critic(x) -> logits: a module, or anything else that asks one (with labels, say) and shows
+the module as `.discriminator`. Every term is a frozen dataclass:
+
+    penalty(critic, real=x, fake=y) -> 0-d tensor, weight included, ready for .backward()
+    penalty.measure(critic, real=x, fake=y) -> (the same, diagnostics: a dict of detached 0-d tensors)
+    evaluate(penalties, critic, x, y) -> all of them and the logits of the loss, from as few passes as possible
+
+Terms of the generator (`GENERATOR_TERMS`) are called with real, fake, generator, latents and condition.
+"""
+
+from fastgan.penalties.consistency import Consistency
+from fastgan.penalties.critic_drift import CriticDrift
+from fastgan.penalties.dragan import DRAGAN
+from fastgan.penalties.evaluate import Evaluation, Prepared, evaluate, evaluate_prepared, initial_states, prepare
+from fastgan.penalties.feature_matching import FeatureMatching
+from fastgan.penalties.l1 import L1
+from fastgan.penalties.lecam import LeCam
+from fastgan.penalties.orthogonal import OrthogonalRegularization
+from fastgan.penalties.path_length import PathLength
+from fastgan.penalties.penalty import GeneratorTerm, Penalty
+from fastgan.penalties.weight_clip import WeightClip
+from fastgan.penalties.wgan_gp import WGANGP
+from fastgan.penalties.zero_centred import R1, R2
+
+PENALTIES = {
+    term.__name__: term for term in (WGANGP, DRAGAN, R1, R2, LeCam, Consistency, OrthogonalRegularization, CriticDrift)
+}
+CONSTRAINTS = {"WeightClip": WeightClip}
+GENERATOR_TERMS = {term.__name__: term for term in (L1, FeatureMatching, PathLength)}
+
+__all__ = [
+    "CONSTRAINTS",
+    "DRAGAN",
+    "GENERATOR_TERMS",
+    "L1",
+    "PENALTIES",
+    "R1",
+    "R2",
+    "WGANGP",
+    "Consistency",
+    "CriticDrift",
+    "Evaluation",
+    "FeatureMatching",
+    "GeneratorTerm",
+    "LeCam",
+    "OrthogonalRegularization",
+    "PathLength",
+    "Penalty",
+    "Prepared",
+    "WeightClip",
+    "evaluate",
+    "evaluate_prepared",
+    "initial_states",
+    "prepare",
+]

@@ -1,0 +1,61 @@
+"""Orthogonal regularisation of weights (Brock et al., 2017; relaxed in "Large Scale GAN Training", 2019)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from fastgan.penalties.penalty import Penalty, module_of
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+
+
+@dataclass(frozen=True)
+class OrthogonalRegularization(Penalty):
+    """weight * the sum over layers of |W W^T * (1 - I)|^2 (form "biggan") or |W W^T - I|^2 (form "plain").
+
+    W (out, everything else) is the weight of a linear or convolution layer, before spectral normalisation where it has
+    one; embeddings are left out, as in BigGAN's program. "biggan" asks filters to be orthogonal, at any length.
+    Called as a penalty it takes the critic's network; `of(module)` takes any (BigGAN regularises the generator).
+    Diagnostics: "orthogonality", the sum without its weight.
+    """
+
+    weight: float = 1e-4
+    form: str = "biggan"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._require("weight")
+        if self.form not in ("biggan", "plain"):
+            self._refuse("form", '"biggan" or "plain"')
+
+    def check(self, critic):
+        if module_of(critic) is None:
+            raise ValueError("OrthogonalRegularization needs the critic's weights: pass an nn.Module as critic")
+
+    def of(self, module):
+        return self.weight * self._sum(module)
+
+    def terms(self, asked, drawn, state):
+        total = self._sum(module_of(asked.critic))
+        return self.weight * total, {"orthogonality": total.detach()}
+
+    def _sum(self, module):
+        with torch.autocast(next(module.parameters()).device.type, enabled=False):
+            return sum((self._of_matrix(matrix) for matrix in _matrices(module)), torch.zeros(()))
+
+    def _of_matrix(self, matrix):
+        gram = matrix @ matrix.T
+        unit = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        return (gram * (1 - unit) if self.form == "biggan" else gram - unit).square().sum()
+
+
+def _matrices(module):
+    for layer in module.modules():
+        if isinstance(layer, WEIGHT_LAYERS):
+            parametrized = parametrize.is_parametrized(layer, "weight")
+            weight = layer.parametrizations.weight.original if parametrized else layer.weight
+            weight = weight.transpose(0, 1) if isinstance(layer, TRANSPOSED) else weight
+            yield weight.flatten(1).to(torch.promote_types(weight.dtype, torch.float32))

@@ -1,0 +1,32 @@
+"""WGAN's weight clipping (Arjovsky et al., 2017)."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class WeightClip:
+    """A constraint, not a term: apply_(critic) clamps its parameters to [-c, c].
+
+    when: "after" each of the critic's steps, as the paper's Algorithm 1, or "before" it, as its program.
+    weights_only: leave vectors (biases, gains and biases of norms) alone. Paper and program clip every parameter.
+    """
+
+    c: float = 0.01
+    when: str = "after"
+    weights_only: bool = False
+
+    def __post_init__(self):
+        if isinstance(self.c, bool) or not isinstance(self.c, (int, float)) or not 0 < self.c < float("inf"):
+            raise ValueError(f"WeightClip's c must be a number above 0; got {self.c!r}")
+        if self.when not in ("after", "before"):
+            raise ValueError(f'WeightClip\'s when must be "after" or "before"; got {self.when!r}')
+
+    @torch.no_grad()
+    def apply_(self, module):
+        """Clamps in place; returns the module."""
+        parameters = [p for p in module.parameters() if p.dim() > 1 or not self.weights_only]
+        torch._foreach_clamp_min_(parameters, -self.c)
+        torch._foreach_clamp_max_(parameters, self.c)
+        return module
