@@ -49,7 +49,7 @@ clean:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade pip 'setuptools>=77' wheel
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q $$($(BIN)/python -c "import tomllib; e = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*e['train'], *e['test'])")
+	$(BIN)/pip install -q $$($(BIN)/python -c "import tomllib; e = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*e['train'], *e['data'], *e['test'])")
 	touch $@
 
 .venv/built: .venv/packages setup.py $(CSRC)

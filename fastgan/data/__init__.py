@@ -1,17 +1,49 @@
-"""Training data: the embedded garments, image folders, tensors.
+"""Training data: the embedded garments, image folders, tensors, toy distributions, pairs of images.
 
 A data set here is anything with
 
     len(data)            how many samples there are
     data.shape           of one sample, e.g. (channels, height, width)
     data.classes         the names of the classes, or None
-    data.batch(indices)  int64 (B,) -> samples (B, *shape) float32, images in [-1, 1]; labels (B,) int64, or None
+    data.batch(indices)  int64 (B,) -> samples (B, *shape) float32, images in [-1, 1]; and their condition: labels (B,)
+                         int64, source images (B, C, H, W) float32, or None
+
+and, where it differs from the default,
+
+    data.prefetch        how many batches to make ahead in a thread (0)
+    data.replacement     whether a batch is drawn with replacement (False)
+    data.modes, .sigma   of a toy distribution, what mode coverage is measured against
 """
 
+from fastgan.data.digits import digits, stacked_digits
+from fastgan.data.edges import edges
 from fastgan.data.fashion import fashion_mnist
 from fastgan.data.folder import ImageError, image_folder
-from fastgan.data.load import as_data, load
+from fastgan.data.load import as_data, load, names
 from fastgan.data.order import Order
+from fastgan.data.paired import low_resolution, paired, silhouettes, with_silhouette
+from fastgan.data.silhouette import silhouette
 from fastgan.data.tensor_data import TensorData
+from fastgan.data.toys import grid, ring, swiss_roll
 
-__all__ = ["ImageError", "Order", "TensorData", "as_data", "fashion_mnist", "image_folder", "load"]
+__all__ = [
+    "ImageError",
+    "Order",
+    "TensorData",
+    "as_data",
+    "digits",
+    "edges",
+    "fashion_mnist",
+    "grid",
+    "image_folder",
+    "load",
+    "low_resolution",
+    "names",
+    "paired",
+    "ring",
+    "silhouette",
+    "silhouettes",
+    "stacked_digits",
+    "swiss_roll",
+    "with_silhouette",
+]

@@ -1,16 +1,59 @@
 """What `fastgan train --data` and `Trainer(data=...)` take."""
 
+from functools import partial
+from pathlib import Path
+
 import torch
 
+from fastgan.data.digits import stacked_digits
 from fastgan.data.fashion import fashion_mnist
 from fastgan.data.folder import image_folder
+from fastgan.data.paired import paired, silhouettes, with_silhouette
 from fastgan.data.tensor_data import TensorData
+from fastgan.data.toys import grid, ring, swiss_roll
+
+IMAGES = {  # of any size
+    "fashion": fashion_mnist,
+    "fashion_edges": lambda **size: paired(fashion_mnist(**size), "edges"),
+    "fashion_low_resolution": lambda **size: paired(fashion_mnist(**size), "low_resolution"),
+    "fashion_silhouettes": lambda **size: silhouettes(fashion_mnist(**size)),
+    "fashion_with_silhouette": lambda **size: with_silhouette(fashion_mnist(**size)),
+}
+FIXED = {  # in shape
+    "ring": ring,
+    "ring_wgan_gp": partial(ring, "wgan_gp"),
+    "ring_unrolled": partial(ring, "unrolled"),
+    "ring_presgan": partial(ring, "presgan"),
+    "grid": grid,
+    "grid_wgan_gp": partial(grid, "wgan_gp"),
+    "swiss_roll": swiss_roll,
+    "digits": stacked_digits,
+}
+
+
+def names():
+    return (*IMAGES, *FIXED)
 
 
 def load(source, resolution=None, channels=None):
-    """ "fashion" (28 pixels, 1 channel where nothing is asked for) or a folder of images (64 pixels, 3 channels)."""
+    """A data set by its name (`names()`), or a folder of images.
+
+    Where no size is asked for: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
+    folder that has the name of a data set is given as a path: ./ring.
+    Errors: FileNotFoundError for what is neither; ValueError for a size where there is no choice.
+    """
     asked = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
-    return fashion_mnist(**asked) if source == "fashion" else image_folder(source, **asked)
+    if source in FIXED:
+        if asked:
+            raise ValueError(f"{' and '.join(asked)} cannot be chosen for {source}: its samples have a fixed shape")
+        return FIXED[source]()
+    if source in IMAGES:
+        return IMAGES[source](**asked)
+    if not Path(source).exists():
+        raise FileNotFoundError(
+            f"{source}: there is no such folder, and no data set of that name; there are {', '.join(names())}"
+        )
+    return image_folder(source, **asked)
 
 
 def as_data(data):

@@ -9,15 +9,24 @@ class Order:
     """Batch number k as a function of (seed, k) alone: a run that resumes needs no position but its step.
 
     Each epoch is a fresh permutation of all samples; a batch may begin in one epoch and end in the next, so that
-    every batch is full and every sample is seen equally often.
+    every batch is full and every sample is seen equally often. With replacement there are no epochs: every index is
+    an independent uniform draw.
     """
 
-    def __init__(self, size, batch_size, seed):
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    def __init__(self, size, batch_size, seed, replacement=False):
+        self.size, self.batch_size, self.seed, self.replacement = size, batch_size, seed, replacement
         self._permutations = {}  # of the last epochs asked for: a cache, not a state
+
+    @classmethod
+    def of(cls, data, batch_size, seed):
+        """The order that suits a data set: with replacement where it says so by an attribute `replacement`."""
+        return cls(len(data), batch_size, seed, getattr(data, "replacement", False))
 
     def batch(self, k):
         """The indices of batch k, int64 (batch_size,)."""
+        if self.replacement:
+            source = randomness.generator(self.seed, "data with replacement", k)
+            return torch.randint(self.size, (self.batch_size,), generator=source)
         parts, position, end = [], k * self.batch_size, (k + 1) * self.batch_size
         while position < end:
             epoch, offset = divmod(position, self.size)

@@ -82,7 +82,7 @@ class Trainer:
         Errors: Diverged, with the step and the name of what is not finite.
         """
         seed, state, repeats = self.recipe.seed, self.state, self.recipe.discriminator_steps
-        stream = batches(self.data, Order(len(self.data), self.recipe.batch_size, seed), start=state.step * repeats)
+        stream = batches(self.data, Order.of(self.data, self.recipe.batch_size, seed), start=state.step * repeats)
         with randomness.global_seed(seed, "fit", self.device), closing(stream), closing(self.recorder):
             self.recorder.start(state, steps)
             while state.step < steps:
