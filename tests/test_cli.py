@@ -177,7 +177,7 @@ def test_the_doctor_reports_and_speaks_json(capsys):
 
 
 def test_an_unknown_command_is_one_line(capsys):
-    assert "there is no command 'tran'; there are train, sample, doctor" in complaint(capsys, "tran")
+    assert "there is no command 'tran'; there are train, sample, evaluate, doctor" in complaint(capsys, "tran")
 
 
 @pytest.mark.parametrize("missing", ["tyro", "tqdm", "safetensors", "matplotlib", "PIL", "yaml"])

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "models": NETWORKS,
     "penalties": NETWORKS | {"losses"},
     "losses": NETWORKS,
-    "metrics": NETWORKS,
+    "metrics": NETWORKS | {"data"},
     "report": LEAVES | {"metrics"},
     "training": NETWORKS | TRICKS | {"data", "report"},
     "doctor": OPS,

@@ -1,4 +1,4 @@
-"""The command line: `fastgan train | sample | doctor`, a file each. Nothing but this package prints."""
+"""The command line: `fastgan train | sample | evaluate | doctor`, a file each. Nothing but this package prints."""
 
 import importlib
 import sys
@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "train": ("fastgan.cli.train", "train a pair of networks on the embedded garments or on a folder of images"),
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
+    "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),
 }
 
@@ -19,7 +20,7 @@ def main(argv=None):
     command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
         print("usage: fastgan COMMAND [FLAGS]\n")
-        print("\n".join(f"  {name:<8}{does}" for name, (_, does) in COMMANDS.items()))
+        print("\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items()))
         print("\n`fastgan COMMAND --help` lists its flags.")
         return 0
     try:

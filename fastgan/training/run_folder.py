@@ -11,6 +11,7 @@ class RunFolder:
         self.recipe = self.path / "recipe.yaml"
         self.setup = self.path / "setup.yaml"  # data and model of a run by `fastgan train`
         self.metrics = self.path / "metrics.jsonl"
+        self.evaluations = self.path / "evaluations.jsonl"  # by `fastgan evaluate`
         self.curves = self.path / "curves.png"
         self.real = self.path / "real.png"
         self.samples = self.path / "samples.png"  # the newest of:

@@ -1,0 +1,137 @@
+"""`fastgan evaluate`"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fastgan import data, metrics, models, randomness
+from fastgan.cli import setup_file
+from fastgan.cli.flags import mendable, parse
+from fastgan.training import checkpoint, sampling
+from fastgan.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the generator of a run, or a folder of images, against real images."""
+
+    run_dir: Path | None = None
+    """The run whose newest averaged generator is measured; the numbers are kept in its evaluations.jsonl."""
+
+    images: str | None = None
+    """A folder of images to measure instead of a run."""
+
+    against: str | None = None
+    """"fashion", or a folder of real images; by default what the run was trained on."""
+
+    metrics: str = ",".join(metrics.DEFAULT)
+    """Names with commas: fid, kid, is, pr, prdc, vendi, modes, swd, ms_ssim; or all."""
+
+    extractor: str = "fashion-cnn"
+    """fashion-cnn, which is trained when it is first used, or inception:PATH with the weights' file."""
+
+    count: int = 10_000
+    """How many images of each side, or all that there are where those are fewer."""
+
+    resolution: int | None = None
+    """Side of the images in pixels; by default the run's, else 28 for the garments, 64 for a folder."""
+
+    channels: int | None = None
+    """1 (grey) or 3 (colour); by default the run's, else 1 for the garments, 3 for a folder."""
+
+    seed: int = 0
+    """Which images."""
+
+    threads: int | None = None
+    """Processor threads; by default torch's choice, one for each core."""
+
+    json: bool = False
+    """Print JSON, one line a number, instead of a table."""
+
+
+def main(arguments):
+    flags = parse("evaluate", Evaluate(), arguments)
+    with mendable(ValueError, TypeError, OSError):
+        rows, kept = _evaluate(flags)
+    for row in rows:
+        print(json.dumps(row) if flags.json else _line(row))
+    if not flags.json:
+        first = rows[0]
+        print(f"{first['of']} against {first['against']}; extractor {flags.extractor}#{first['extractor_hash']}")
+        if kept:
+            print(f"kept in {kept}")
+
+
+def _evaluate(flags):
+    """-> a dict for each number, and the file that they were added to, if any"""
+    if (flags.run_dir is None) == (flags.images is None):
+        raise ValueError("evaluate needs one of --run-dir and --images")
+    for name in ("count", "threads"):
+        if getattr(flags, name) is not None and getattr(flags, name) < 1:
+            raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+    if flags.threads is not None:
+        torch.set_num_threads(flags.threads)
+    names = metrics.names() if flags.metrics == "all" else tuple(flags.metrics.split(","))
+    metrics.check_names(names)
+    fake, about = _folder(flags) if flags.run_dir is None else _run(flags)
+    extractor = _extractor(flags.extractor)
+    real = _images(data.load(about["against"], *about.pop("size")), flags)
+    found = metrics.measure(*(metrics.Samples.of(images, extractor) for images in (real, fake)), names)
+    rows = [{**about, **measurement.as_dict(), "extractor_hash": extractor.hash} for measurement in found]
+    if flags.run_dir is None:
+        return rows, None
+    kept = RunFolder(flags.run_dir).evaluations
+    with open(kept, "a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    return rows, kept
+
+
+def _run(flags):
+    """-> images of the run's generator, what they are and go against"""
+    folder = RunFolder(flags.run_dir)
+    before, model = setup_file.load(folder.setup)
+    generator = models.create(**model).generator
+    found = checkpoint.latest(folder.checkpoints)
+    if found is None:
+        raise FileNotFoundError(f"{folder.path}: has no checkpoint yet")
+    for name, own in (("resolution", model["resolution"]), ("channels", model["channels"])):
+        if getattr(flags, name) not in (None, own):
+            raise ValueError(f"{name} must be the run's, {own}; got {getattr(flags, name)}")
+    checkpoint.load_network(generator, found / "average.safetensors")
+    z = sampling.latents(generator, flags.count, flags.seed, "evaluation")
+    images = sampling.sample(generator, z, sampling.labels_in_turn(generator, flags.count))
+    step = int(found.name.removeprefix("step_"))
+    against = flags.against or before["data"]
+    size = (model["resolution"], model["channels"])
+    return images, {"of": str(flags.run_dir), "step": step, "against": against, "size": size}
+
+
+def _folder(flags):
+    images = data.load(flags.images, flags.resolution, flags.channels)
+    if flags.against is None:
+        raise ValueError("--images needs --against: fashion, or a folder of real images")
+    size = (images.shape[1], images.shape[0])
+    return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}
+
+
+def _images(images, flags):
+    """A random selection of a data set's images in [-1, 1], in random order."""
+    order = torch.randperm(len(images), generator=randomness.generator(flags.seed, "selection"))[: flags.count]
+    return torch.cat([images.batch(indices)[0] for indices in order.split(256)])
+
+
+def _extractor(name):
+    kind, _, path = name.partition(":")
+    if name == "fashion-cnn":
+        return metrics.fashion_cnn()
+    if kind == "inception" and path:
+        return metrics.inception(path)
+    raise ValueError(f"extractor must be fashion-cnn or inception:PATH; got {name!r}")
+
+
+def _line(row):
+    size = f"N = {row['n']:,}" + (f" / {row['n_real']:,}" if row["n_real"] != row["n"] else "")
+    spread = "" if row["std"] is None else f" +- {row['std']:.3g}"
+    return f"{row['name']:32}{row['value']:>12.5g}{spread:12}  {size:16}{row['note']}".rstrip()

@@ -1,0 +1,80 @@
+"""How good, how diverse, and how far from an equilibrium: metrics of generators.
+
+Pure functions take tensors and return plain numbers. `measure` computes them by name from Samples, and returns
+Measurements, which carry extractor, hash, N and versions. Features come from an Extractor.
+"""
+
+from fastgan.metrics.class_coverage import ClassCoverage, class_coverage, stacked_labels
+from fastgan.metrics.duality_gap import DualityGap, duality_gap, log_payoff
+from fastgan.metrics.extractor import Extractor, Features
+from fastgan.metrics.fashion_cnn import fashion_cnn
+from fastgan.metrics.frechet_distance import frechet_distance
+from fastgan.metrics.gaussian_statistics import GaussianStatistics
+from fastgan.metrics.inception import inception
+from fastgan.metrics.inception_score import InceptionScore, inception_score
+from fastgan.metrics.kernel_distance import KernelDistance, kernel_distance
+from fastgan.metrics.laplacian_pyramid import laplacian_pyramid
+from fastgan.metrics.measure import DEFAULT, Samples, check_names, measure, names
+from fastgan.metrics.measurement import Measurement, column, table
+from fastgan.metrics.mode_coverage import ModeCoverage, kl_floor, mode_coverage, reverse_kl
+from fastgan.metrics.ms_ssim import fitting_scales, ms_ssim, ms_ssim_diversity, ms_ssim_name
+from fastgan.metrics.patch_sliced_wasserstein import patch_sliced_wasserstein
+from fastgan.metrics.perceptual_path_length import PathLength, perceptual_path_length
+from fastgan.metrics.precision_recall import PrecisionRecall, precision_recall
+from fastgan.metrics.precision_recall_density_coverage import (
+    PRDC,
+    expected_coverage,
+    precision_recall_density_coverage,
+)
+from fastgan.metrics.resize import resize
+from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
+from fastgan.metrics.vendi_score import vendi_score
+from fastgan.metrics.wasserstein import wasserstein
+
+__all__ = [
+    "DEFAULT",
+    "PRDC",
+    "ClassCoverage",
+    "DualityGap",
+    "Extractor",
+    "Features",
+    "GaussianStatistics",
+    "InceptionScore",
+    "KernelDistance",
+    "Measurement",
+    "ModeCoverage",
+    "PathLength",
+    "PrecisionRecall",
+    "Samples",
+    "check_names",
+    "class_coverage",
+    "column",
+    "duality_gap",
+    "expected_coverage",
+    "fashion_cnn",
+    "fitting_scales",
+    "frechet_distance",
+    "inception",
+    "inception_score",
+    "kernel_distance",
+    "kl_floor",
+    "laplacian_pyramid",
+    "log_payoff",
+    "measure",
+    "mode_coverage",
+    "ms_ssim",
+    "ms_ssim_diversity",
+    "ms_ssim_name",
+    "names",
+    "patch_sliced_wasserstein",
+    "perceptual_path_length",
+    "precision_recall",
+    "precision_recall_density_coverage",
+    "resize",
+    "reverse_kl",
+    "sliced_wasserstein",
+    "stacked_labels",
+    "table",
+    "vendi_score",
+    "wasserstein",
+]

@@ -1,0 +1,86 @@
+"""Multi-scale structural similarity (Wang et al., 2003), and diversity by it (Odena et al., 2017)."""
+
+import torch
+from torch.nn.functional import avg_pool2d, conv2d
+
+from fastgan import randomness
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW = 11
+
+
+def fitting_scales(side):
+    """(scales, window) for images whose shorter side is this: 5 and 11 from 176 pixels on, else what there is room for.
+
+    First scales go, down to two, then the window shrinks, to an odd number of at least 3.
+    """
+    scales = next((s for s in range(len(WEIGHTS), 2, -1) if side // 2 ** (s - 1) >= WINDOW), 2)
+    room = side // 2 ** (scales - 1)
+    window = min(WINDOW, room - 1 + room % 2)
+    if window < 3:
+        raise ValueError(f"images must have at least 6 pixels a side, got {side}")
+    return scales, window
+
+
+def ms_ssim_name(side):
+    """ "MS-SSIM" for the standard one, else a name that says what was cut."""
+    scales, window = fitting_scales(side)
+    return "MS-SSIM" if (scales, window) == (len(WEIGHTS), WINDOW) else f"MS-SSIM[{scales} scales, window {window}]"
+
+
+def ms_ssim(x, y, *, data_range=2.0, scales=None, window=None):
+    """prod_j mean(cs_j)^w_j times mean(ssim)^w of the last scale, per pair: (B,) float64; 1 where x = y.
+
+    x, y: (B, C, H, W) images of any dtype. data_range: highest minus lowest value, 2 for [-1, 1], 255 for bytes.
+    Gaussian window of deviation 1.5 without padding; means that are negative count as 0. scales, window: by default as
+    fitting_scales says; with fewer than five scales the weights are scaled to the sum of all five.
+    Errors: ValueError.
+    """
+    if x.ndim != 4 or x.shape != y.shape:
+        raise ValueError(f"x and y must have one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
+    fitting = fitting_scales(min(x.shape[2:]))
+    scales, window = scales or fitting[0], window or fitting[1]
+    if not 1 <= scales <= len(WEIGHTS) or min(x.shape[2:]) // 2 ** (scales - 1) < window:
+        raise ValueError(f"scales and window do not fit {tuple(x.shape[2:])} pixels: {scales}, {window}")
+    weights = [w * sum(WEIGHTS) / sum(WEIGHTS[:scales]) for w in WEIGHTS[:scales]]
+    x, y = x.double(), y.double()
+    result = x.new_ones(len(x))
+    for scale, weight in enumerate(weights):
+        if scale:
+            x, y = avg_pool2d(x, 2), avg_pool2d(y, 2)
+        ssim, contrast = _ssim(x, y, window, data_range)
+        result = result * (ssim if scale == scales - 1 else contrast).clamp_min(0) ** weight
+    return result
+
+
+def ms_ssim_diversity(images, *, pairs=10_000, data_range=2.0, seed=0, batch=64):
+    """Mean MS-SSIM of random pairs of different samples: high where the generator has collapsed.
+
+    images: (N, C, H, W), N >= 2. Compare it with that of real images, for it depends on them. Memory O(batch).
+    """
+    n = len(images)
+    if n < 2:
+        raise ValueError(f"images must hold at least 2 samples, got {n}")
+    source = randomness.generator(seed, "pairs of images")
+    first = torch.randint(n, (pairs,), generator=source)
+    second = (first + 1 + torch.randint(n - 1, (pairs,), generator=source)) % n
+    total = 0.0
+    for i, j in zip(first.split(batch), second.split(batch), strict=True):
+        total += ms_ssim(images[i], images[j], data_range=data_range).sum().item()
+    return total / pairs
+
+
+def _ssim(x, y, window, data_range):
+    """Means over the image of l c s and of c s, (B,)"""
+    line = torch.arange(window, dtype=x.dtype, device=x.device) - (window - 1) / 2
+    line = torch.exp(-line.square() / (2 * 1.5**2))
+    line = line / line.sum()
+    channels = x.shape[1]
+    stacked = torch.cat([x, y, x * x, y * y, x * y])
+    stacked = conv2d(stacked, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
+    stacked = conv2d(stacked, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
+    mx, my, xx, yy, xy = stacked.chunk(5)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    contrast = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
+    luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
+    return (luminance * contrast).mean((1, 2, 3)), contrast.mean((1, 2, 3))

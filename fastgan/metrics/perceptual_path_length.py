@@ -1,0 +1,63 @@
+"""Perceptual path length (Karras et al., 2019, section 4.1), with a distance that the caller supplies."""
+
+from typing import NamedTuple
+
+import torch
+
+from fastgan import randomness
+
+INTERPOLATIONS = ("lerp", "slerp")
+
+
+class PathLength(NamedTuple):
+    mean: float
+    std: float
+    kept: int  # paths left after the discards
+
+
+@torch.no_grad()
+def perceptual_path_length(
+    generator,
+    distance,
+    latents,
+    *,
+    labels=None,
+    epsilon=1e-4,
+    discard=(0.01, 0.99),
+    interpolation="lerp",
+    seed=0,
+    batch=64,
+):
+    """Mean of d(G(z(t)), G(z(t + epsilon))) / epsilon^2, z(t) between two latents, t ~ U[0, 1].
+
+    generator: called with z, or z and labels. distance: (images, images) -> (B,), e.g. LPIPS, squared in nature.
+    latents: (2 N, z_dim), the first half the paths' beginnings, the second their ends; labels: (N,).
+    interpolation: "lerp" (torch-fidelity's) or "slerp", along the sphere, of normalised latents (the paper's for z).
+    discard: quantiles outside of which paths are left out. Errors: ValueError.
+    """
+    if len(latents) < 2 or len(latents) % 2:
+        raise ValueError(f"latents must hold an even number of rows, at least 2, got {len(latents)}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
+    begins, ends = latents.chunk(2)
+    t = torch.rand(len(begins), 1, generator=randomness.generator(seed, "positions on paths")).to(latents)
+    between = torch.lerp if interpolation == "lerp" else _slerp
+    values = []
+    for rows in torch.arange(len(begins)).split(batch):
+        a, b, s = begins[rows], ends[rows], t[rows]
+        conditions = () if labels is None else (labels[rows],)
+        pair = [generator(between(a, b, position), *conditions) for position in (s, s + epsilon)]
+        values.append(distance(*pair).double().flatten() / epsilon**2)
+    values = torch.cat(values)
+    low, high = (values.quantile(q, interpolation=i) for q, i in zip(discard, ("lower", "higher"), strict=True))
+    kept = values[(values >= low) & (values <= high)]
+    return PathLength(kept.mean().item(), kept.std(correction=0).item(), len(kept))
+
+
+def _slerp(a, b, t):
+    a, b = (v / torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (a, b))
+    cosine = (a * b).sum(1, keepdim=True).clamp(-1, 1)
+    across = b - cosine * a
+    across = across / torch.linalg.vector_norm(across, dim=1, keepdim=True).clamp_min(1e-12)
+    angle = t * cosine.acos()
+    return a * angle.cos() + across * angle.sin()
