@@ -23,10 +23,11 @@ format: .venv/packages
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
 
-bench: .venv/built  ## kernel benchmarks against plain torch; CSV in benchmarks/results
+bench: .venv/built  ## kernels against plain torch, metrics against torch-fidelity; CSV in benchmarks/results
 	$(BIN)/python -m benchmarks.spectral_norm
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.gradient_penalty
+	$(BIN)/python -m benchmarks.metrics
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
@@ -49,7 +50,7 @@ clean:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade pip 'setuptools>=77' wheel
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q $$($(BIN)/python -c "import tomllib; e = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; print(*e['train'], *e['data'], *e['test'])")
+	$(BIN)/pip install -q $$($(BIN)/python -c "import tomllib; print(*sum(tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'].values(), []))")
 	touch $@
 
 .venv/built: .venv/packages setup.py $(CSRC)

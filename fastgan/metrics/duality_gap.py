@@ -1,4 +1,4 @@
-"""The duality gap: how much either player could still gain alone (Grnarova et al., 2019; perturbed: Sidheekh et al.)."""
+"""The duality gap: how much either player could still gain alone (Grnarova et al., 2019), and its perturbed form."""
 
 import copy
 from typing import NamedTuple

@@ -2,6 +2,7 @@
 
 import torch
 
+from fastgan.metrics.feature_tensor import check_features
 from fastgan.metrics.gaussian_statistics import GaussianStatistics, same_extractor
 
 
@@ -26,14 +27,11 @@ def frechet_distance(real, fake):
 
 
 def _statistics(value, name):
-    if isinstance(value, GaussianStatistics):
-        if value.n < 2:
-            raise ValueError(f"{name} must hold at least 2 samples for this metric, got {value.n}")
-        return value
-    try:
-        return GaussianStatistics.of(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("features", name, 1)) from None
+    if not isinstance(value, GaussianStatistics):
+        value = GaussianStatistics.of(check_features(value, name))
+    if value.n < 2:
+        raise ValueError(f"{name} must hold at least 2 samples for this metric, got {value.n}")
+    return value
 
 
 def _root(s):

@@ -24,8 +24,8 @@ def inception(path, *, resize="clean", device="cpu"):
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there are no Inception weights; fastgan downloads none: get {WEIGHTS} from torch-fidelity's"
-            " release v0.2.0 (the address is URL_INCEPTION_V3 in torch_fidelity/feature_extractor_inceptionv3.py), and name"
-            " the file, as in --extractor inception:PATH"
+            " release v0.2.0 (the address is URL_INCEPTION_V3 in torch_fidelity/feature_extractor_inceptionv3.py),"
+            " and name the file, as in --extractor inception:PATH"
         )
     network = require("torch_fidelity.feature_extractor_inceptionv3", "oracles").FeatureExtractorInceptionV3
     try:

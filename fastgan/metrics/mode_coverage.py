@@ -1,5 +1,6 @@
 """How many modes of a mixture a generator reaches, and how evenly (PacGAN, Lin et al., 2018, section 4.1)."""
 
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -59,7 +60,7 @@ def mode_coverage(samples, means, std, *, rule="ball", radius=3.0, block=4096):
 def reverse_kl(counts):
     """KL(q || uniform) = log K - H(q) in nats, q = counts / their sum, counts (K,); NaN where the sum is 0."""
     q = counts.double() / counts.sum()
-    return (torch.log(torch.tensor(float(len(counts)))) - torch.special.entr(q).sum()).item()
+    return log(len(counts)) - torch.special.entr(q).sum().item()
 
 
 def kl_floor(modes, n):

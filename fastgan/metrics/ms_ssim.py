@@ -1,7 +1,7 @@
 """Multi-scale structural similarity (Wang et al., 2003), and diversity by it (Odena et al., 2017)."""
 
 import torch
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import avg_pool2d
 
 from fastgan import randomness
 
@@ -72,15 +72,20 @@ def ms_ssim_diversity(images, *, pairs=10_000, data_range=2.0, seed=0, batch=64)
 
 def _ssim(x, y, window, data_range):
     """Means over the image of l c s and of c s, (B,)"""
-    line = torch.arange(window, dtype=x.dtype, device=x.device) - (window - 1) / 2
-    line = torch.exp(-line.square() / (2 * 1.5**2))
-    line = line / line.sum()
-    channels = x.shape[1]
-    stacked = torch.cat([x, y, x * x, y * y, x * y])
-    stacked = conv2d(stacked, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
-    stacked = conv2d(stacked, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
-    mx, my, xx, yy, xy = stacked.chunk(5)
+    stacked = torch.stack([x, y, x * x, y * y, x * y])  # (5, B, C, H, W)
+    stacked = _band(x, x.shape[2], window).T @ stacked @ _band(x, x.shape[3], window)
+    mx, my, xx, yy, xy = stacked
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     contrast = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
     luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
     return (luminance * contrast).mean((1, 2, 3)), contrast.mean((1, 2, 3))
+
+
+def _band(like, side, window):
+    """(side, side - window + 1): v @ band is v convolved with the window, without padding."""
+    line = torch.arange(window, dtype=like.dtype, device=like.device) - (window - 1) / 2
+    line = torch.exp(-line.square() / (2 * 1.5**2))
+    band = like.new_zeros(side, side - window + 1)
+    for offset, weight in enumerate(line / line.sum()):
+        band.diagonal(-offset).fill_(weight)
+    return band
