@@ -2,7 +2,7 @@
 
 import torch
 
-BLOCK = 2048
+BLOCK = 1024  # a block of float64 distances stays in a cache of 8 MiB
 SAME = 1e-13  # relative to |x|^2 + |y|^2: what the difference of float64 products leaves of a distance that is zero
 
 
