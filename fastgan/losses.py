@@ -1,6 +1,7 @@
 """Adversarial losses: pure functions of logits, in a form that is stable at any size of them.
 
 Notation: D(x) and D(G(z)) are logits (no sigmoid), sp(t) = log(1 + e^t) is softplus, E the mean over all elements.
+The relativistic losses do not change when a constant is added to D; the others do (but Wasserstein's critic).
 """
 
 from collections.abc import Callable
@@ -16,12 +17,17 @@ class AdversarialLoss(NamedTuple):
     discriminator(real_logits, fake_logits) and generator(fake_logits, real_logits=None) take floating-point tensors of
     any shape and return a scalar; half-precision logits are taken to float32. Differentiable any number of times.
     `generator_needs_real`: the generator's loss compares with D(x); without real_logits it raises ValueError.
+    `pairs_samples`: a logit is compared with the one at its place in the other batch; unequal shapes raise ValueError.
+    `couples_batch`: a logit is compared with a mean over the other batch, so that the loss of a batch is not the mean
+    of the losses of its parts.
     """
 
     name: str
     discriminator: Callable
     generator: Callable
     generator_needs_real: bool = False
+    pairs_samples: bool = False
+    couples_batch: bool = False
 
 
 def get(name):
@@ -51,6 +57,43 @@ def _unpaired(name, on_real, on_fake, for_generator):
     LOSSES[name] = AdversarialLoss(name, discriminator, generator)
 
 
+def _paired(name, of_difference):
+    """E f(D(x) - D(G(z))) against E f(D(G(z)) - D(x)), the i-th real sample with the i-th fake one."""
+
+    def discriminator(real_logits, fake_logits):
+        real, fake = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
+        if real.shape != fake.shape:
+            raise ValueError(
+                f"{name} pairs samples: real_logits and fake_logits must have one shape, "
+                f"got {tuple(real.shape)} and {tuple(fake.shape)}"
+            )
+        return of_difference(real - fake).mean()
+
+    def generator(fake_logits, real_logits=None):
+        return discriminator(fake_logits, _needed(real_logits, name))
+
+    LOSSES[name] = AdversarialLoss(name, discriminator, generator, generator_needs_real=True, pairs_samples=True)
+
+
+def _averaged(name, on_better, on_worse):
+    """(E f(D(x) - E D(G(z))) + E g(D(G(z)) - E D(x))) / 2, for the generator with real and fake exchanged."""
+
+    def discriminator(real_logits, fake_logits):
+        better, worse = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
+        return (on_better(better - worse.mean()).mean() + on_worse(worse - better.mean()).mean()) / 2
+
+    def generator(fake_logits, real_logits=None):
+        return discriminator(fake_logits, _needed(real_logits, name))
+
+    LOSSES[name] = AdversarialLoss(name, discriminator, generator, generator_needs_real=True, couples_batch=True)
+
+
+def _needed(real_logits, name):
+    if real_logits is None:
+        raise ValueError(f"real_logits must be given: the generator's {name} loss compares with real samples")
+    return real_logits
+
+
 def _logits(value, argument):
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         got = getattr(value, "dtype", type(value).__name__)
@@ -71,5 +114,20 @@ _unpaired("wasserstein", torch.neg, lambda d: d, torch.neg)
 # Mao et al., 2017: 1/2 (D(x) - b)^2 + 1/2 (D(G(z)) - a)^2 against 1/2 (D(G(z)) - c)^2 with (a, b, c) = (0, 1, 1).
 _unpaired("least_squares", lambda d: (d - 1).square() / 2, lambda d: d.square() / 2, lambda d: (d - 1).square() / 2)
 
+# The same paper's other choice, (a, b, c) = (-1, 1, 0): b - c = 1 and b - a = 2 give Pearson's chi-squared.
+_unpaired(
+    "least_squares_pearson", lambda d: (d - 1).square() / 2, lambda d: (d + 1).square() / 2, lambda d: d.square() / 2
+)
+
 # Lim & Ye, 2017; Miyato et al., 2018.
 _unpaired("hinge", lambda d: relu(1 - d), lambda d: relu(1 + d), torch.neg)
+
+# Jolicoeur-Martineau, 2018: RSGAN, section 4.1. The paired form with any f is RpGAN; that of R3GAN (Huang et al., 2024)
+# has the same f, t -> sp(-t), and is the same function under the name it goes by there.
+_paired("relativistic", lambda d: softplus(-d))
+_paired("relativistic_paired", lambda d: softplus(-d))
+
+# RaSGAN, RaLSGAN, RaHinge: the same paper, section 4.2, with the 1/2 of its published code.
+_averaged("relativistic_average", lambda d: softplus(-d), softplus)
+_averaged("relativistic_average_least_squares", lambda d: (d - 1).square(), lambda d: (d + 1).square())
+_averaged("relativistic_average_hinge", lambda d: relu(1 - d), lambda d: relu(1 + d))
