@@ -1,8 +1,12 @@
 """Drop-in layers on the ops; no maths of their own."""
 
 from fastgan.nn.convert_spectral_norm import convert_spectral_norm
+from fastgan.nn.equalized import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
 from fastgan.nn.fuse_spectral_norm import fuse_spectral_norm, unfuse_spectral_norm
 from fastgan.nn.load_spectral_norm_state import load_spectral_norm_state
+from fastgan.nn.minibatch_stddev import MinibatchStdDev
+from fastgan.nn.pack import Pack
+from fastgan.nn.pixel_norm import PixelNorm
 from fastgan.nn.self_attention import SelfAttention2d
 from fastgan.nn.spectral_norm import spectral_norm
 from fastgan.nn.spectral_norm_layers import (
@@ -17,6 +21,12 @@ from fastgan.nn.spectral_norm_layers import (
 )
 
 __all__ = [
+    "EqualizedConv2d",
+    "EqualizedEmbedding",
+    "EqualizedLinear",
+    "MinibatchStdDev",
+    "Pack",
+    "PixelNorm",
     "SNConv1d",
     "SNConv2d",
     "SNConv3d",
