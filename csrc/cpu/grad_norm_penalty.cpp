@@ -7,9 +7,9 @@
 #include <cmath>
 #include <tuple>
 
-#include "common/checks.h"
 #include "common/dispatch.h"
 #include "common/parallel.h"
+#include "common/penalty_arguments.h"
 
 #define FASTGAN_KERNELS "common/vector_ops.h"
 #include "common/each_isa.h"
@@ -20,26 +20,12 @@ namespace {
 constexpr int64_t kBlock = 64 * 1024;  // elements
 constexpr int64_t kWorthAThread = 32 * 1024;
 
-PenaltyKind checked_kind(const char* op, int64_t kind, double eps) {
-  STD_TORCH_CHECK(kind >= 0 && kind <= 2, op, ": kind must be 0 (two-sided), 1 (one-sided) or 2 (squared)");
-  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
-  return PenaltyKind(kind);
-}
-
-torch::headeronly::ScalarType accumulator_dtype(torch::headeronly::ScalarType dtype) {
-  using torch::headeronly::ScalarType;
-  return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-// (batch, size) of a gradient (B, ...); size is that of one sample.
+// The blocks that every sample of `size` elements is cut into.
 struct Samples {
   int64_t batch, size, blocks_each;
   std::vector<int64_t> costs;  // of every block of every sample
 
-  Samples(const char* op, const Tensor& grad) {
-    STD_TORCH_CHECK(grad.dim() >= 1 && grad.size(0) > 0, op, ": grad must have a non-empty batch dimension");
-    batch = grad.size(0);
-    size = grad.numel() / batch;
+  explicit Samples(const GradientArgument& a) : batch(a.batch), size(a.size) {
     blocks_each = std::max<int64_t>(1, (size + kBlock - 1) / kBlock);
     for (int64_t b = 0; b < batch * blocks_each; b++) costs.push_back(1 + length(b));
   }
@@ -52,15 +38,6 @@ struct Samples {
     parallel_by_cost(costs, 0, int64_t(costs.size()), kWorthAThread, body);
   }
 };
-
-Tensor checked_like(const char* op, const char* name, const Tensor& t, const Tensor& like) {
-  return checked(op, name, t, like.scalar_type(), false, like.sizes());
-}
-
-// A float32 (float64 beside float64) tensor on the CPU.
-Tensor new_accumulator(const Tensor& like, IntHeaderOnlyArrayRef shape) {
-  return torch::stable::new_empty(like, shape, accumulator_dtype(like.scalar_type()));
-}
 
 // <x_i, y_i> for every sample i, in fp64.
 template <class T>
@@ -84,8 +61,9 @@ void scale_samples(const Samples& samples, const T* x, const std::vector<double>
 std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad_in, double target, int64_t kind, double eps) {
   const char* op = "grad_norm_penalty";
   const PenaltyKind penalty_kind = checked_kind(op, kind, eps);
-  const Samples samples(op, grad_in);
-  const Tensor grad = checked_like(op, "grad", grad_in, grad_in);
+  const GradientArgument a(op, grad_in, false);
+  const Samples samples(a);
+  const Tensor& grad = a.grad;
   Tensor penalty = new_accumulator(grad, {}), norms = new_accumulator(grad, {samples.batch});
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
@@ -103,40 +81,36 @@ std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad_in, double targe
 }
 
 Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad_in,
-                                  const Tensor& norms_in, double target, int64_t kind) {
+                                  const Tensor& norms, double target, int64_t kind) {
   const char* op = "grad_norm_penalty_backward";
-  const PenaltyKind penalty_kind = checked_kind(op, kind, 0);
-  const Samples samples(op, grad_in);
-  const Tensor grad = checked_like(op, "grad", grad_in, grad_in);
-  const auto dtype = accumulator_dtype(grad.scalar_type());
-  const Tensor gp = checked(op, "grad_penalty", grad_penalty, dtype, false, {});
-  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {samples.batch});
-  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {samples.batch});
+  const DerivativeArguments a(op, grad_penalty, grad_norms, grad_in, norms, kind, false);
+  const Samples samples(a);
+  const Tensor& grad = a.grad;
   Tensor out = torch::stable::new_empty(grad, grad.sizes());
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
     std::vector<double> factors(samples.batch);
     for (int64_t i = 0; i < samples.batch; i++) {
-      factors[i] = penalty_factor(penalty_kind, double(data<A>(norms)[i]), target,
-                                  double(*data<A>(gp)) / double(samples.batch), double(data<A>(gn)[i]));
+      factors[i] =
+          penalty_factor(a.kind, double(data<A>(a.norms)[i]), target,
+                         double(*data<A>(a.grad_penalty)) / double(samples.batch), double(data<A>(a.grad_norms)[i]));
     }
     scale_samples(samples, data<T>(grad), factors, mutable_data<T>(out));
   });
   return out;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(
-    const Tensor& h_in, const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad_in,
-    const Tensor& norms_in, double target, int64_t kind) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(const Tensor& h_in,
+                                                                             const Tensor& grad_penalty,
+                                                                             const Tensor& grad_norms,
+                                                                             const Tensor& grad_in, const Tensor& norms,
+                                                                             double target, int64_t kind) {
   const char* op = "grad_norm_penalty_double_backward";
-  const PenaltyKind penalty_kind = checked_kind(op, kind, 0);
-  const Samples samples(op, grad_in);
-  const Tensor grad = checked_like(op, "grad", grad_in, grad_in), h = checked_like(op, "h", h_in, grad);
-  const auto dtype = accumulator_dtype(grad.scalar_type());
-  const Tensor gp = checked(op, "grad_penalty", grad_penalty, dtype, false, {});
-  const Tensor gn = checked(op, "grad_norms", grad_norms, dtype, false, {samples.batch});
-  const Tensor norms = checked(op, "norms", norms_in, dtype, false, {samples.batch});
+  const DerivativeArguments a(op, grad_penalty, grad_norms, grad_in, norms, kind, false);
+  const Samples samples(a);
+  const Tensor& grad = a.grad;
+  const Tensor h = checked(op, "h", h_in, grad.scalar_type(), false, grad.sizes());
   Tensor d_gp = new_accumulator(grad, {}), d_gn = new_accumulator(grad, {samples.batch});
   Tensor d_grad = torch::stable::new_empty(grad, grad.sizes()), d_norms = new_accumulator(grad, {samples.batch});
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {
@@ -146,12 +120,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(
     std::vector<double> factors(samples.batch);
     double sum = 0;
     for (int64_t i = 0; i < samples.batch; i++) {
-      const double n = double(data<A>(norms)[i]), share = double(*data<A>(gp)) / double(samples.batch),
-                   g_n = double(data<A>(gn)[i]);
-      factors[i] = penalty_factor(penalty_kind, n, target, share, g_n);
-      sum += products[i] * penalty_factor(penalty_kind, n, target, 1, 0);
-      mutable_data<A>(d_gn)[i] = A(products[i] * penalty_factor(penalty_kind, n, target, 0, 1));
-      mutable_data<A>(d_norms)[i] = A(products[i] * penalty_factor_slope(penalty_kind, n, target, share, g_n));
+      const double n = double(data<A>(a.norms)[i]), share = double(*data<A>(a.grad_penalty)) / double(samples.batch),
+                   g_n = double(data<A>(a.grad_norms)[i]);
+      factors[i] = penalty_factor(a.kind, n, target, share, g_n);
+      sum += products[i] * penalty_factor(a.kind, n, target, 1.0, 0.0);
+      mutable_data<A>(d_gn)[i] = A(products[i] * penalty_factor(a.kind, n, target, 0.0, 1.0));
+      mutable_data<A>(d_norms)[i] = A(products[i] * penalty_factor_slope(a.kind, n, target, share, g_n));
     }
     *mutable_data<A>(d_gp) = A(sum / double(samples.batch));
     scale_samples(samples, data<T>(h), factors, mutable_data<T>(d_grad));

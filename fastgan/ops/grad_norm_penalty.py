@@ -2,7 +2,7 @@
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, no_cuda_kernels, register, register_last_order
+from fastgan.ops._autograd import needs_reference, register, register_last_order
 
 KINDS = ("two-sided", "one-sided", "squared")  # the op takes the position
 
@@ -21,14 +21,15 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
 
     Returns: the penalty, 0-d; float32 for half precision, as are the norms.
 
-    dtypes: float64, float32, bfloat16, float16; sums accumulate in float32 within blocks, in float64 across them.
-    Derivatives: to second order with respect to grad; a third order raises. Forward-mode AD, torch.func and devices
-    other than the CPU run the plain-torch reference.
+    dtypes: float64, float32, bfloat16, float16; sums accumulate in float32 within blocks and, on the CPU, in float64
+    across them (float64 throughout for float64). Each pass reads the gradient once.
+    Devices: CPU, CUDA; elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
+    Derivatives: to second order with respect to grad; a third order raises.
     Errors: ValueError or TypeError that names the argument.
     """
     _check(grad, kind, eps)
     eps = 0.0 if kind == "squared" else eps
-    if needs_reference(grad, cuda_kernels=no_cuda_kernels):
+    if needs_reference(grad):
         penalty, norms = grad_norm_penalty_reference(grad, target=target, kind=kind, eps=eps)
     else:
         penalty, norms = torch.ops.fastgan.grad_norm_penalty(_packed(grad), target, KINDS.index(kind), eps)

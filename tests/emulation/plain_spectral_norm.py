@@ -1,5 +1,6 @@
 """The three ops in plain torch, from the equations, in float64; and lists of tensors to try them on."""
 
+import comparison
 import torch
 from torch.nn.functional import normalize
 
@@ -78,23 +79,5 @@ class Network:
         yield "spectral_norm_double_backward", self.double_backward()
 
 
-def flatten(results):
-    """The tensors of an op's result: a list, or a tuple of lists."""
-    return [t for part in results for t in (part if isinstance(part, (list, tuple)) else [part])]
-
-
-def assert_close(actual, expected):
-    """Right to the rounding of the result (half a unit in the last place) and what summing in fp32, fp64 may cost."""
-    accumulate = torch.float64 if actual.dtype == torch.float64 else torch.float32
-    rounding = 0 if actual.dtype == accumulate else torch.finfo(actual.dtype).eps / 2
-    subnormal = torch.finfo(torch.float16).smallest_normal * torch.finfo(torch.float16).eps
-    summing = 200 * torch.finfo(accumulate).eps
-    terms = 10.0 if expected.dim() == 0 else 0.0  # what a scalar is a sum of is of this size, it may be less itself
-    absolute = summing * max(terms, expected.abs().max().item()) + (subnormal if rounding else 0)
-    torch.testing.assert_close(actual.double(), expected, rtol=1.02 * rounding + summing, atol=absolute)
-
-
 def check(emulated, op, arguments):
-    actual, expected = getattr(emulated.ops, op)(*arguments), globals()[op](*arguments)
-    for a, e in zip(flatten(actual), flatten(expected), strict=True):
-        assert_close(a, e)
+    comparison.check(emulated, globals()[op], arguments)

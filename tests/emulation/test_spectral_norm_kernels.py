@@ -3,9 +3,10 @@
 import plain_spectral_norm as reference
 import pytest
 import torch
+from comparison import flatten
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_spectral_norm import Network, check, flatten
+from plain_spectral_norm import Network, check
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 RAGGED = [(1, 1), (5, 1), (1, 9), (128, 27), (17, 130), (40, 256), (3, 1100)]

@@ -1,0 +1,115 @@
+// The gradient penalty on the GPU: check, cut into pieces, launch. Forward 2 launches, backward 1, double backward 2.
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+
+#include "common/gpu_stream.h"
+#include "common/penalty_arguments.h"
+#include "cuda/grad_norm_penalty.cuh"
+
+namespace fastgan {
+namespace {
+
+constexpr int64_t kPieceBytes = 16 * 1024;  // at least, of a row that several blocks share
+constexpr int64_t kEnoughBlocks = 1024;     // rows are cut as long as there are fewer blocks
+constexpr int64_t kPacksOfALane = 8;        // up to here a row is a warp's work
+
+// Nothing depends on the device: every GPU sums the same terms in the same order.
+template <class T>
+Samples cut(const GradientArgument& a, std::initializer_list<const Tensor*> beside) {
+  constexpr int64_t N = pack_size<T>;
+  const auto divided = [](int64_t x, int64_t by) { return (x + by - 1) / by; };
+  Samples s{a.batch, a.size, 0, 1, 1, a.size % N == 0};
+  const int64_t packs = divided(a.size, N);
+  while (s.lanes < kWarp && s.lanes < packs) s.lanes *= 2;
+  if (packs > kWarp * kPacksOfALane) s.lanes = kThreads;
+  const int64_t most = std::min(divided(a.size * sizeof(T), kPieceBytes), divided(kEnoughBlocks, a.batch));
+  s.piece = divided(packs, std::max<int64_t>(1, most)) * N;
+  s.pieces = std::max<int64_t>(1, s.piece ? divided(a.size, s.piece) : 1);
+  for (const Tensor* t : beside) s.aligned = s.aligned && reinterpret_cast<uintptr_t>(t->const_data_ptr()) % 16 == 0;
+  return s;
+}
+
+template <class A>
+Cotangents<A> cotangents(Stream& stream, const DerivativeArguments& a, double target) {
+  return {a.kind, A(target), stream.input<A>(a.grad_penalty, "grad_penalty"),
+          stream.input<A>(a.grad_norms, "grad_norms"), stream.input<A>(a.norms, "norms")};
+}
+
+template <class A>
+A* workspace_sums(Stream& stream, const Samples& s) {
+  A* sums = nullptr;
+  stream.workspace([&](const auto& take) { sums = take(A{}, s.rows * s.pieces, "sums"); });
+  return sums;
+}
+
+std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad, double target, int64_t kind_in, double eps) {
+  const char* op = "grad_norm_penalty";
+  const PenaltyKind kind = checked_kind(op, kind_in, eps);
+  const GradientArgument a(op, grad, GPU_IS_CUDA);
+  const Tensor penalty = new_accumulator(a.grad, {}), norms = new_accumulator(a.grad, {a.batch});
+  dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
+    using T = gpu_t<decltype(tag)>;
+    using A = accumulate_t<T>;
+    Stream stream(a.grad);
+    const Samples s = cut<T>(a, {&a.grad});
+    A* sums = workspace_sums<A>(stream, s);
+    stream.launch("penalty_squares", &penalty_squares<T>, s.blocks(), kThreads, 0, s, stream.input<T>(a.grad, "grad"),
+                  sums);
+    stream.launch("penalty_of_norms", &penalty_of_norms<T>, 1, kThreads, 0, s, kind, A(target), A(eps), sums,
+                  stream.output<A>(norms, "norms"), stream.output<A>(penalty, "penalty"));
+  });
+  return {penalty, norms};
+}
+
+Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad,
+                                  const Tensor& norms, double target, int64_t kind) {
+  const char* op = "grad_norm_penalty_backward";
+  const DerivativeArguments a(op, grad_penalty, grad_norms, grad, norms, kind, GPU_IS_CUDA);
+  const Tensor d_grad = torch::stable::new_empty(a.grad, a.grad.sizes());
+  dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
+    using T = gpu_t<decltype(tag)>;
+    Stream stream(a.grad);
+    const Samples s = cut<T>(a, {&a.grad, &d_grad});
+    stream.launch("penalty_gradient", &penalty_gradient<T>, s.blocks(), kThreads, 0, s,
+                  cotangents<accumulate_t<T>>(stream, a, target), stream.input<T>(a.grad, "grad"),
+                  stream.output<T>(d_grad, "d_grad"));
+  });
+  return d_grad;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(const Tensor& h_in,
+                                                                             const Tensor& grad_penalty,
+                                                                             const Tensor& grad_norms,
+                                                                             const Tensor& grad, const Tensor& norms,
+                                                                             double target, int64_t kind) {
+  const char* op = "grad_norm_penalty_double_backward";
+  const DerivativeArguments a(op, grad_penalty, grad_norms, grad, norms, kind, GPU_IS_CUDA);
+  const Tensor h = checked(op, "h", h_in, a.grad.scalar_type(), GPU_IS_CUDA, a.grad.sizes());
+  const Tensor d_grad_penalty = new_accumulator(a.grad, {}), d_grad_norms = new_accumulator(a.grad, {a.batch});
+  const Tensor d_grad = torch::stable::new_empty(a.grad, a.grad.sizes()), d_norms = new_accumulator(a.grad, {a.batch});
+  dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
+    using T = gpu_t<decltype(tag)>;
+    using A = accumulate_t<T>;
+    Stream stream(a.grad);
+    const Samples s = cut<T>(a, {&h, &a.grad, &d_grad});
+    const Cotangents<A> c = cotangents<A>(stream, a, target);
+    A* sums = workspace_sums<A>(stream, s);
+    stream.launch("penalty_second_gradient", &penalty_second_gradient<T>, s.blocks(), kThreads, 0, s, c,
+                  stream.input<T>(h, "h"), stream.input<T>(a.grad, "grad"), stream.output<T>(d_grad, "d_grad"), sums);
+    stream.launch("penalty_second_scalars", &penalty_second_scalars<T>, 1, kThreads, 0, s, c, sums,
+                  stream.output<A>(d_grad_penalty, "d_grad_penalty"), stream.output<A>(d_grad_norms, "d_grad_norms"),
+                  stream.output<A>(d_norms, "d_norms"));
+  });
+  return {d_grad_penalty, d_grad_norms, d_grad, d_norms};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(GPU_LIBRARY, GPU_KEY, m) {
+  m.impl("grad_norm_penalty", TORCH_BOX(&grad_norm_penalty));
+  m.impl("grad_norm_penalty_backward", TORCH_BOX(&grad_norm_penalty_backward));
+  m.impl("grad_norm_penalty_double_backward", TORCH_BOX(&grad_norm_penalty_double_backward));
+}
+
+}  // namespace fastgan

@@ -1,0 +1,152 @@
+"""The CUDA kernels of the gradient penalty: right, in every schedule, with every access checked, and few."""
+
+import pytest
+import torch
+from comparison import check, flatten
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from plain_grad_norm_penalty import KINDS, Gradients
+
+import fastgan
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+LAUNCHES = [
+    ["penalty_squares", "penalty_of_norms"],
+    ["penalty_gradient"],
+    ["penalty_second_gradient", "penalty_second_scalars"],
+]
+MACHINES = [
+    {"schedule": "sequential"},
+    {"schedule": "reverse"},
+    *({"schedule": "random", "seed": seed, "preempt": preempt} for seed in (1, 2) for preempt in (0, 20)),
+    {"schedule": "random", "portable": True},
+]
+# few huge rows, cut into pieces; rows for a block, for a warp and for a part of one; one element; none
+SHAPES = [(2, 30_000), (3, 7, 701), (5, 3, 9, 5), (300, 2), (700, 1), (1, 1), (3, 0), (9, 128), (4,)]
+
+
+def check_all(emulated, gradients):
+    for plain, arguments in gradients.calls():
+        check(emulated, plain, arguments)
+
+
+shapes = st.one_of(
+    st.tuples(st.integers(1, 40), st.integers(0, 40)),
+    st.tuples(st.integers(1, 600), st.integers(1, 5)),
+    st.tuples(st.integers(1, 5), st.integers(500, 9000)),
+    st.tuples(st.integers(1, 9), st.sampled_from([64, 256, 1024, 4096, 8192])),
+)
+gradients = st.fixed_dictionaries(
+    {
+        "shape": shapes,
+        "dtype": st.sampled_from(DTYPES),
+        "seed": st.integers(0, 2**32),
+        "misaligned": st.booleans(),
+        "zeros": st.booleans(),
+        "kind": st.sampled_from(KINDS),
+        "target": st.sampled_from([0.0, 1.0, 7.0]),
+        "eps": st.sampled_from([0.0, 0.25]),
+    }
+)
+machines = st.fixed_dictionaries(
+    {
+        "schedule": st.sampled_from(["sequential", "reverse", "random"]),
+        "seed": st.integers(0, 2**32),
+        "preempt": st.sampled_from([0, 0, 50]),
+    }
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(gradients, machines)
+def test_drawn_gradients_equal_the_reference(emulated, gradients, machine):
+    emulated.configure(**machine)
+    check_all(emulated, Gradients(**gradients))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_way_of_cutting_equals_the_reference(emulated, shape, dtype):
+    emulated.configure(schedule="random")
+    check_all(emulated, Gradients(shape, dtype, kind=len(shape) % 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_zero_sample_gives_zero(emulated, kind):
+    data = Gradients((4, 9), zeros=True, kind=kind)
+    for plain, arguments in data.calls():
+        assert all(t.isfinite().all() for t in flatten(getattr(emulated.ops, plain.__name__)(*arguments)))
+    check_all(emulated, data)
+
+
+@pytest.mark.parametrize("shape", [(2, 30_000), (3, 701), (300, 2)], ids=str)
+def test_results_have_the_same_bits_in_every_schedule(emulated, shape):
+    for plain, arguments in Gradients(shape, torch.bfloat16).calls():
+        results = []
+        for machine in MACHINES:
+            emulated.configure(**machine)
+            results.append(flatten(getattr(emulated.ops, plain.__name__)(*arguments)))
+        assert all(torch.equal(a, b) for result in results[1:] for a, b in zip(result, results[0], strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(2, 100_000), (64, 3, 16, 16), (2000, 12)], ids=str)
+def test_the_gradient_is_read_once_and_little_else_moves(emulated, shape, dtype):
+    data = Gradients(shape, dtype)
+    size = data.grad.numel() * data.grad.element_size()
+    moves = ({"grad": 1}, {}), ({"grad": 1}, {"d_grad": 1}), ({"grad": 1, "h": 1}, {"d_grad": 1})
+    for (plain, arguments), kernels, (read, written) in zip(data.calls(), LAUNCHES, moves, strict=True):
+        getattr(emulated.ops, plain.__name__)(*arguments)
+        launches = emulated.launches()
+        assert [launch.kernel for launch in launches] == kernels
+        large = launches[0]
+        assert {name: b / size for name, b in large.read.items() if name in ("grad", "h")} == read
+        assert {name: b / size for name, b in large.written.items() if name == "d_grad"} == written
+        # no more sums than samples, or each of many elements
+        sums = large.written.get("sums", 0)
+        assert sums <= max(len(data.grad) * 8, size / 1000)
+
+
+def test_few_long_samples_and_many_short_ones_both_fill_a_gpu(emulated):
+    for shape, least, most in (((1, 2_000_000), 200, 1024), ((4, 500_000), 200, 1024), ((30_000, 8), 100, 200)):
+        emulated.ops.grad_norm_penalty(torch.ones(shape, dtype=torch.bfloat16), 1.0, 0, 0.0)
+        assert least <= emulated.launches()[0].blocks <= most, shape
+
+
+@pytest.mark.parametrize("kind", ["two-sided", "one-sided", "squared"])
+def test_derivatives_through_the_kernels_are_right(emulated, kind):
+    grad = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    def penalty(grad):
+        return fastgan.ops.grad_norm_penalty(grad, target=2.5, kind=kind, eps=1e-3, return_norms=True)
+
+    with emulated.serving_cpu_tensors():
+        assert torch.autograd.gradcheck(penalty, grad, fast_mode=True)
+        assert torch.autograd.gradgradcheck(penalty, grad, fast_mode=True)
+    assert {name for names in LAUNCHES for name in names} == {launch.kernel for launch in emulated.launches()}
+
+
+def test_cpu_and_gpu_kernels_agree(emulated):
+    for plain, arguments in Gradients((5, 3000)).calls():
+        cpu = getattr(torch.ops.fastgan, plain.__name__)(*arguments)
+        gpu = getattr(emulated.ops, plain.__name__)(*arguments)
+        torch.testing.assert_close(cpu, gpu, rtol=2e-5, atol=2e-5)
+
+
+def test_bad_arguments_raise(emulated):
+    good, ops = torch.ones(2, 3), emulated.ops
+    for arguments in (
+        (torch.ones(()), 1.0, 0, 0.0),
+        (good, 1.0, 3, 0.0),
+        (good.long(), 1.0, 0, 0.0),
+        (good, 1.0, 0, -1.0),
+    ):
+        with pytest.raises(RuntimeError):
+            ops.grad_norm_penalty(*arguments)
+    with pytest.raises(RuntimeError, match="norms has the wrong shape"):
+        ops.grad_norm_penalty_backward(torch.ones(()), torch.ones(2), good, torch.ones(3), 1.0, 0)
+    with pytest.raises(RuntimeError, match="h has the wrong shape"):
+        ops.grad_norm_penalty_double_backward(
+            torch.ones(2, 4), torch.ones(()), torch.ones(2), good, torch.ones(2), 1.0, 0
+        )
+    assert emulated.launches() == []
