@@ -9,21 +9,31 @@ from torch import nn
 from fastgan.models.initialize import initialize
 from fastgan.models.layers import PLAIN, choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.projection_head import make_head
 from fastgan.models.resolution import halvings
 
 
-def dcgan(channels=3, resolution=64, classes=None, width=64, z_dim=100, spectral_norm="discriminator"):
+def dcgan(
+    channels=3,
+    resolution=64,
+    classes=None,
+    width=64,
+    z_dim=100,
+    spectral_norm="discriminator",
+    pack=1,
+    head="projection",
+):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
     width: channels of the layer next to the image; each layer further in has twice as many (the paper's size at 64
     pixels is width=128). classes: the generator's z is joined by an embedding of the label, the critic projects on one.
+    head: "auxiliary" for a critic that classifies instead, by its `classify` (AC-GAN). pack: samples it judges at once.
     A discriminator without spectral norm has batch norm, as in the paper; with it, none.
     """
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
         Generator(channels, resolution, classes, width, z_dim, for_generator),
-        Discriminator(channels, resolution, classes, width, for_discriminator),
+        Discriminator(channels, resolution, classes, width, for_discriminator, pack, head),
     )
     for network in pair:
         initialize(network, partial(nn.init.normal_, std=0.02))
@@ -56,16 +66,21 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, width, layers):
+    def __init__(self, channels, resolution, classes, width, layers, pack=1, head="projection"):
         super().__init__()
         base, levels = halvings(resolution)
         widths = [width * 2**level for level in range(levels)]
-        downs = [layers.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        downs = [layers.Conv2d(pack * channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for before, after in pairwise(widths):
             norm = [nn.BatchNorm2d(after)] if layers is PLAIN else []
             downs += [layers.Conv2d(before, after, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*downs, nn.Flatten())
-        self.head = ProjectionHead(widths[-1] * base * base, classes, layers)
+        self.head = make_head(head, widths[-1] * base * base, classes, layers, pack)
 
-    def forward(self, x, labels=None):
-        return self.head(self.features(x), labels)
+    def forward(self, x, labels=None, classify=False):
+        features = self.features(x)
+        return self.head.classify(features) if classify else self.head(features, labels)
+
+    def classify(self, x):
+        """Logits of the classes, of a discriminator with an auxiliary head."""
+        return self(x, classify=True)  # by the module's call, which normalises all weights at once

@@ -7,13 +7,13 @@ from torch.nn.utils import parametrize
 WEIGHT_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # embeddings stay N(0, 1)
 
 
-def initialize(model, fill_):
-    """fill_(weight) for each convolution and linear layer, zero for their biases. Returns the model."""
+def initialize(model, fill_, layers=WEIGHT_LAYERS):
+    """fill_(weight) for each of these layers, zero for their biases. Returns the model."""
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, WEIGHT_LAYERS):
+            if isinstance(module, layers):
                 _fill(module, fill_)
-                if module.bias is not None:
+                if getattr(module, "bias", None) is not None:
                     module.bias.zero_()
     return model
 

@@ -1,16 +1,58 @@
-"""The last layer of a critic."""
+"""The last layer of a critic, with labels."""
 
+import torch
 from torch import nn
+
+HEADS = ("projection", "auxiliary")
+
+
+def make_head(head, features, classes, layers, pack=1):
+    if head not in HEADS:
+        raise ValueError(f"head must be one of {', '.join(HEADS)}; got {head!r}")
+    if head == "auxiliary" and not classes:
+        raise ValueError("head='auxiliary' classifies images: it needs classes")
+    return (ProjectionHead if head == "projection" else AuxiliaryHead)(features, classes, layers, pack)
 
 
 class ProjectionHead(nn.Module):
-    """features (B, F) -> logits (B,): w.h + b, and with labels y: + embedding(y).h (Miyato & Koyama, 2018)."""
+    """features (B, F) -> logits (B,): w.h + b, and with labels y: + embedding(y).h (Miyato & Koyama, 2018).
 
-    def __init__(self, features, classes, layers):
+    A critic of packs has labels (B, pack), and for each place in a pack an embedding of its own.
+    """
+
+    def __init__(self, features, classes, layers, pack=1):
         super().__init__()
         self.linear = layers.Linear(features, 1)
-        self.embedding = layers.Embedding(classes, features) if classes else None
+        self.embedding = layers.Embedding(pack * classes, features) if classes else None
+        self.classes, self.pack = classes, pack
 
     def forward(self, features, labels=None):
         logits = self.linear(features).squeeze(1)
-        return logits if labels is None else logits + (self.embedding(labels) * features).sum(1)
+        if labels is None:
+            return logits
+        if self.pack == 1:
+            return logits + (self.embedding(labels) * features).sum(1)
+        if labels.shape != (len(features), self.pack):
+            raise ValueError(f"labels must have shape ({len(features)}, {self.pack}), got {tuple(labels.shape)}")
+        places = torch.arange(self.pack, device=labels.device) * self.classes
+        return logits + (self.embedding(labels + places).sum(1) * features).sum(1)
+
+
+class AuxiliaryHead(nn.Module):
+    """features (B, F) -> logits (B,) of real or fake alone, and by `classify` those of classes (Odena et al., 2017).
+
+    classify(features): (B, classes), or (B, classes, pack): what F.cross_entropy takes beside the labels.
+    """
+
+    def __init__(self, features, classes, layers, pack=1):
+        super().__init__()
+        self.linear = layers.Linear(features, 1)
+        self.classifier = layers.Linear(features, pack * classes)
+        self.classes, self.pack = classes, pack
+
+    def forward(self, features, labels=None):
+        return self.linear(features).squeeze(1)
+
+    def classify(self, features):
+        logits = self.classifier(features)
+        return logits if self.pack == 1 else logits.unflatten(1, (self.classes, self.pack))

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from fastgan.models.initialize import initialize
 from fastgan.models.layers import choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.projection_head import make_head
 from fastgan.models.resolution import halvings
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 
 
-def residual_pair(channels, resolution, classes, width, z_dim, spectral_norm):
+def residual_pair(channels, resolution, classes, width, z_dim, spectral_norm, pack=1, head="projection"):
     """Arguments as sngan's."""
     _, levels = halvings(resolution)
     small = levels <= 3
@@ -23,7 +23,7 @@ def residual_pair(channels, resolution, classes, width, z_dim, spectral_norm):
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
         Generator(channels, resolution, classes, ups, z_dim, for_generator),
-        Discriminator(channels, classes, downs, for_discriminator),
+        Discriminator(channels, classes, downs, for_discriminator, pack, head),
     )
     for network in pair:
         initialize(network, _glorot_)
@@ -92,19 +92,24 @@ class UpBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, classes, widths, layers):
+    def __init__(self, channels, classes, widths, layers, pack=1, head="projection"):
         super().__init__()
-        befores = [channels] + [width for width, _ in widths]
+        befores = [pack * channels] + [width for width, _ in widths]
         self.blocks = nn.Sequential(
             *(
                 DownBlock(before, after, halve, layers, first=index == 0)
                 for index, (before, (after, halve)) in enumerate(zip(befores, widths, strict=False))
             )
         )
-        self.head = ProjectionHead(befores[-1], classes, layers)
+        self.head = make_head(head, befores[-1], classes, layers, pack)
 
-    def forward(self, x, labels=None):
-        return self.head(F.relu(self.blocks(x)).sum((2, 3)), labels)
+    def forward(self, x, labels=None, classify=False):
+        features = F.relu(self.blocks(x)).sum((2, 3))
+        return self.head.classify(features) if classify else self.head(features, labels)
+
+    def classify(self, x):
+        """Logits of the classes, of a discriminator with an auxiliary head."""
+        return self(x, classify=True)  # by the module's call, which normalises all weights at once
 
 
 class DownBlock(nn.Module):

@@ -3,11 +3,21 @@
 from fastgan.models.residual import residual_pair
 
 
-def sngan(channels=3, resolution=32, classes=None, width=None, z_dim=128, spectral_norm="discriminator"):
+def sngan(
+    channels=3,
+    resolution=32,
+    classes=None,
+    width=None,
+    z_dim=128,
+    spectral_norm="discriminator",
+    pack=1,
+    head="projection",
+):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
     width: channels of the widest layer. Up to 32 pixels all layers of the generator have it, and those of the critic
     half of it (default: 256, the paper's); above, the channels halve as the resolution doubles (default: 1024, too).
-    classes: conditional batch norm in the generator, and a projection of an embedding in the critic.
+    classes: conditional batch norm in the generator, and a projection of an embedding in the critic; with
+    head="auxiliary" it classifies instead, by its `classify` (AC-GAN). pack: samples it judges at once.
     """
-    return residual_pair(channels, resolution, classes, width, z_dim, spectral_norm)
+    return residual_pair(channels, resolution, classes, width, z_dim, spectral_norm, pack=pack, head=head)

@@ -17,7 +17,7 @@ BEFORE_RELU = math.sqrt(2)
 
 
 class EqualizedConv2d(nn.Conv2d):
-    """torch.nn.Conv2d with the weight scaled at run time; its arguments, and gain: sqrt(2) before a ReLU, 1 before none."""
+    """torch.nn.Conv2d with the weight scaled at run time; with its arguments, and gain: 1 where no ReLU follows."""
 
     def __init__(self, *args, gain=BEFORE_RELU, lr_multiplier=1.0, **kwargs):
         super().__init__(*args, **kwargs)

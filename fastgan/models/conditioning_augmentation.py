@@ -1,0 +1,44 @@
+"""StackGAN's smoothing of its conditions (Zhang et al., 2017, section 3.2)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class ConditioningAugmentation(nn.Module):
+    """c (B, F) -> mean(c) + std(c) * noise, (B, dimensions), noise ~ N(0, I): nearby conditions overlap.
+
+    kl(c): E KL(N(mean(c), std(c)^2) || N(0, I)) = E sum (mean^2 + std^2 - 1 - log std^2) / 2, 0-d. The published code
+    takes the mean over the dimensions in place of the sum (per_dimension=True), and its weight of 2 goes with that.
+    """
+
+    def __init__(self, features, dimensions):
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * dimensions)
+
+    def forward(self, c):
+        mean, log_std = self._moments(c)
+        return mean + log_std.exp() * torch.randn_like(mean)
+
+    def kl(self, c, per_dimension=False):
+        mean, log_std = self._moments(c)
+        terms = (mean.square() + (2 * log_std).exp() - 1) / 2 - log_std
+        return terms.mean() if per_dimension else terms.sum(1).mean()
+
+    def _moments(self, c):
+        return F.leaky_relu(self.linear(c), 0.2).chunk(2, 1)
+
+
+@dataclass(frozen=True)
+class ConditioningKL:
+    """weight * kl of a generator with `conditioning_kl`, a term of its loss."""
+
+    weight: float = 1.0
+
+    def __call__(self, critic, *, real, fake, generator, latents=None, condition=None):
+        labels = condition if condition is not None else critic.labels
+        if labels is None or not hasattr(generator, "conditioning_kl"):
+            raise TypeError("ConditioningKL needs labels and a class-conditional generator with conditioning_kl")
+        return self.weight * generator.conditioning_kl(labels)

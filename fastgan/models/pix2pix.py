@@ -1,0 +1,128 @@
+"""pix2pix: a U-Net that translates images, and a critic of patches (Isola et al., 2017, appendix 6.1)."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastgan.models.initialize import initialize
+from fastgan.models.layers import choose
+from fastgan.models.pair import Pair
+
+NORMS = {
+    # With the statistics of the batch at hand in evaluation too, as published: of one image, with batches of one.
+    "batch": partial(nn.BatchNorm2d, track_running_stats=False),
+    "instance": nn.InstanceNorm2d,
+    "none": None,
+}
+
+
+def pix2pix(
+    channels=3,
+    resolution=256,
+    width=64,
+    source_channels=None,
+    spectral_norm="none",
+    pack=1,
+    norm="batch",
+    n_layers=3,
+    dropout=0.5,
+    dropout_at_test=True,
+):
+    """The pair that makes (channels, resolution, resolution) images out of others, at any resolution.
+
+    generator(z, source): source is (B, source_channels, ...), z is (B, 0) or None; all randomness is the dropout of the
+    decoder's first three blocks, on when evaluating as well (dropout_at_test). discriminator(x, source) -> logits of patches (B, 1, h, w), of which
+    each sees 16, 34, 70, 142 or 286 pixels for n_layers = 1 to 5. A source of another size is resized, bilinearly.
+    width: channels of the outer layers; further in, up to 8 times as many. norm: "batch", "instance" or "none".
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+    if resolution < 4:
+        raise ValueError(f"resolution must be at least 4, got {resolution}")
+    if not isinstance(n_layers, int) or n_layers < 1 or (resolution >> n_layers) < 3:
+        raise ValueError(f"n_layers must be at least 1, with 3 pixels left of {resolution}; got {n_layers}")
+    source_channels = source_channels or channels
+    for_generator, for_discriminator = choose(spectral_norm)
+    pair = Pair(
+        Generator(channels, source_channels, resolution, width, for_generator, NORMS[norm], dropout, dropout_at_test),
+        Discriminator(pack * (channels + source_channels), width, n_layers, for_discriminator, NORMS[norm]),
+    )
+    for network in pair:
+        initialize(network, partial(nn.init.normal_, std=0.02))
+    return pair
+
+
+class Generator(nn.Module):
+    z_dim, classes = 0, None
+
+    def __init__(self, channels, source_channels, resolution, width, layers, norm, dropout, dropout_at_test):
+        super().__init__()
+        self.shape = (channels, resolution, resolution)
+        sides, widths = [resolution], []  # halved (rounded down) until one pixel is left
+        while sides[-1] > 1:
+            sides.append(sides[-1] // 2)
+            widths.append(width * min(2 ** len(widths), 8))
+        depth = len(widths)
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        for level, after in enumerate(widths):
+            before = source_channels if level == 0 else widths[level - 1]
+            normed = norm and 0 < level < depth - 1
+            self.downs.append(
+                nn.Sequential(
+                    layers.Conv2d(before, after, 4, 2, 1, bias=not normed and norm is not NORMS["batch"]),
+                    *([norm(after)] if normed else []),
+                )
+            )
+        for level in reversed(range(depth)):
+            before = widths[level] * (1 if level == depth - 1 else 2)  # the skip connection doubles it
+            after = channels if level == 0 else widths[level - 1]
+            normed = norm if level else None
+            up = layers.ConvTranspose2d(before, after, 4, 2, 1, output_padding=sides[level] % 2, bias=not normed)
+            modules = [up, *([norm(after)] if normed else [])]
+            if level and depth - 1 - level < 3:
+                modules.append(Dropout(dropout, dropout_at_test))
+            self.ups.append(nn.Sequential(*modules))
+
+    def forward(self, z, source):
+        x, skips = resized(source, self.shape[1:]), []
+        for down in self.downs:
+            x = down(F.leaky_relu(x, 0.2) if skips else x)
+            skips.append(x)
+        for up in self.ups:
+            skip = skips.pop()
+            x = up(F.relu(skip if skip is x else torch.cat([skip, x], 1)))
+        return torch.tanh(x)
+
+
+class Dropout(nn.Module):
+    """The only noise that the generator has: it stays on where images are drawn."""
+
+    def __init__(self, p, at_test):
+        super().__init__()
+        self.p, self.at_test = p, at_test
+
+    def forward(self, x):
+        return F.dropout(x, self.p, self.training or self.at_test)
+
+
+class Discriminator(nn.Module):
+    def __init__(self, channels, width, n_layers, layers, norm):
+        super().__init__()
+        modules, before = [layers.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
+        for level in range(1, n_layers + 1):
+            after, stride = width * min(2**level, 8), 2 if level < n_layers else 1
+            modules.append(layers.Conv2d(before, after, 4, stride, 1, bias=not norm))
+            modules += [*([norm(after)] if norm else []), nn.LeakyReLU(0.2)]
+            before = after
+        self.layers = nn.Sequential(*modules, layers.Conv2d(before, 1, 4, 1, 1))
+
+    def forward(self, x, source):
+        return self.layers(torch.cat([resized(source, x.shape[2:]), x], 1))
+
+
+def resized(source, size):
+    if tuple(source.shape[2:]) == tuple(size):
+        return source
+    return F.interpolate(source, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,144 @@
+"""ProGAN's pair, which grows from small images to large ones (Karras et al., 2018)."""
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastgan.models.layers import Layers
+from fastgan.models.pair import Pair
+from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.resolution import halvings
+from fastgan.nn import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
+from fastgan.ops import bias_act
+
+LAST = Layers(EqualizedConv2d, None, lambda *sizes: EqualizedLinear(*sizes, gain=1), EqualizedEmbedding)
+
+
+def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, pack=1):
+    """The pair for (channels, resolution, resolution) images, resolution = base * 2^levels with a base of 4 to 7.
+
+    width: channels of the widest layers; those of level l have min(width, 16 * width / 2^(l + 1)), and at least 1.
+    It is whole at first (level = levels, alpha = 1); `set_stage(level, alpha)` of both networks makes it smaller:
+    images are then made, and judged, at the level's resolution, `stage_shape`. The generator ends in no tanh, as in the paper: its
+    samples may leave [-1, 1]. classes: an embedding of the label joins z, the critic projects on one.
+    """
+    return Pair(
+        Generator(channels, resolution, classes, width, z_dim),
+        Discriminator(channels, resolution, classes, width, pack),
+    )
+
+
+def fit_reals(x, resolution, alpha=1.0):
+    """Real images (B, C, H, W) as a stage of this resolution and alpha sees them: averaged down, and faded in."""
+    while x.shape[-1] > resolution:
+        x = F.avg_pool2d(x, 2)
+    return x if alpha == 1 else torch.lerp(_double(F.avg_pool2d(x, 2)), x, alpha)
+
+
+class Stages(nn.Module):
+    """`level` and `alpha`, of which everything is a function: at alpha = 0 the network of the level before."""
+
+    def __init__(self, channels, resolution, width):
+        super().__init__()
+        self.base, self.levels = halvings(resolution)
+        self.shape = (channels, resolution, resolution)
+        self.widths = [max(min(width, 16 * width >> (level + 1)), 1) for level in range(self.levels + 1)]
+        self.set_stage(self.levels, 1.0)
+
+    def set_stage(self, level, alpha):
+        if not isinstance(level, int) or not 0 <= level <= self.levels:
+            raise ValueError(f"level must be an integer from 0 to {self.levels}, got {level!r}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+        self.level, self.alpha = level, float(alpha)
+
+    @property
+    def stage_shape(self):
+        return (self.shape[0], *[self.base << self.level] * 2)
+
+    @property
+    def fading(self):
+        return self.level > 0 and self.alpha < 1
+
+
+class Generator(Stages):
+    def __init__(self, channels, resolution, classes, width, z_dim):
+        super().__init__(channels, resolution, width)
+        self.z_dim, self.classes = z_dim, classes
+        self.embedding = nn.Embedding(classes, z_dim) if classes else None
+        first, base = self.widths[0], self.base
+        self.first = nn.Sequential(
+            PixelNorm(),
+            EqualizedLinear(z_dim * (2 if classes else 1), first * base**2, bias=False, gain=math.sqrt(2) / 4),
+            nn.Unflatten(1, (first, base, base)),
+            Activation(first),
+            PixelNorm(),
+            *conv(first, first, norm=True),
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*conv(before, after, norm=True), *conv(after, after, norm=True))
+            for before, after in pairwise(self.widths)
+        )
+        self.to_rgb = nn.ModuleList(EqualizedConv2d(width, channels, 1, gain=1) for width in self.widths)
+
+    def forward(self, z, labels=None):
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(labels)], 1)
+        x = self.first(z)
+        for block in self.blocks[: self.level]:
+            before, x = x, block(_double(x))
+        image = self.to_rgb[self.level](x)
+        if not self.fading:
+            return image
+        return torch.lerp(_double(self.to_rgb[self.level - 1](before)), image, self.alpha)
+
+
+class Discriminator(Stages):
+    def __init__(self, channels, resolution, classes, width, pack):
+        super().__init__(channels, resolution, width)
+        first = self.widths[0]
+        self.from_rgb = nn.ModuleList(nn.Sequential(*conv(pack * channels, width, size=1)) for width in self.widths)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*conv(before, before), *conv(before, after), nn.AvgPool2d(2))
+            for after, before in pairwise(self.widths)
+        )
+        self.last = nn.Sequential(
+            MinibatchStdDev(),
+            *conv(first + 1, first),
+            nn.Flatten(),
+            EqualizedLinear(first * self.base**2, width, bias=False),
+            Activation(width),
+        )
+        self.head = ProjectionHead(width, classes, LAST, pack)
+
+    def forward(self, x, labels=None):
+        side = self.base << self.level
+        if x.shape[2:] != (side, side):
+            raise ValueError(f"x must have {side} x {side} pixels at level {self.level}, got {tuple(x.shape)}")
+        h = self.from_rgb[self.level](x)
+        for level in reversed(range(self.level)):
+            h = self.blocks[level](h)
+            if self.fading and level == self.level - 1:
+                h = torch.lerp(self.from_rgb[level](F.avg_pool2d(x, 2)), h, self.alpha)
+        return self.head(self.last(h), labels)
+
+
+class Activation(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+        return bias_act(x, self.bias, act="leaky_relu")
+
+
+def conv(before, after, size=3, norm=False):
+    layers = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), Activation(after)]
+    return [*layers, PixelNorm()] if norm else layers
+
+
+def _double(x):
+    return F.interpolate(x, scale_factor=2, mode="nearest")

@@ -1,0 +1,147 @@
+"""A pair in two stages: one network draws a shape, a second one paints on it (FashionGAN and StackGAN, both 2017)."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastgan.models.conditioning_augmentation import ConditioningAugmentation
+from fastgan.models.dcgan import Discriminator, dcgan
+from fastgan.models.initialize import initialize
+from fastgan.models.layers import choose
+from fastgan.models.pair import Pair
+from fastgan.models.resolution import halvings
+
+
+def two_stage(
+    channels=2,
+    resolution=28,
+    classes=None,
+    width=64,
+    z_dim=100,
+    spectral_norm="discriminator",
+    pack=1,
+    stage_one=None,
+    train_stage_one=None,
+    residual=False,
+):
+    """The pair for samples (channels, resolution, resolution) of a shape's channel(s) and, after them, the image's.
+
+    stage_one: a generator of shapes, trained before on shapes alone, with z_dim, classes and shape; None: a new dcgan
+    for one channel. train_stage_one: whether it goes on training; by default where it is new. z_dim: of stage II alone,
+    the generator's is that of both. residual, width: see StageTwo. The discriminator is dcgan's and judges shape and image together.
+    """
+    layers, for_discriminator = choose(spectral_norm)
+    new = stage_one is None
+    if new:
+        stage_one = dcgan(1, resolution, classes, width, z_dim, spectral_norm).generator
+    shape_channels = stage_one.shape[0]
+    if channels <= shape_channels:
+        raise ValueError(f"channels must be more than the shape's {shape_channels}, got {channels}")
+    image = (channels - shape_channels, resolution, resolution)
+    stage_two = StageTwo(stage_one.shape, image, classes, width, z_dim, layers, residual)
+    discriminator = Discriminator(channels, resolution, classes, width, for_discriminator, pack)
+    for network in (stage_two, discriminator):
+        initialize(network, partial(nn.init.normal_, std=0.02))
+    if residual:
+        nn.init.zeros_(stage_two.to_image.weight)
+    return Pair(
+        TwoStageGenerator(stage_one, stage_two, new if train_stage_one is None else train_stage_one), discriminator
+    )
+
+
+class TwoStageGenerator(nn.Module):
+    """z (B, z_dim of both) -> (B, C_shape + C_image, H, W): stage I's drawing (enlarged) and the image.
+
+    With train_stage_one=False stage I has no gradients and stays in evaluation mode.
+    """
+
+    def __init__(self, stage_one, stage_two, train_stage_one=False):
+        super().__init__()
+        self.stage_one, self.stage_two, self.train_stage_one = stage_one, stage_two, train_stage_one
+        self.z_dim, self.classes = stage_one.z_dim + stage_two.z_dim, stage_two.classes
+        channels, *size = stage_two.shape
+        self.shape = (stage_one.shape[0] + channels, *size)
+        if not train_stage_one:
+            stage_one.requires_grad_(False).eval()
+
+    def train(self, mode=True):
+        super().train(mode)
+        if not self.train_stage_one:
+            self.stage_one.eval()
+        return self
+
+    def forward(self, z, labels=None):
+        z_one, z_two = z.split([self.stage_one.z_dim, self.stage_two.z_dim], 1)
+        condition = () if labels is None else (labels,)
+        with torch.set_grad_enabled(self.train_stage_one and torch.is_grad_enabled()):
+            shape = self.stage_one(z_one, *(condition if self.stage_one.classes else ()))
+        image = self.stage_two(shape, z_two, *condition)
+        return torch.cat([enlarged(shape, self.shape[1:]), image], 1)
+
+    def conditioning_kl(self, labels):
+        """The KL term of stage II's conditioning augmentation, 0-d."""
+        return self.stage_two.augmentation.kl(self.stage_two.embedding(labels))
+
+
+class StageTwo(nn.Module):
+    """shape (B, C', h, w), z -> image (B, C, H, W): down to a quarter, joined by z there, two blocks, up again.
+
+    residual: the image is the shape, enlarged, plus what is painted, which is nothing at first; else a tanh of the
+    paint alone. classes: an embedding of the label, through conditioning augmentation, joins z. width: channels of the
+    outer layers.
+    """
+
+    def __init__(self, shape_of_one, shape, classes, width, z_dim, layers, residual):
+        super().__init__()
+        halvings(shape[1])  # whether it can be halved
+        quarters = shape[1] % 4 == 0
+        before = shape_of_one[0]
+        if residual and before not in (1, shape[0]):
+            raise ValueError(f"residual needs a stage I of 1 or {shape[0]} channels, got {before}")
+        self.z_dim, self.classes, self.shape, self.residual = z_dim, classes, shape, residual
+        self.embedding = nn.Embedding(classes, z_dim) if classes else None
+        self.augmentation = ConditioningAugmentation(z_dim, z_dim) if classes else None
+        downs = [norm_relu(layers.Conv2d(before, width, 3, padding=1, bias=False), width)]
+        downs.append(norm_relu(layers.Conv2d(width, 2 * width, 4, 2, 1, bias=False), 2 * width))
+        if quarters:
+            downs.append(norm_relu(layers.Conv2d(2 * width, 4 * width, 4, 2, 1, bias=False), 4 * width))
+        inner = (4 if quarters else 2) * width
+        self.down = nn.Sequential(*downs)
+        self.join = norm_relu(
+            layers.Conv2d(inner + z_dim * (2 if classes else 1), inner, 3, padding=1, bias=False), inner
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                norm_relu(layers.Conv2d(inner, inner, 3, padding=1, bias=False), inner),
+                layers.Conv2d(inner, inner, 3, padding=1, bias=False),
+                nn.BatchNorm2d(inner),
+            )
+            for _ in range(2)
+        )
+        ups = []
+        while inner > width:
+            ups.append(norm_relu(layers.ConvTranspose2d(inner, inner // 2, 4, 2, 1, bias=False), inner // 2))
+            inner //= 2
+        self.up = nn.Sequential(*ups)
+        self.to_image = (nn if residual else layers).Conv2d(width, shape[0], 3, padding=1)  # may start at 0, of no norm
+
+    def forward(self, shape, z, labels=None):
+        shape = enlarged(shape, self.shape[1:])
+        if self.embedding is not None:
+            z = torch.cat([z, self.augmentation(self.embedding(labels))], 1)
+        x = self.down(shape)
+        x = self.join(torch.cat([x, z[:, :, None, None].expand(*z.shape, *x.shape[2:])], 1))
+        for block in self.blocks:
+            x = F.relu(x + block(x))
+        paint = self.to_image(self.up(x))
+        return shape + paint if self.residual else torch.tanh(paint)
+
+
+def norm_relu(layer, channels):
+    return nn.Sequential(layer, nn.BatchNorm2d(channels), nn.ReLU())
+
+
+def enlarged(x, size):
+    return x if x.shape[2:] == torch.Size(size) else F.interpolate(x, size=tuple(size), mode="nearest")
