@@ -2,26 +2,28 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 
 
-def batches(data, order, start=0):
-    """Yields (samples, labels) of batch number start, start + 1, ... without end.
+def batches(data, updates):
+    """Yields (samples, condition) for each tensor of indices in `updates`.
 
     A data set with an attribute `prefetch` = n has the next n batches made in a thread; an error in making
     one is raised where that batch is asked for.
     """
     ahead = getattr(data, "prefetch", 0)
     if not ahead:
-        for k in count(start):
-            yield data.batch(order.batch(k))
+        for indices in updates:
+            yield data.batch(indices)
+        return
     with ThreadPoolExecutor(1) as thread:
         waiting = deque()
         try:
-            for k in count(start):
-                waiting.append(thread.submit(lambda k=k: data.batch(order.batch(k))))
+            for indices in updates:
+                waiting.append(thread.submit(data.batch, indices))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -10,26 +10,37 @@ SIZES = st.integers(1, 40)
 
 @given(SIZES, SIZES, st.integers(0, 2**40), st.integers(0, 50))
 @settings(deadline=None)
-def test_a_batch_depends_on_seed_and_number_alone(size, batch_size, seed, k):
-    asked_in_order = Order(size, batch_size, seed)
-    for number in range(k):
-        asked_in_order.batch(number)
-    assert torch.equal(asked_in_order.batch(k), Order(size, batch_size, seed).batch(k))
+def test_a_batch_depends_on_seed_and_position_alone(size, batch_size, seed, k):
+    for replacement in (False, True):
+        asked_in_order = Order(size, seed, replacement)
+        for number in range(k):
+            asked_in_order.take(number * batch_size, batch_size)
+        position = k * batch_size
+        again = Order(size, seed, replacement).take(position, batch_size)
+        assert torch.equal(asked_in_order.take(position, batch_size), again)
 
 
 @given(SIZES, SIZES)
 @settings(deadline=None)
 def test_every_epoch_sees_every_sample_once(size, batch_size):
-    order = Order(size, batch_size, 0)
-    batch_list = [order.batch(k) for k in range(size)]
+    order = Order(size, 0)
+    batch_list = [order.take(k * batch_size, batch_size) for k in range(size)]
     assert all(len(batch) == batch_size for batch in batch_list)
     for epoch in torch.cat(batch_list).split(size):
         assert sorted(epoch.tolist()) == list(range(size))
 
 
 def test_epochs_and_seeds_differ():
-    assert not torch.equal(Order(100, 100, 0).batch(0), Order(100, 100, 0).batch(1))
-    assert not torch.equal(Order(100, 100, 0).batch(0), Order(100, 100, 1).batch(0))
+    for replacement in (False, True):
+        first = Order(100, 0, replacement).take(0, 100)
+        assert not torch.equal(first, Order(100, 0, replacement).take(100, 100))
+        assert not torch.equal(first, Order(100, 1, replacement).take(0, 100))
+
+
+def test_batches_may_be_of_different_sizes():
+    order = Order(10, 3)
+    whole = order.take(0, 30)
+    assert torch.equal(torch.cat([order.take(0, 7), order.take(7, 1), order.take(8, 22)]), whole)
 
 
 def test_prefetched_batches_come_in_order_and_bring_their_errors():
@@ -42,9 +53,9 @@ def test_prefetched_batches_come_in_order_and_bring_their_errors():
             return super().batch(indices)
 
     data = TensorData(torch.arange(20.0).view(10, 2))
-    order = Order(10, 1, 0)
-    ahead, plain = batches(Slow(data.samples), order), batches(data, order)
-    where = torch.cat([order.batch(k) for k in range(10)]).tolist().index(7)
+    updates = [Order(10, 0).take(k, 1) for k in range(10)]
+    ahead, plain = batches(Slow(data.samples), updates), batches(data, updates)
+    where = torch.cat(updates).tolist().index(7)
     for _ in range(where):
         assert torch.equal(next(ahead)[0], next(plain)[0])
     try:
@@ -55,9 +66,10 @@ def test_prefetched_batches_come_in_order_and_bring_their_errors():
         raise AssertionError("no error")
 
 
-def test_batches_start_where_asked():
-    data, order = TensorData(torch.arange(20.0).view(10, 2)), Order(10, 3, 5)
-    stream = batches(data, order)
-    for _ in range(4):
-        next(stream)
-    assert torch.equal(next(stream)[0], next(batches(data, order, start=4))[0])
+def test_batches_end_with_the_updates():
+    class Ahead(TensorData):
+        prefetch = 2
+
+    points, updates = torch.arange(20.0).view(10, 2), [torch.tensor([1]), torch.tensor([2, 3]), torch.tensor([4])]
+    for data in (TensorData(points), Ahead(points)):
+        assert [samples[:, 0].tolist() for samples, _ in batches(data, updates)] == [[2], [4, 6], [8]]
