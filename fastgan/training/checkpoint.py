@@ -3,6 +3,7 @@
 step_00001000/
   generator.safetensors  discriminator.safetensors  average.safetensors    the networks' state_dicts
   optimizers.safetensors                                                   "<network>.<parameter number>.<name>"
+  memory.safetensors                                                       "<penalty>.<name>"
   state.json                                                               step, recipe, versions
 """
 
@@ -17,7 +18,7 @@ import fastgan
 from fastgan.atomic_file import sync
 from fastgan.extras import require
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(state, folder, recipe, keep=2):
@@ -37,6 +38,8 @@ def save(state, folder, recipe, keep=2):
         for key, value in entries.items()
     }
     _write_tensors(tensors, unfinished / "optimizers.safetensors")
+    memory = {f"{name}.{key}": value for name, values in state.memory.items() for key, value in values.items()}
+    _write_tensors(memory, unfinished / "memory.safetensors")
     versions = {"fastgan": fastgan.__version__, "torch": torch.__version__}
     described = {"format": FORMAT, "step": state.step, "recipe": recipe.as_dict(), "versions": versions}
     (unfinished / "state.json").write_text(json.dumps(described, indent=2))
@@ -66,6 +69,10 @@ def load(state, path):
     tensors = _read_tensors(path / "optimizers.safetensors")
     for name, optimizer in state.optimizers().items():
         _load_optimizer(optimizer, {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(f"{name}.")})
+    memory = _read_tensors(path / "memory.safetensors")
+    for name, values in state.memory.items():  # a term that is new in the recipe begins as in a new run
+        for key, value in values.items():
+            value.copy_(memory.get(f"{name}.{key}", value))
     state.step = described["step"]
 
 

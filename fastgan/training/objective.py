@@ -1,30 +1,87 @@
-"""What the two networks minimise: an adversarial loss and, for the critic, any number of penalties."""
+"""What the two networks minimise: an adversarial loss, the critic's penalties, the generator's further terms."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from fastgan import losses
+from fastgan import losses, penalties
+from fastgan.training.critic import Critic, pack
 
 
 class Objective(NamedTuple):
-    """Both methods return the scalar to descend and the numbers to log, as tensors."""
+    """The recipe's terms at one step. Both methods return the scalar to descend and the numbers to log, as tensors."""
 
     loss: losses.AdversarialLoss
     penalties: tuple = ()
+    generator_terms: tuple = ()
+    augment: Callable | None = None
+    pack: int = 1
+    step: int = 0
+    memory: dict | None = None  # of the terms that have one: name -> dict of tensors
+
+    def critic(self, discriminator, condition=None):
+        return Critic(discriminator, pack(condition, self.pack), self.augment, self.pack)
 
     def discriminator(self, critic, real, fake):
-        real_logits, fake_logits = critic.both(real, fake)
-        total = self.loss.discriminator(real_logits, fake_logits)
-        values = {"d_loss": total, "d_real": real_logits.mean(), "d_fake": fake_logits.mean()}
-        for index, penalty in enumerate(self.penalties):
-            value = penalty(critic, real=real, fake=fake)
-            values[f"penalty_{index}"] = value
-            total = total + value
-        return total, values
+        terms = self._terms(self.penalties)
+        found = penalties.evaluate(
+            terms.values(), critic, real, fake, states=[self._memory_of(name) for name in terms], step=self.step
+        )
+        return self._total(terms, found)
 
-    def generator(self, critic, fake, real):
+    def of_prepared(self, critic, prepared, states=None):
+        """The critic's loss where its inputs are prepared: what torch.compile can take as one graph."""
+        terms = self._terms(self.penalties)
+        return self._total(terms, penalties.evaluate_prepared(tuple(terms.values()), critic, prepared, states=states))
+
+    def generator(self, critic, fake, real, **context):
+        """context: what further terms may ask for: generator, latents, condition."""
         if self.loss.generator_needs_real:
             real_logits, fake_logits = critic.both(real, fake)
             total = self.loss.generator(fake_logits, real_logits)
         else:
             total = self.loss.generator(critic(fake))
-        return total, {"g_loss": total}
+        values = {"g_loss": total}
+        for name, term in self._terms(self.generator_terms).items():
+            every = getattr(term, "every", 1)
+            if self.step % every:
+                continue
+            if hasattr(term, "of"):  # of the weights alone
+                value = term.of(context["generator"])
+            else:
+                state = {"state": memory} if (memory := self._memory_of(name)) else {}
+                value = term(critic, real=real, fake=fake, **context, **state)
+            values[name] = value
+            total = total + every * value
+        return total, values
+
+    def _total(self, terms, found):
+        total = self.loss.discriminator(found.real_logits, found.fake_logits)
+        values = {"d_loss": total, "d_real": found.real_logits.mean(), "d_fake": found.fake_logits.mean()}
+        for name, term in zip(terms, found.terms, strict=True):
+            if term is not None:  # a lazy one in a step without it
+                value, diagnostics = term
+                values[name] = value
+                values |= {f"{name}_{key}": number for key, number in diagnostics.items()}
+                total = total + value
+        return total, values
+
+    def _terms(self, terms):
+        return {name: term for name, term in named(terms) if not hasattr(term, "apply_")}
+
+    def _memory_of(self, name):
+        return (self.memory or {}).get(name, {})
+
+    def constrain(self, discriminator, when):
+        """Constraints on the critic's weights (weight clipping), "before" or "after" its optimiser's step."""
+        for penalty in self.penalties:
+            if hasattr(penalty, "apply_") and penalty.when == when:
+                penalty.apply_(discriminator)
+
+
+def named(terms):
+    """-> (name, term): the term's class or function, numbered where it occurs more than once."""
+    seen = {}
+    for term in terms:
+        name = getattr(term, "__name__", type(term).__name__)
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name}_{seen[name]}", term

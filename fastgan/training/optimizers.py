@@ -6,12 +6,28 @@ import torch
 def make_optimizers(generator, discriminator, recipe):
     """-> (the generator's, the discriminator's)"""
     return (
-        _adam(generator, recipe.generator_lr, recipe.betas),
-        _adam(discriminator, recipe.discriminator_lr, recipe.betas),
+        _optimizer(generator, recipe.generator_lr, recipe),
+        _optimizer(discriminator, recipe.discriminator_lr, recipe),
     )
 
 
-def _adam(network, lr, betas):
+def set_rates(state, recipe):
+    """What schedules may change: learning rates and betas."""
+    for optimizer, lr in (
+        (state.generator_optimizer, recipe.generator_lr),
+        (state.discriminator_optimizer, recipe.discriminator_lr),
+    ):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+            if "betas" in group:
+                group["betas"] = tuple(float(b) for b in recipe.betas)
+
+
+def _optimizer(network, lr, recipe):
     parameters = [p for p in network.parameters() if p.requires_grad]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr, eps=recipe.eps)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.Adam(parameters, lr, tuple(float(b) for b in betas), fused=fused)
+    return torch.optim.Adam(parameters, lr, tuple(float(b) for b in recipe.betas), recipe.eps, fused=fused)

@@ -9,21 +9,27 @@ class Diverged(RuntimeError):
 
 class Tally:
     def __init__(self):
-        self._clear()
+        self._groups = {}  # steps with the same names (a lazy penalty is not always among them) share a stacked sum
 
     def add(self, step, values):
-        """values: name -> scalar tensor, the same names at each step."""
+        """values: name -> scalar tensor."""
         now = torch.stack([value.float() for value in values.values()])
-        if self._sum is None:
-            self._names, self._sum = tuple(values), torch.zeros_like(now)
-            self._first_bad = torch.full_like(now, -1, dtype=torch.int64)
-        self._sum += now
-        self._count += 1
-        self._first_bad.masked_fill_((self._first_bad < 0) & ~now.isfinite(), step)
+        names = tuple(values)
+        if names not in self._groups:
+            self._groups[names] = [torch.zeros_like(now), torch.full_like(now, -1, dtype=torch.int64), 0]
+        group = self._groups[names]
+        group[0] += now
+        group[1].masked_fill_((group[1] < 0) & ~now.isfinite(), step)
+        group[2] += 1
 
     def check(self):
         """Errors: Diverged, with the first step and name that were not finite."""
-        bad = [(step, name) for step, name in zip(self._first_bad.tolist(), self._names, strict=True) if step >= 0]
+        bad = [
+            (step, name)
+            for names, (_, first_bad, _) in self._groups.items()
+            for step, name in zip(first_bad.tolist(), names, strict=True)
+            if step >= 0
+        ]
         if bad:
             step, name = min(bad, key=lambda pair: pair[0])
             raise Diverged(f"step {step}: {name} is not finite; try lower learning rates, a penalty or spectral norm")
@@ -31,9 +37,10 @@ class Tally:
     def take(self):
         """Check, then the means since the last call, name -> float."""
         self.check()
-        means = dict(zip(self._names, (self._sum / self._count).tolist(), strict=True))
-        self._clear()
-        return means
-
-    def _clear(self):
-        self._names, self._sum, self._first_bad, self._count = (), None, torch.empty(0), 0
+        sums, counts = {}, {}
+        for names, (total, _, count) in self._groups.items():
+            for name, value in zip(names, total.tolist(), strict=True):
+                sums[name] = sums.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + count
+        self._groups = {}
+        return {name: sums[name] / counts[name] for name in sums}

@@ -10,12 +10,16 @@ from fastgan.data import Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
 from fastgan.training import checkpoint
+from fastgan.training.augmentation import adapt, augmentation
 from fastgan.training.ema import update_average
+from fastgan.training.normalized import normalize_weights
 from fastgan.training.objective import Objective
+from fastgan.training.progressive import shrink
 from fastgan.training.recorder import Recorder
 from fastgan.training.run_folder import RunFolder
 from fastgan.training.state import TrainState
-from fastgan.training.updates import alternating
+from fastgan.training.step_schedule import StepSchedule
+from fastgan.training.updates import alternating, simultaneous
 
 NEEDED = ("tqdm", "yaml", "safetensors.torch", "matplotlib.figure", "PIL.Image")
 
@@ -58,9 +62,9 @@ class Trainer:
         self.folder = RunFolder(run_dir)
         found = self.folder.claim(resume)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        for network in (generator, discriminator):
+        for network in normalize_weights((generator, discriminator), recipe):
             network.to(self.device, memory_format=memory_format)
-        self.objective = Objective(losses.get(recipe.loss), recipe.penalties)
+        self.schedule = StepSchedule(recipe, generator)
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:
             checkpoint.load(self.state, found)
@@ -78,31 +82,57 @@ class Trainer:
     def fit(self, steps):
         """Train until `steps` steps have been taken in all, those before a resume included.
 
-        A step is one update of the generator and recipe.discriminator_steps updates of the critic before it.
+        A step is recipe.discriminator_steps updates of the critic and recipe.generator_steps of the generator after
+        them (or both at once: recipe.update).
         Errors: Diverged, with the step and the name of what is not finite.
         """
-        seed, state, repeats = self.recipe.seed, self.state, self.recipe.discriminator_steps
-        stream = batches(self.data, Order.of(self.data, self.recipe.batch_size, seed), start=state.step * repeats)
+        seed, state = self.recipe.seed, self.state
+        updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
+        stream = batches(self.data, updates)
         with randomness.global_seed(seed, "fit", self.device), closing(stream), closing(self.recorder):
+            self.schedule.enter(state, self.recipe)
             self.recorder.start(state, steps)
             while state.step < steps:
                 randomness.reseed(seed, "step", state.step)  # what networks and penalties draw by themselves
-                source = randomness.generator(seed, "latents", state.step, self.device)
-                values = alternating(
-                    state, self.objective, repeats, partial(self._next_batch, stream), partial(self._latents, source)
-                )
+                values = self._step(stream)
                 state.step += 1
-                update_average(state.average, state.generator, self.recipe.ema_decay, state.step)
+                update_average(state.average, state.generator, self.recipe.at(state.step).ema_decay, state.step)
                 self.recorder.step(state, values)
 
-    def _next_batch(self, stream):
-        samples, labels = next(stream)
-        labels = labels.to(self.device, non_blocking=True) if self.conditional else None
-        return samples.to(self.device, non_blocking=True), labels
+    def _step(self, stream):
+        state, now = self.state, self.schedule.at(self.state.step)
+        recipe = now.recipe
+        self.schedule.enter(state, recipe)
+        source = randomness.generator(recipe.seed, "latents", state.step, self.device)
+        objective = Objective(
+            losses.get(recipe.loss),
+            recipe.penalties,
+            recipe.generator_terms,
+            augmentation(recipe, state.memory),
+            recipe.pack,
+            state.step,
+            state.memory,
+        )
+        feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
+        unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None
+        if recipe.update == "simultaneous":
+            values = simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
+        else:
+            counts = recipe.generator_steps, recipe.accumulate
+            values = alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
+        adapt(recipe, state.memory, values, now.samples)
+        return values
 
-    def _latents(self, source):
-        shape = (self.recipe.batch_size, self.state.generator.z_dim)
-        return torch.randn(shape, generator=source, device=self.device)
+    def _next_batch(self, stream, stage):
+        samples, condition = next(stream)
+        condition = condition.to(self.device, non_blocking=True) if self.conditional else None
+        samples = samples.to(self.device, non_blocking=True)
+        if stage is not None:
+            samples = shrink(samples, self.schedule.levels - stage.level, stage.alpha)
+        return samples, condition
+
+    def _latents(self, source, count):
+        return torch.randn(count, self.state.generator.z_dim, generator=source, device=self.device)
 
 
 def _choose_device(device):

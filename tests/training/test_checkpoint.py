@@ -45,6 +45,7 @@ def test_nothing_in_a_checkpoint_is_pickled(toy, tmp_path):
         "average.safetensors",
         "discriminator.safetensors",
         "generator.safetensors",
+        "memory.safetensors",
         "optimizers.safetensors",
         "state.json",
     ]

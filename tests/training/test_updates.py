@@ -109,9 +109,9 @@ def test_penalties_are_added_and_logged(toy):
     with torch.no_grad():
         fake = state.generator(z)
     total, values = Objective(HINGE.loss, (penalty, penalty)).discriminator(critic, real, fake)
-    torch.testing.assert_close(total, values["d_loss"] + values["penalty_0"] + values["penalty_1"])
+    torch.testing.assert_close(total, values["d_loss"] + values["penalty"] + values["penalty_2"])
     assert seen["critic"] is critic and seen["real"] is real and seen["fake"] is fake
-    assert values["penalty_0"] > 0
+    assert values["penalty"] > 0
 
 
 def test_the_generators_loss_gets_real_logits_where_it_needs_them(toy):

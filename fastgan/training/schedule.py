@@ -1,0 +1,40 @@
+"""A recipe's numbers as functions of the step."""
+
+import math
+from dataclasses import dataclass
+
+SHAPES = {
+    "linear": lambda t: t,
+    "cosine": lambda t: (1 - math.cos(math.pi * t)) / 2,
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """value(step) = start + (to - start) * shape(t), t = (step - begin) / steps cut to [0, 1].
+
+    field: of the recipe ("generator_lr", "ema_decay", ...); of one number in a tuple, by its place ("betas.1"); of a
+        penalty, by its name ("R1.gamma").
+    to, steps: the value at the end, and how many steps it takes to get there.
+    start: the first value; None for the recipe's own.
+    shape: "linear", or "cosine", (1 - cos(pi t)) / 2.
+    """
+
+    field: str
+    to: float
+    steps: int
+    start: float | None = None
+    begin: int = 0
+    shape: str = "linear"
+
+    def __post_init__(self):
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape must be one of {', '.join(SHAPES)}; got {self.shape!r}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1; got {self.steps!r}")
+
+    def __call__(self, own, step):
+        """The value at a step; own: what the recipe says without this schedule."""
+        start = own if self.start is None else self.start
+        t = min(max((step - self.begin) / self.steps, 0.0), 1.0)
+        return start + (self.to - start) * SHAPES[self.shape](t)
