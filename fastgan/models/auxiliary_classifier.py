@@ -10,14 +10,14 @@ class AuxiliaryClassifier:
     """weight * (-E log P(class | x) - E log P(class | G(z))) for the critic, the second half for the generator.
 
     As a penalty: term(critic, real=, fake=). As a term of the generator's loss, where `generator` is given, too. The
-    critic carries `labels` and a `discriminator` with `classify` (of a model with head="auxiliary").
+    critic carries them as `condition`, and a `discriminator` with `classify` (of a model with head="auxiliary").
     Derivatives: of the order that the discriminator has. Errors: TypeError where it has no auxiliary head.
     """
 
     weight: float = 1.0
 
     def __call__(self, critic, *, real, fake, generator=None, latents=None, condition=None):
-        labels = condition if condition is not None else critic.labels
+        labels = condition if condition is not None else critic.condition
         classify = getattr(critic.discriminator, "classify", None)
         if classify is None or labels is None:
             raise TypeError("an auxiliary classifier needs labels and a discriminator made with head='auxiliary'")

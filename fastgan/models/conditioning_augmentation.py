@@ -38,7 +38,7 @@ class ConditioningKL:
     weight: float = 1.0
 
     def __call__(self, critic, *, real, fake, generator, latents=None, condition=None):
-        labels = condition if condition is not None else critic.labels
+        labels = condition if condition is not None else critic.condition
         if labels is None or not hasattr(generator, "conditioning_kl"):
             raise TypeError("ConditioningKL needs labels and a class-conditional generator with conditioning_kl")
         return self.weight * generator.conditioning_kl(labels)
