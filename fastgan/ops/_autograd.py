@@ -30,11 +30,6 @@ def cuda_library_loaded():
     return CUDA_PROBLEM is None
 
 
-def no_cuda_kernels():
-    """For an op family whose GPU kernels are not written yet."""
-    return False
-
-
 def needs_reference(*args, cuda_kernels=cuda_library_loaded):
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
 

@@ -4,13 +4,12 @@ Vaswani et al., "Attention Is All You Need", 2017; Zhang et al., "Self-Attention
 Kim et al., "The Lipschitz Constant of Self-Attention", 2021 (L2); Dao et al., "FlashAttention", 2022 (online softmax).
 """
 
-import functools
-import importlib.util
 import math
 
 import torch
 
 from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._triton import register_triton, triton_installed
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -40,7 +39,7 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
     """
     q, k, v, key_bias, scale = _prepare(q, k, v, scale, similarity, key_bias)
     fp64_on_gpu = q.is_cuda and q.dtype == torch.float64
-    if fp64_on_gpu or needs_reference(q, k, v, key_bias, cuda_kernels=_triton_installed):
+    if fp64_on_gpu or needs_reference(q, k, v, key_bias, cuda_kernels=triton_installed):
         return _reference(q, k, v, scale, similarity, key_bias, is_causal)
     accumulate = _accumulate(q.dtype)
     if key_bias is not None:
@@ -107,11 +106,6 @@ def _key_bias_of_mask(mask, query, key, leading):
         return mask.expand(shape).reshape(1, math.prod(leading), keys)
     except RuntimeError:
         raise ValueError(f"attn_mask must broadcast to {(*leading, rows, keys)}, got {tuple(mask.shape)}") from None
-
-
-@functools.cache
-def _triton_installed():
-    return importlib.util.find_spec("triton") is not None
 
 
 def _accumulate(dtype):
@@ -280,27 +274,4 @@ def _double_backward(ctx, *cotangents):
 register("attention", _backward, _save_forward)
 register("attention_backward", _double_backward, _save_backward)
 register_last_order("attention_double_backward")
-
-
-# --- CUDA: Triton, imported where a CUDA tensor comes
-
-
-@torch.library.register_kernel("fastgan::attention", "cuda")
-def _(*args):
-    from fastgan.kernels.attention import forward
-
-    return forward(*args)
-
-
-@torch.library.register_kernel("fastgan::attention_backward", "cuda")
-def _(*args):
-    from fastgan.kernels.attention import backward
-
-    return backward(*args)
-
-
-@torch.library.register_kernel("fastgan::attention_double_backward", "cuda")
-def _(*args):
-    from fastgan.kernels.attention import double_backward
-
-    return double_backward(*args)
+register_triton("attention")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops._autograd import needs_reference, no_cuda_kernels, register, register_last_order
+from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._triton import register_triton, triton_installed
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Activation:
     second_derivative: bool
 
 
-# The compiled op knows them by their place in this table (csrc/cpu/bias_act.cpp).
+# The compiled op knows them by their place in this table (csrc/cpu/bias_act.cpp, kernels/bias_act.py).
 ACTIVATIONS = {
     "linear": Activation(lambda z, alpha: z, saves="y", second_derivative=False),
     "relu": Activation(lambda z, alpha: F.relu(z), saves="y", second_derivative=False),
@@ -52,15 +53,15 @@ def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clam
 
     dtypes: float64, float32, bfloat16, float16, computed in float32 (float64 for float64); the result has the dtype of
     x; the bias may be float32 beside a half-precision x. Memory: contiguous x, and with dim=1 channels_last x, are read
-    as they are, others copied; y is laid out like x. Devices: CPU; elsewhere, and under forward-mode AD or
-    torch.func, the plain-torch reference runs.
+    as they are, others copied; y is laid out like x.
+    Devices: CPU, CUDA (Triton); elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
     Derivatives: to second order with respect to x and bias, the bias' gradient in the same pass; a third order raises.
     Errors: ValueError or TypeError that names the argument.
     """
     dim = _check(x, bias, dim, act, alpha, gain, clamp)
     # The op's bias is in the dtype that it computes in; a half-precision bias' gradient is rounded once, by this cast.
     bias = None if bias is None else bias.to(_computing_dtype(x))
-    if needs_reference(x, bias, cuda_kernels=no_cuda_kernels):
+    if needs_reference(x, bias, cuda_kernels=triton_installed):
         return bias_act_reference(x, bias, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
     bound = math.inf if clamp is None else clamp
     return torch.ops.fastgan.bias_act(x, bias, dim, CODES[act], alpha, gain, bound)
@@ -189,3 +190,4 @@ def _double_backward(ctx, h, h_bias):
 register("bias_act", _backward, _save_forward)
 register("bias_act_backward", _double_backward, _save_backward)
 register_last_order("bias_act_double_backward")
+register_triton("bias_act")

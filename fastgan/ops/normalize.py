@@ -8,7 +8,7 @@ Common to the four functions:
     dtypes: float64, float32, bfloat16, float16; statistics and sums in float32 (float64 for float64). The result has
         the dtype of x; weight and bias may be float32 beside a half-precision x (as under autocast).
     memory: contiguous and channels_last activations are read as they are, others copied; the result is laid out alike.
-    Devices: CPU; elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
+    Devices: CPU, CUDA (Triton); elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
     Derivatives: to second order with respect to x, weight and bias; a third order raises.
     Errors: ValueError or TypeError that names the argument.
 Papers: Ba et al. 2016 (layer), Wu and He 2018 (group), Ulyanov et al. 2016 (instance), Ioffe and Szegedy 2015 (batch).
@@ -18,7 +18,8 @@ import math
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, no_cuda_kernels, register, register_last_order
+from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._triton import register_triton, triton_installed
 
 BATCH = 0  # num_groups of the op that stands for batch statistics: a row is a channel of the whole batch
 
@@ -123,7 +124,7 @@ def _normalize(x, num_groups, weight, bias, eps):
         weight = torch.ones_like(bias)
     # The op's weights are in the statistics' dtype; a half-precision weight's gradient is rounded once, by this cast.
     weight, bias = (None if t is None else t.to(_statistics_dtype(x)) for t in (weight, bias))
-    if needs_reference(x, weight, bias, cuda_kernels=no_cuda_kernels):
+    if needs_reference(x, weight, bias, cuda_kernels=triton_installed):
         return normalize_reference(x, num_groups, weight, bias, eps)
     return torch.ops.fastgan.normalize(x, weight, bias, num_groups, eps)
 
@@ -281,3 +282,4 @@ def _double_backward(ctx, h, h_weight, h_bias):
 register("normalize", _backward, _save_forward)
 register("normalize_backward", _double_backward, _save_backward)
 register_last_order("normalize_double_backward")
+register_triton("normalize")

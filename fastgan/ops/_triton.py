@@ -1,0 +1,26 @@
+"""The Triton kernels of an op family, registered for CUDA and imported where a CUDA tensor comes."""
+
+import functools
+import importlib
+import importlib.util
+
+import torch
+
+
+@functools.cache
+def triton_installed():
+    return importlib.util.find_spec("triton") is not None
+
+
+def register_triton(family):
+    """fastgan::FAMILY, its _backward and its _double_backward: the functions of fastgan/kernels/FAMILY.py."""
+    for suffix in ("", "_backward", "_double_backward"):
+        _register(family, suffix)
+
+
+def _register(family, suffix):
+    def kernel(*args):
+        module = importlib.import_module(f"fastgan.kernels.{family}")
+        return getattr(module, suffix.removeprefix("_") or "forward")(*args)
+
+    torch.library.register_kernel(f"fastgan::{family}{suffix}", "cuda", kernel)

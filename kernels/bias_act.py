@@ -1,0 +1,301 @@
+"""Bias, activation, gain and clamp on the GPU, in the formulas of csrc/cpu/bias_act.h.
+
+Forward, backward and double backward pass over the activation once each; the bias' gradient is summed on the way, a row
+of sums for each piece of the positions, and a second small kernel adds the rows.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from fastgan.kernels.channels import (
+    INSIDE,
+    PLANES,
+    SAMPLES,
+    accumulator,
+    add_rows,
+    channels_are_inside,
+    cut,
+    laid_out,
+    laid_out_like,
+    of_channels,
+    offsets,
+    triton_accumulator,
+)
+
+WARPS = 4
+ELEMENTS = {2: 1024, 4: 1024, 8: 512}  # of a tile, by the bytes of an element
+
+
+@triton.jit
+def _expm1_of_nonpositive(z, A: tl.constexpr):
+    """e^z - 1: the series near 0, where the difference would cancel."""
+    TERMS: tl.constexpr = 16 if tl.float64 == A else 9
+    small = tl.maximum(z, -0.5)
+    series = tl.full(z.shape, 1.0, A)
+    for k in tl.static_range(TERMS - 1):
+        series = 1.0 + series * small / (TERMS - k)
+    return tl.where(z > -0.5, series * small, tl.exp(z) - 1.0)
+
+
+@triton.jit
+def _log1p_of_unit(e, A: tl.constexpr):
+    """log(1 + e) for 0 <= e <= 1, as 2 artanh(e / (2 + e))."""
+    TERMS: tl.constexpr = 18 if tl.float64 == A else 9
+    s = e / (2.0 + e)
+    square = s * s
+    series = tl.full(e.shape, 1.0 / (2 * TERMS - 1), A)
+    for k in tl.static_range(TERMS - 1):
+        series = 1.0 / (2 * (TERMS - 2 - k) + 1) + series * square
+    return 2.0 * s * series
+
+
+@triton.jit
+def _activation(z, alpha, ACT: tl.constexpr, A: tl.constexpr):
+    """act(z), act'(z), act''(z); what the caller does not use costs nothing."""
+    one, zero = tl.full(z.shape, 1.0, A), tl.zeros(z.shape, A)
+    f, first, second = z, one, zero  # linear
+    if ACT == 1:  # relu; NaN stays NaN
+        f, first = tl.where(z < 0.0, 0.0, z), tl.where(z > 0.0, one, 0.0)
+    elif ACT == 2:  # leaky_relu
+        f, first = tl.where(z > 0.0, z, z * alpha), tl.where(z > 0.0, one, alpha)
+    elif ACT == 3 or ACT == 5 or ACT == 6:
+        e = tl.exp(-tl.abs(z))
+        inverse = 1.0 / (1.0 + e)
+        s, rest = tl.where(z < 0.0, e * inverse, inverse), tl.where(z < 0.0, inverse, e * inverse)
+        if ACT == 3:  # silu
+            f, first, second = z * s, s * (1.0 + z * rest), s * rest * (2.0 + z * (rest - s))
+        elif ACT == 5:  # softplus
+            f, first, second = tl.where(z < 0.0, 0.0, z) + _log1p_of_unit(e, A), s, s * rest
+        else:  # sigmoid
+            f, first, second = s, s * rest, s * rest * (rest - s)
+    elif ACT == 4:  # gelu
+        phi = 0.3989422804014327 * tl.exp(-0.5 * z * z)
+        Phi = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
+        f, first, second = z * Phi, Phi + z * phi, phi * (2.0 - z * z)
+    elif ACT == 7:  # tanh
+        m = _expm1_of_nonpositive(-2.0 * tl.abs(z), A)
+        f = tl.where(z < 0.0, m, -m) / (2.0 + m)
+        first = 1.0 - f * f
+        second = -2.0 * f * first
+    elif ACT == 8:  # elu
+        m = _expm1_of_nonpositive(tl.where(z < 0.0, z, 0.0), A)
+        f = tl.where(z > 0.0, z, m * alpha)
+        first, second = tl.where(z > 0.0, one, (m + 1.0) * alpha), tl.where(z > 0.0, 0.0, (m + 1.0) * alpha)
+        f = tl.where(z != z, z, f)
+    return f, first, second
+
+
+@triton.jit
+def _activation_from_output(u, alpha, ACT: tl.constexpr, A: tl.constexpr):
+    """From u = act(z): act'(z), and its derivative with respect to u."""
+    one, zero = tl.full(u.shape, 1.0, A), tl.zeros(u.shape, A)
+    first, slope = one, zero
+    if ACT == 1:
+        first = tl.where(u > 0.0, one, 0.0)
+    elif ACT == 2:
+        first = tl.where(u > 0.0, one, alpha)
+    elif ACT == 6:
+        first, slope = u * (1.0 - u), 1.0 - 2.0 * u
+    elif ACT == 7:
+        first, slope = 1.0 - u * u, -2.0 * u
+    elif ACT == 8:
+        first, slope = tl.where(u > 0.0, one, u + alpha), tl.where(u > 0.0, 0.0, one)
+    return first, slope
+
+
+@triton.jit
+def _slope_of(
+    saved, bias, alpha, gain, clamp, ACT: tl.constexpr, CLAMPED: tl.constexpr, FROM_OUTPUT: tl.constexpr,
+    A: tl.constexpr
+):  # fmt: skip
+    """gain act'(z), 0 where clamped, and its derivative with respect to what is saved."""
+    if FROM_OUTPUT:
+        slope, curvature = _activation_from_output(saved / gain, alpha, ACT, A)
+        slope = slope * gain  # and the curvature's gain cancels that of saved = gain u
+    else:
+        f, first, second = _activation(saved + bias, alpha, ACT, A)
+        slope, curvature = first * gain, second * gain
+        if CLAMPED:
+            inside = (f * gain <= clamp) & (f * gain >= -clamp)
+            slope, curvature = tl.where(inside, slope, 0.0), tl.where(inside, curvature, 0.0)
+    return slope, curvature
+
+
+@triton.jit
+def _per_channel(pointer, channel, C, PRESENT: tl.constexpr, A: tl.constexpr):
+    """(BLOCK_C, 1), zero where absent."""
+    return of_channels(pointer, channel, channel < C, PRESENT, 0.0, A)[:, None]
+
+
+@triton.jit
+def _forward(
+    x, bias, y, alpha: tl.float64, gain: tl.float64, clamp: tl.float64, C, P, S, pieces, tiles,
+    ACT: tl.constexpr, CLAMPED: tl.constexpr, HAS_BIAS: tl.constexpr,
+    A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    piece = (tl.program_id(0) % pieces).to(tl.int64 if WIDE else tl.int32)
+    channel = tl.program_id(0) // pieces * BLOCK_C + tl.arange(0, BLOCK_C)
+    alpha, gain, clamp = tl.full((1, 1), alpha, A), tl.full((1, 1), gain, A), tl.full((1, 1), clamp, A)
+    b = _per_channel(bias, channel, C, HAS_BIAS, A)
+    for i in range(tiles):
+        position = (piece * tiles + i) * BLOCK_P + tl.arange(0, BLOCK_P)
+        mask = (channel < C)[:, None] & (position < P)[None, :]
+        at = offsets(channel, position, C, S, LAYOUT, WIDE)
+        z = tl.load(x + at, mask=mask, other=0.0).to(A) + b  # (BLOCK_C, BLOCK_P)
+        f, _first, _second = _activation(z, alpha, ACT, A)
+        f = f * gain
+        if CLAMPED:
+            f = tl.where(f > clamp, clamp, tl.where(f < -clamp, -clamp, f))
+        tl.store(y + at, f.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _backward(
+    grad, saved, bias, dx, dbias, alpha: tl.float64, gain: tl.float64, clamp: tl.float64, C, P, S, pieces, tiles,
+    ACT: tl.constexpr, CLAMPED: tl.constexpr, FROM_OUTPUT: tl.constexpr, HAS_BIAS: tl.constexpr,
+    NEED_X: tl.constexpr, NEED_BIAS: tl.constexpr,
+    A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """dx = g slope; dbias (pieces, C): its sums."""
+    piece = (tl.program_id(0) % pieces).to(tl.int64 if WIDE else tl.int32)
+    channel = tl.program_id(0) // pieces * BLOCK_C + tl.arange(0, BLOCK_C)
+    alpha, gain, clamp = tl.full((1, 1), alpha, A), tl.full((1, 1), gain, A), tl.full((1, 1), clamp, A)
+    b = _per_channel(bias, channel, C, HAS_BIAS, A)
+    sums = tl.zeros((BLOCK_C, BLOCK_P), A)
+    for i in range(tiles):
+        position = (piece * tiles + i) * BLOCK_P + tl.arange(0, BLOCK_P)
+        mask = (channel < C)[:, None] & (position < P)[None, :]
+        at = offsets(channel, position, C, S, LAYOUT, WIDE)
+        s = tl.load(saved + at, mask=mask, other=0.0).to(A)
+        slope, _curvature = _slope_of(s, b, alpha, gain, clamp, ACT, CLAMPED, FROM_OUTPUT, A)
+        d = tl.load(grad + at, mask=mask, other=0.0).to(A) * slope
+        if NEED_X:
+            tl.store(dx + at, d.to(dx.dtype.element_ty), mask=mask)
+        if NEED_BIAS:
+            sums += tl.where(mask, d, 0.0)
+    if NEED_BIAS:
+        tl.store(dbias + piece.to(tl.int64) * C + channel, tl.sum(sums, 1), mask=channel < C)
+
+
+@triton.jit
+def _double_backward(
+    h, h_bias, grad, saved, bias, d_grad, d_saved, d_bias,
+    alpha: tl.float64, gain: tl.float64, clamp: tl.float64, C, P, S, pieces, tiles,
+    ACT: tl.constexpr, CLAMPED: tl.constexpr, FROM_OUTPUT: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_H: tl.constexpr, HAS_H_BIAS: tl.constexpr,
+    NEED_GRAD: tl.constexpr, NEED_SAVED: tl.constexpr, NEED_BIAS: tl.constexpr,
+    A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """With H = h + h_bias: d_grad = H slope, d_saved = H g curvature; d_bias (pieces, C): its sums."""
+    piece = (tl.program_id(0) % pieces).to(tl.int64 if WIDE else tl.int32)
+    channel = tl.program_id(0) // pieces * BLOCK_C + tl.arange(0, BLOCK_C)
+    alpha, gain, clamp = tl.full((1, 1), alpha, A), tl.full((1, 1), gain, A), tl.full((1, 1), clamp, A)
+    b = _per_channel(bias, channel, C, HAS_BIAS, A)
+    hb = _per_channel(h_bias, channel, C, HAS_H_BIAS, A)
+    sums = tl.zeros((BLOCK_C, BLOCK_P), A)
+    for i in range(tiles):
+        position = (piece * tiles + i) * BLOCK_P + tl.arange(0, BLOCK_P)
+        mask = (channel < C)[:, None] & (position < P)[None, :]
+        at = offsets(channel, position, C, S, LAYOUT, WIDE)
+        s = tl.load(saved + at, mask=mask, other=0.0).to(A)
+        slope, curvature = _slope_of(s, b, alpha, gain, clamp, ACT, CLAMPED, FROM_OUTPUT, A)
+        H = tl.zeros((BLOCK_C, BLOCK_P), A) + hb
+        if HAS_H:
+            H += tl.load(h + at, mask=mask, other=0.0).to(A)
+        if NEED_GRAD:
+            tl.store(d_grad + at, (H * slope).to(d_grad.dtype.element_ty), mask=mask)
+        if NEED_SAVED or NEED_BIAS:
+            d = H * tl.load(grad + at, mask=mask, other=0.0).to(A) * curvature
+            if NEED_SAVED:
+                tl.store(d_saved + at, d.to(d_saved.dtype.element_ty), mask=mask)
+            if NEED_BIAS:
+                sums += tl.where(mask, d, 0.0)
+    if NEED_BIAS:
+        tl.store(d_bias + piece.to(tl.int64) * C + channel, tl.sum(sums, 1), mask=channel < C)
+
+
+# --- launches
+
+
+class _Problem:
+    """What the launches of one call have in common: x as (outer, C, inner), the bias along C."""
+
+    def __init__(self, x, dim, act, alpha, gain, clamp, per_channel):
+        if not 0 <= dim < max(1, x.dim()):
+            raise ValueError(f"dim must be a dimension of x, which has {x.dim()}; got {dim}")
+        if not 0 <= act < 9:
+            raise ValueError(f"act must be a code from 0 to 8, got {act}")
+        self.x, self.dim = laid_out(x, dim), dim
+        wide, size, elements = x.numel() >= 2**31, x.numel(), ELEMENTS[x.element_size()]
+        self.channels = x.shape[dim] if x.dim() else 1
+        if not per_channel or size == 0:
+            self.cut = cut(1, max(1, size), size, PLANES, elements=elements, wide=wide)
+        elif self.x.is_contiguous():
+            inner, outer = math.prod(x.shape[dim + 1 :]), math.prod(x.shape[:dim])
+            layout = INSIDE if inner == 1 else PLANES if outer == 1 else SAMPLES
+            self.cut = cut(self.channels, outer * inner, inner, layout, elements=elements, wide=wide)
+        else:
+            assert channels_are_inside(self.x)
+            self.cut = cut(self.channels, size // self.channels, 1, INSIDE, elements=elements, wide=wide)
+        self.setting = (alpha, gain, clamp if math.isfinite(clamp) else 0.0)
+        self.constants = {"ACT": act, "CLAMPED": math.isfinite(clamp), "A": triton_accumulator(x.dtype)}
+
+    def per_channel(self, name, t):
+        """A kernel argument of shape (C,); what is absent is never read, x stands in for its pointer."""
+        if t is None:
+            return self.x
+        if t.shape != (self.channels,) or t.dtype != accumulator(self.x.dtype) or t.device != self.x.device:
+            raise ValueError(f"{name} must be ({self.channels},) {accumulator(self.x.dtype)} on {self.x.device}")
+        return t.contiguous()
+
+    def like(self, wanted=True):
+        return torch.empty_like(self.x) if wanted else self.x.new_empty(0)
+
+    def sums(self, wanted):
+        return self.x.new_empty((self.cut.pieces, self.cut.C) if wanted else (0,), dtype=accumulator(self.x.dtype))
+
+    def added(self, sums, wanted):
+        if not wanted or self.x.numel():
+            return add_rows(sums) if wanted else sums
+        return sums.new_zeros(self.channels)
+
+    def launch(self, kernel, *tensors, **constants):
+        c = self.cut
+        if self.x.numel():
+            kernel[(c.channel_blocks * c.pieces,)](
+                *tensors, *self.setting, c.C, c.P, c.S, c.pieces, c.tiles,
+                **self.constants, **constants, **c.constants, num_warps=WARPS,
+            )  # fmt: skip
+
+
+def forward(x, bias, dim, act, alpha, gain, clamp):
+    p = _Problem(x, dim, act, alpha, gain, clamp, bias is not None)
+    y = p.like()
+    p.launch(_forward, p.x, p.per_channel("bias", bias), y, HAS_BIAS=bias is not None)
+    return y
+
+
+def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_x, need_bias):
+    p = _Problem(saved, dim, act, alpha, gain, clamp, bias is not None or need_bias)
+    grad = laid_out_like("grad", grad, p.x)
+    dx, sums = p.like(need_x), p.sums(need_bias)
+    p.launch(_backward, grad, p.x, p.per_channel("bias", bias), dx, sums, FROM_OUTPUT=from_output,
+             HAS_BIAS=bias is not None, NEED_X=need_x, NEED_BIAS=need_bias)  # fmt: skip
+    return dx, p.added(sums, need_bias)
+
+
+def double_backward(
+    h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_grad, need_saved, need_bias
+):  # fmt: skip
+    per_channel = bias is not None or h_bias is not None or need_bias
+    p = _Problem(saved, dim, act, alpha, gain, clamp, per_channel)
+    grad = laid_out_like("grad", grad, p.x)
+    h_like = p.x if h is None else laid_out_like("h", h, p.x)
+    d_grad, d_saved, sums = p.like(need_grad), p.like(need_saved), p.sums(need_bias)
+    p.launch(_double_backward, h_like, p.per_channel("h_bias", h_bias), grad, p.x, p.per_channel("bias", bias), d_grad,
+             d_saved, sums, FROM_OUTPUT=from_output, HAS_BIAS=bias is not None, HAS_H=h is not None,
+             HAS_H_BIAS=h_bias is not None, NEED_GRAD=need_grad, NEED_SAVED=need_saved,
+             NEED_BIAS=need_bias)  # fmt: skip
+    return d_grad, d_saved, p.added(sums, need_bias)
