@@ -25,7 +25,7 @@ from fastgan.kernels.channels import (
 )
 
 WARPS = 4
-ELEMENTS = {2: 1024, 4: 1024, 8: 512}  # of a tile, by the bytes of an element
+ELEMENTS = {2: 1024, 4: 1024, 8: 256}  # of a tile, by the bytes of an element
 
 
 @triton.jit

@@ -27,8 +27,8 @@ from fastgan.kernels.channels import (
 )
 
 # Elements, padded, of a row that is kept on chip, and of it for a warp; half of both in fp64.
-LARGEST_ROW = {"forward": 4096, "backward": 4096, "double_backward": 2048}
-ELEMENTS_OF_A_WARP = 256
+LARGEST_ROW = {"forward": 4096, "backward": 2048, "double_backward": 1024}
+ELEMENTS_OF_A_WARP = {"forward": 256, "backward": 256, "double_backward": 128}
 ENOUGH_PROGRAMS = 1024  # with more rows than this, a program of normalize_rows takes several samples
 PIECE_ELEMENTS, PIECE_WARPS = 1024, 4  # of a tile in normalize_pieces
 FINISH_BLOCK, FINISH_WARPS = 256, 4
@@ -39,7 +39,7 @@ def row_block(op, D, S, itemsize):
     pd, ps, share = triton.next_power_of_2(D), triton.next_power_of_2(S), 2 if itemsize == 8 else 1
     if pd * ps * share > LARGEST_ROW[op]:
         return None
-    return pd, ps, max(1, pd * ps * share // ELEMENTS_OF_A_WARP)
+    return pd, ps, max(1, pd * ps * share // ELEMENTS_OF_A_WARP[op])
 
 
 @dataclass(frozen=True)
