@@ -5,7 +5,20 @@ import importlib
 from fastgan import nn, ops
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Trainer", "data", "losses", "metrics", "models", "nn", "ops", "penalties", "report", "training"]
+__all__ = [
+    "Recipe",
+    "Trainer",
+    "augment",
+    "data",
+    "losses",
+    "metrics",
+    "models",
+    "nn",
+    "ops",
+    "penalties",
+    "report",
+    "training",
+]
 
 _LAZY = {"Recipe": "fastgan.training", "Trainer": "fastgan.training"}
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "fastgan"
 LEAVES = {"extras", "randomness", "atomic_file", "_library"}
 OPS = LEAVES | {"ops", "kernels"}
 NETWORKS = OPS | {"nn"}
-TRICKS = {"models", "penalties", "losses", "metrics"}
+TRICKS = {"augment", "models", "penalties", "losses", "metrics"}
 MAY_IMPORT = {
     "extras": set(),
     "randomness": set(),
@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "ops": OPS,
     "nn": NETWORKS,
     "data": LEAVES,
+    "augment": LEAVES,
     "models": NETWORKS,
-    "penalties": NETWORKS | {"losses"},
+    "penalties": NETWORKS | {"losses", "augment"},
     "losses": NETWORKS,
     "metrics": NETWORKS | {"data"},
     "report": LEAVES | {"metrics"},
