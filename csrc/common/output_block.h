@@ -23,6 +23,19 @@ extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void*, int64_t, 
 
 namespace fastgan {
 
+// An uninitialised contiguous tensor with the dtype of `like`. Straight to the allocator: torch::stable::new_empty goes
+// through the dispatcher, which costs a small network's spectral norm as much as its arithmetic.
+inline Tensor empty_on_cpu(const Tensor& like, IntHeaderOnlyArrayRef sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  for (int64_t d = int64_t(sizes.size()) - 1, stride = 1; d >= 0; stride *= sizes[d--]) strides[d] = stride;
+  int32_t dtype;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), dtype,
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
 class OutputBlock {
  public:
   // `bytes` in all, for at most `outputs` tensors; too little to be worth a block is left to torch.
@@ -39,7 +52,7 @@ class OutputBlock {
   // An uninitialised contiguous tensor like `like`.
   Tensor take(const Tensor& like) {
     const size_t bytes = round_up(like.numel() * like.element_size(), kAlignment);
-    if (!pages_ || used_ + bytes > pages_->capacity) return torch::stable::new_empty(like, like.sizes());
+    if (!pages_ || used_ + bytes > pages_->capacity) return empty_on_cpu(like, like.sizes());
     std::vector<int64_t> strides(like.dim());
     for (int64_t d = like.dim() - 1, stride = 1; d >= 0; stride *= like.size(d--)) strides[d] = stride;
     int32_t dtype;

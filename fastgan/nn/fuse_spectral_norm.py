@@ -50,7 +50,9 @@ class FusedSpectralNorm:
             return
         groups = {}
         for norm, parametrization in zip(self.norms, self.parametrizations, strict=True):
-            weight = parametrization.original
+            weight = parametrization._parameters.get("original")
+            if weight is None:  # a buffer
+                weight = parametrization.original
             if not norm.is_ready(weight):
                 key = (weight.dtype, weight.device, norm.eps, norm.n_power_iterations, norm.training)
                 norms, weights = groups.setdefault(key, ([], []))

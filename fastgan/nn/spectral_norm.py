@@ -82,7 +82,7 @@ class SpectralNorm(nn.Module):
     def forward(self, weight):
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
-        if self.is_ready(weight):
+        if self.ready is not None and self.is_ready(weight):
             return self.ready.normalized
         return normalize_weights([self], [weight])[0]
 
@@ -113,10 +113,12 @@ class SpectralNorm(nn.Module):
 def normalize_weights(norms, weights):
     """One op call for weights of one dtype and device whose norms share eps, n_power_iterations and training."""
     first = norms[0]
+    old_us = [norm._buffers["_u"] for norm in norms]  # what norm._u finds, after a search that costs ten times more
+    old_vs = [norm._buffers["_v"] for norm in norms]
     normalized, _, us, vs = ops.spectral_norm(
         [as_matrix(weight, norm.dim) for norm, weight in zip(norms, weights, strict=True)],
-        [norm._u for norm in norms],
-        [norm._v for norm in norms],
+        old_us,
+        old_vs,
         n_power_iterations=first.n_power_iterations,
         eps=first.eps,
         update=first.training,
@@ -124,7 +126,7 @@ def normalize_weights(norms, weights):
     if first.training:
         # In place: DDP and data-parallel replicas hold these very buffers; a backward does not, it saved us and vs.
         with torch.no_grad():
-            torch._foreach_copy_([norm._u for norm in norms] + [norm._v for norm in norms], us + vs)
+            torch._foreach_copy_(old_us + old_vs, us + vs)
     return [as_weight(m, w, norm.dim) for m, w, norm in zip(normalized, weights, norms, strict=True)]
 
 
@@ -135,6 +137,8 @@ def as_matrix(weight, dim):
 
 def as_weight(matrix, weight, dim):
     """The inverse of as_matrix, in the shape and memory format of weight."""
+    if not dim and weight.is_contiguous():
+        return matrix
     result = matrix.movedim(0, dim) if dim else matrix
     return result if result.stride() == weight.stride() else torch.empty_like(weight).copy_(result)
 

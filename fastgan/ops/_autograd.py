@@ -82,6 +82,17 @@ class ListFormula:
         self.save, self.backward, self.constants = save, backward, constants
         _library.impl(name, self.kernel, "Autograd", with_keyset=True)
 
+    def __call__(self, *args):
+        """The op, without the dispatcher's detour through which every tensor goes to C++ and back."""
+        if (
+            torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or not _fits(args, self.inputs)
+            or has_tangent(*args)
+        ):
+            return self.op(*args)
+        return self.kernel(None, *args)
+
     def kernel(self, _keyset, *args):
         lists, others = args[: self.inputs], args[self.inputs :]
         flat = [t for tensors in lists for t in tensors]
@@ -91,6 +102,15 @@ class ListFormula:
         constants = []
         results = _chunks(_ListFunction.apply(self, others, constants, *flat), self.outputs - self.constants)
         return (*results, *constants) if self.outputs > 1 else results[0]
+
+
+def _fits(args, inputs):
+    """Whether the lists are plain tensors, as many in each; anything else is for the op's schema to judge."""
+    n = len(args[0])
+    return all(len(a) == n and all(type(t) in _PLAIN for t in a) for a in args[:inputs])
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def _chunks(flat, count):

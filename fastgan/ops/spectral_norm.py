@@ -34,7 +34,7 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
         _check(weights, us, vs, n_power_iterations, eps)
         return spectral_norm_reference(weights, us, vs, n_power_iterations=n_power_iterations, eps=eps, update=update)
     try:
-        return torch.ops.fastgan.spectral_norm(weights, us, vs, n_power_iterations, eps, update)
+        return _forward(weights, us, vs, n_power_iterations, eps, update)
     except (RuntimeError, TypeError):  # the op has checked everything at no cost; here is what was wrong, in words
         _check(weights, us, vs, n_power_iterations, eps)
         raise
@@ -136,6 +136,8 @@ def _padded(derivatives, lists):
 
 def _filled(grads, like):
     """Of a layer's two outputs, the one that was not used has gradient zero."""
+    if all(g is None for g in grads) and like[0].dim() == 0:  # sigmas, rarely used: one zero serves all
+        return [torch.zeros_like(like[0])] * len(like)
     return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, like, strict=True)]
 
 
@@ -148,7 +150,7 @@ def _save(inputs, outputs):
 def _backward(saved, grads, grad_sigmas):
     def derivative(grads, grad_sigmas, weights, sigmas, us, vs):
         grads, grad_sigmas = _filled(grads, weights), _filled(grad_sigmas, sigmas)
-        return [torch.ops.fastgan.spectral_norm_backward(grads, grad_sigmas, weights, sigmas, us, vs)]
+        return [_first_order(grads, grad_sigmas, weights, sigmas, us, vs)]
 
     return _padded(_for_used_layers(derivative, (grads, grad_sigmas), saved), lists=3)
 
@@ -169,6 +171,8 @@ def _require_constant(us, vs):
         raise NotImplementedError("us and vs are constants of the spectral norm's derivative: detach them")
 
 
-ListFormula("spectral_norm", inputs=3, outputs=4, save=_save, backward=_backward, constants=2)
-ListFormula("spectral_norm_backward", inputs=6, outputs=1, save=_save_for_double_backward, backward=_double_backward)
+_forward = ListFormula("spectral_norm", inputs=3, outputs=4, save=_save, backward=_backward, constants=2)
+_first_order = ListFormula(
+    "spectral_norm_backward", inputs=6, outputs=1, save=_save_for_double_backward, backward=_double_backward
+)
 register_last_order("spectral_norm_double_backward")
