@@ -32,7 +32,6 @@ class DRAGAN(GradientPenalty):
 
     def draw(self, real, fake, generator=None):
         def like(random):
-            # of the shape and the memory format of real, in its dtype
             return random(real.shape, generator=generator, device=real.device, dtype=real.dtype)
 
         if self.variant == "paper":

@@ -48,8 +48,8 @@ def evaluate(penalties, critic, real, fake, *, states=None, step=None, generator
     """Evaluation: the logits of real and fake, for the loss, and the penalties' values.
 
     One pass of the critic gives both logits where it does not couple samples; R1 and R2 together add one gradient of
-    that pass, and either alone one of its own half. Equal to the separate calls, up to what a pass changes in the critic
-    itself (a power iteration of spectral norm, running statistics): there are fewer of them.
+    that pass, and either alone one of its own half. Equal to the separate calls, up to what a pass changes in the
+    critic itself (a power iteration of spectral norm, running statistics): there are fewer of them.
 
     penalties: of this package, or any function penalty(critic, real=, fake=) -> scalar.
     states: a list with a state for each penalty, from `initial_states`; updated in place.

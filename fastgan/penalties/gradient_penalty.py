@@ -12,7 +12,7 @@ from fastgan.penalties.penalty import Penalty, module_of
 
 @dataclass(frozen=True)
 class GradientPenalty(Penalty):
-    """factor * mean_i f(n_i), n_i the norm of sample i's gradient over all its elements (fastgan.ops.grad_norm_penalty).
+    """factor * mean_i f(n_i), n_i the norm of sample i's gradient over all its elements (ops.grad_norm_penalty).
 
     The penalty trains the critic alone: real and fake are constants for it, whether they require grad or not. It is
     computed in float32 at the least, without autocast, and works under GradScaler as it is: scale the total.

@@ -10,7 +10,7 @@ from fastgan.penalties.penalty import GeneratorTerm
 
 @dataclass(frozen=True)
 class PathLength(GeneratorTerm):
-    """weight * mean_i (|J_i^T y_i| - a)^2, J_i = d fake_i / d latents_i, y ~ N(0, I) / sqrt(pixels) (their section 3.2).
+    """weight * mean_i (|J_i^T y_i| - a)^2, J_i = d fake_i / d latents_i, y ~ N(0, I) / sqrt(pixels) (section 3.2).
 
     a: the moving average of the lengths, moved first, a <- decay * a + (1 - decay) * mean, starting at the first mean;
         a constant for the gradient. State: "average", "updates", 0-d.

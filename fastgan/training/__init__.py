@@ -1,5 +1,6 @@
 """Training: a recipe, a state, a step, and the loop around it."""
 
+from fastgan.training.compile_critic_loss import compile_critic_loss
 from fastgan.training.progressive import ProgressiveSchedule
 from fastgan.training.recipe import Recipe
 from fastgan.training.schedule import Schedule
@@ -15,5 +16,6 @@ __all__ = [
     "Schedule",
     "TrainState",
     "Trainer",
+    "compile_critic_loss",
     "unrolled_generator_loss",
 ]
