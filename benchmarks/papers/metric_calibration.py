@@ -3,8 +3,8 @@
     python -m benchmarks.papers.metric_calibration [--seeds 0 1 2]
 
 Exact protocol: N(0, I_1000) twice, N = 10,000, k = 5 (the draw that clovaai/generative-evaluation-prdc publishes:
-precision .4772, recall .4705, density 1.0555, coverage .9735); FID of two Gaussians from their moments against its closed
-form; KID over 200 null draws. Every criterion is judged for every seed. Writes
+precision .4772, recall .4705, density 1.0555, coverage .9735); FID of two Gaussians from their moments against its
+closed form; KID over 200 null draws. Every criterion is judged for every seed. Writes
 benchmarks/papers/results/metric_calibration.json.
 """
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from fastgan.metrics.feature_tensor import check_pair
-from fastgan.metrics.neighbours import BLOCK, Points, squared_distances, squared_radii
+from fastgan.metrics.neighbours import BLOCK, Points, opposite, squared_distances, squared_radii
 
 
 class Balls(NamedTuple):
@@ -17,7 +17,7 @@ class Balls(NamedTuple):
 
 
 def balls(real, fake, k, border, block=BLOCK):
-    """border: whether a sample on a ball's border lies in it. Memory O(block^2 + block D)."""
+    """border: whether a sample on a ball's border lies in it. Memory O(block^2 + (N + M) D)."""
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block}")
     real, fake = Points.pair(*check_pair(real, fake), block)
@@ -27,6 +27,7 @@ def balls(real, fake, k, border, block=BLOCK):
     around = torch.zeros(len(fake), dtype=torch.int64, device=device)
     in_fake, hit = (torch.zeros(len(real), dtype=torch.bool, device=device) for _ in range(2))
     for rows, a in real.blocks():
+        a = opposite(a)
         for columns, b in fake.blocks():
             d = squared_distances(a, b)  # (real, fake)
             in_real_ball = inside(d, real_radii[rows, None])

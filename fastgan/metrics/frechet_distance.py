@@ -5,6 +5,8 @@ import torch
 from fastgan.metrics.feature_tensor import check_features
 from fastgan.metrics.gaussian_statistics import GaussianStatistics, same_extractor
 
+FAR_FROM_SINGULAR = 1e-4  # smallest to largest pivot, a root of the covariance's
+
 
 def frechet_distance(real, fake):
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), a float.
@@ -35,7 +37,14 @@ def _statistics(value, name):
 
 
 def _root(s):
-    """R (D, rank) with R R^T = S. Without the null space, whose rounding noise would add its own root per direction."""
+    """R (D, rank) with R R^T = S: by Cholesky where S is far from singular, else by its eigenvectors.
+
+    Those leave out the null space, whose rounding noise would add a root of its own for every direction.
+    """
+    triangle, failed = torch.linalg.cholesky_ex(s)
+    pivots = triangle.diagonal()
+    if not failed and pivots.min() > FAR_FROM_SINGULAR * pivots.max():
+        return triangle
     values, vectors = torch.linalg.eigh(s)
     kept = values > values[-1] * len(values) ** 0.5 * torch.finfo(s.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()

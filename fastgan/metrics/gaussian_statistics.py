@@ -9,7 +9,7 @@ from fastgan.extras import require
 from fastgan.metrics.feature_tensor import check_features
 
 ROWS = 4096  # of a batch that are taken to float64 at a time
-COLUMNS = 512  # the scatter matrix is symmetric: only its blocks on and above the diagonal are computed
+COLUMNS = 256  # the scatter matrix is symmetric: only its blocks on and above the diagonal are computed
 
 
 class GaussianStatistics:

@@ -7,54 +7,64 @@ SAME = 1e-13  # relative to |x|^2 + |y|^2: what the difference of float64 produc
 
 
 class Points:
-    """A set of points (N, D), given out in blocks in float64, minus `centre` (D,) and divided by `scale`.
+    """A set of points, ready for distances: rows (x, |x|^2, 1) of length D + 2 in float64, centred and scaled.
 
     Distances are computed in float64 and compared in float32. So a pair of equal points has distance exactly 0, and
     equal distances compare equal whichever product they came from: in a collapsed or a copied set, ties decide.
     """
 
-    def __init__(self, points, centre, scale, block):
-        self.points, self.centre, self.scale, self.block = points, centre, scale, block
+    def __init__(self, rows, block):
+        self.rows, self.block = rows, block
 
     @classmethod
     def pair(cls, a, b, block=BLOCK):
-        """Both sets with one centre, near which a lies, and one scale, so that no point is farther than 1 from it."""
+        """Both sets (N, D) with one centre, near which a lies, and one scale: no point is farther than 1 from it."""
         centre = a[:block].double().mean(0)
-        sizes = [torch.linalg.vector_norm(x.double() - centre, dim=1).max() for s in (a, b) for x in s.split(block)]
-        scale = torch.stack(sizes).max()
+        a, b = (s.double().sub_(centre) if s.dtype != torch.float64 else s - centre for s in (a, b))
+        scale = max(torch.linalg.vector_norm(s, dim=1).max() for s in (a, b))
         scale = torch.where(scale > 0, scale, 1.0)
-        return cls(a, centre, scale, block), cls(b, centre, scale, block)
+        return tuple(cls(_with_norms(s.div_(scale)), block) for s in (a, b))
 
     def __len__(self):
-        return len(self.points)
+        return len(self.rows)
 
     def blocks(self, start=0):
-        """Yields slice, (points (b, D), their squared norms (b,)) from block number `start` on."""
-        for begin in range(start * self.block, len(self.points), self.block):
-            rows = slice(begin, min(begin + self.block, len(self.points)))
-            x = (self.points[rows].double() - self.centre) / self.scale
-            yield rows, (x, x.square().sum(1))
+        """Yields slice, rows (b, D + 2) from block number `start` on."""
+        for begin in range(start * self.block, len(self.rows), self.block):
+            part = slice(begin, min(begin + self.block, len(self.rows)))
+            yield part, self.rows[part]
+
+
+def _with_norms(x):
+    norms = x.square().sum(1, keepdim=True)
+    return torch.cat([x, norms, torch.ones_like(norms)], 1)
+
+
+def opposite(rows):
+    """(-2 x, 1, |x|^2), whose product with (y, |y|^2, 1) is |x - y|^2."""
+    return torch.cat([-2 * rows[:, :-2], rows[:, -1:], rows[:, -2:-1]], 1)
 
 
 def squared_distances(a, b):
-    """(n, m) float32 from two blocks of `Points`."""
-    (x, xx), (y, yy) = a, b
-    scale = xx[:, None] + yy
-    d = torch.addmm(scale, x, y.T, alpha=-2)
-    return d.masked_fill_(d <= scale.mul_(SAME), 0).float()
+    """(n, m) float32 between `opposite` rows a and rows b."""
+    d = a @ b.T
+    if d.numel() and d.min() <= 2 * SAME:  # no norm is above 1
+        d.masked_fill_(d <= SAME * (a[:, -1:] + b[:, -2]), 0)
+    return d.float()
 
 
 def squared_radii(points, k):
     """Squared distance of each point to its k-th other neighbour, (N,) float32. Each pair of blocks is met once."""
     if not 1 <= k < len(points):
         raise ValueError(f"k must be from 1 to one less than the number of samples ({len(points)}), got {k}")
-    nearest = torch.full((len(points), k + 1), torch.inf, device=points.points.device)  # the point itself among them
+    nearest = torch.full((len(points), k + 1), torch.inf, device=points.rows.device)  # the point itself among them
     for i, (rows, a) in enumerate(points.blocks()):
+        a = opposite(a)
         for columns, b in points.blocks(i):
             d = squared_distances(a, b)
             _keep_nearest(nearest, rows, d)
             if columns != rows:
-                _keep_nearest(nearest, columns, d.T)
+                _keep_nearest(nearest, columns, d.T.contiguous())
     return nearest.max(1).values
 
 

@@ -17,7 +17,8 @@ def precision_recall(real, fake, *, k=3, block=BLOCK):
     A ball reaches to its centre's k-th other neighbour in its own set, its border included (<=), as in the paper and in
     torch-fidelity; precision_recall_density_coverage is strict and has k = 5. The two differ most where samples
     coincide: the balls of a collapsed set have radius 0, and hold their copies here, and not there.
-    real, fake: features (N, D), (M, D), k < N, M. Distances in float64, memory O(block^2). Depends on N, M and k.
+    real, fake: features (N, D), (M, D), k < N, M. Distances in float64, memory O(block^2) beyond copies of
+    them. Depends on N, M and k.
     Errors: TypeError, ValueError that name the argument.
     """
     found = balls(real, fake, k, border=True, block=block)

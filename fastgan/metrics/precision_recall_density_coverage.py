@@ -20,7 +20,8 @@ def precision_recall_density_coverage(real, fake, *, k=5, block=BLOCK):
     A ball reaches to its centre's k-th other neighbour in its own set, without its border (<), as in the authors' code;
     precision_recall includes it and has k = 3. So a ball of radius 0 holds nothing, not even its centre's copies.
     Where real = fake in distribution, density has expectation 1 and coverage that of expected_coverage; density may
-    exceed 1. real, fake: features (N, D), (M, D), k < N, M. Distances in float64, memory O(block^2).
+    exceed 1. real, fake: features (N, D), (M, D), k < N, M. Distances in float64, memory O(block^2) beyond copies of
+    them.
     Errors: TypeError, ValueError that name the argument.
     """
     found = balls(real, fake, k, border=False, block=block)

@@ -210,3 +210,20 @@ def test_too_few_samples_and_bad_input_are_named(call, words):
         call(torch.arange(12.0).view(4, 3) + 1)
     with pytest.raises(TypeError, match=r"real must be a floating-point tensor \(N, D\), got torch.int64"):
         metrics.frechet_distance(torch.ones(3, 3, dtype=torch.int64), torch.ones(3, 3))
+
+
+def test_memory_is_bounded_by_the_block():
+    n, block = 2000, 100
+    real, fake = gaussian(n, 4, 0), gaussian(n, 4, 1)
+    for call in (
+        lambda: metrics.precision_recall_density_coverage(real, fake, block=block),
+        lambda: metrics.kernel_distance(real, fake, subset_size=None),
+    ):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            call()
+        live = peak = 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                live += event.nbytes()
+                peak = max(peak, live)
+        assert 0 < peak < 8 * n * n / 3  # a matrix of all pairs would take 8 n^2
