@@ -12,7 +12,7 @@ def frechet_distance(real, fake):
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), a float.
 
     real, fake: features (N, D) of any floating-point dtype, N >= 2, or GaussianStatistics. Computed in float64.
-    tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of the symmetric S1^(1/2) S2 S1^(1/2), which are real
+    tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of the symmetric R^T S2 R, S1 = R R^T, which are real
     and not negative for singular covariances as well (a collapsed set, or fewer samples than features).
     Biased upwards at finite N, the more the fewer samples: compare values of the same N only, and have N well above D.
     Units: features squared. Not differentiable. Errors: TypeError, ValueError that name the argument.
