@@ -73,7 +73,7 @@ def _process(rank, store, results):
 
 
 def test_processes_reduce_to_the_statistics_of_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])  # where the processes find this file
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])  # where the processes find this file, before others' tests
     mp.spawn(_process, (tmp_path / "store", tmp_path), nprocs=2)
     for rank in range(2):
         check(GaussianStatistics.load(tmp_path / f"{rank}.safetensors"), features())

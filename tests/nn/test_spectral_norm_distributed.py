@@ -36,7 +36,7 @@ def train(rank, folder, shared, batches):
 
 
 def test_ddp_with_two_forwards_before_a_backward(critic, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])  # where the processes find this file
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])  # where the processes find this file, before others' tests
     generator = torch.Generator().manual_seed(0)
 
     def batch():
