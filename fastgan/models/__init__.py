@@ -1,6 +1,6 @@
 """Generators and discriminators, one architecture a file."""
 
-from fastgan.models.create import create, names
+from fastgan.models.create import create, names, options
 from fastgan.models.pair import Pair
 
-__all__ = ["Pair", "create", "names"]
+__all__ = ["Pair", "create", "names", "options"]

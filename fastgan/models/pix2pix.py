@@ -33,8 +33,9 @@ def pix2pix(
     """The pair that makes (channels, resolution, resolution) images out of others, at any resolution.
 
     generator(z, source): source is (B, source_channels, ...), z is (B, 0) or None; all randomness is the dropout of the
-    decoder's first three blocks, on when evaluating as well (dropout_at_test). discriminator(x, source) -> logits of patches (B, 1, h, w), of which
-    each sees 16, 34, 70, 142 or 286 pixels for n_layers = 1 to 5. A source of another size is resized, bilinearly.
+    decoder's first three blocks, on when evaluating as well (dropout_at_test).
+    discriminator(x, source) -> logits of patches (B, 1, h, w), of which each sees 16, 34, 70, 142 or 286 pixels for
+    n_layers = 1 to 5. A source of another size is resized, bilinearly.
     width: channels of the outer layers; further in, up to 8 times as many. norm: "batch", "instance" or "none".
     """
     if norm not in NORMS:

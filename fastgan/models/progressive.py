@@ -22,8 +22,9 @@ def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, 
 
     width: channels of the widest layers; those of level l have min(width, 16 * width / 2^(l + 1)), and at least 1.
     It is whole at first (level = levels, alpha = 1); `set_stage(level, alpha)` of both networks makes it smaller:
-    images are then made, and judged, at the level's resolution, `stage_shape`. The generator ends in no tanh, as in the paper: its
-    samples may leave [-1, 1]. classes: an embedding of the label joins z, the critic projects on one.
+    images are then made, and judged, at the level's resolution, `stage_shape`. The generator ends in no
+    tanh, as in the paper: its samples may leave [-1, 1]. classes: an embedding of the label
+    joins z, the critic projects on one.
     """
     return Pair(
         Generator(channels, resolution, classes, width, z_dim),

@@ -23,9 +23,9 @@ HEAD = Layers(None, None, nn.Linear, EqualizedEmbedding)
 def r3gan(channels=3, resolution=32, classes=None, width=768, z_dim=64, pack=1, blocks=2, spectral_norm="none"):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels up to 32 pixels; above, they halve as the resolution doubles (the default is the paper's). blocks: how
-    many at each resolution. The generator ends in no tanh, as in the paper: its samples may leave [-1, 1]. classes: an
-    embedding joins z, the critic projects on one. Spectral norm is refused: the last convolution of each block starts at zero.
+    width: channels up to 32 pixels; above, they halve as the resolution doubles (the default is the paper's). blocks:
+    how many at each resolution. The generator ends in no tanh, as in the paper: its samples may leave [-1, 1].
+    classes: an embedding joins z, the critic projects on one.
     """
     if spectral_norm != "none":
         raise ValueError(f"spectral_norm must be none: r3gan's blocks start at zero, of no norm; got {spectral_norm!r}")

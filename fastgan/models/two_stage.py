@@ -30,7 +30,8 @@ def two_stage(
 
     stage_one: a generator of shapes, trained before on shapes alone, with z_dim, classes and shape; None: a new dcgan
     for one channel. train_stage_one: whether it goes on training; by default where it is new. z_dim: of stage II alone,
-    the generator's is that of both. residual, width: see StageTwo. The discriminator is dcgan's and judges shape and image together.
+    the generator's is that of both. residual, width: see StageTwo. The discriminator is dcgan's and judges shape and
+    image together.
     """
     layers, for_discriminator = choose(spectral_norm)
     new = stage_one is None
