@@ -186,7 +186,7 @@ def test_conditioning_augmentation_and_its_kl():
     torch.testing.assert_close(augmentation.kl(c[:3]), expected)
     torch.testing.assert_close(augmentation.kl(c[:3], per_dimension=True), expected / 4)
     generator, _ = models.create("two_stage", channels=2, resolution=28, width=4, classes=3)
-    critic = SimpleNamespace(labels=torch.tensor([0, 2]))
+    critic = SimpleNamespace(condition=torch.tensor([0, 2]))
     ConditioningKL(2.0)(critic, real=None, fake=None, generator=generator).backward()
     assert generator.stage_two.augmentation.linear.weight.grad.abs().sum() > 0
     with pytest.raises(TypeError, match="ConditioningKL needs"):

@@ -99,7 +99,7 @@ def test_an_auxiliary_classifier_learns_the_labels(name, pack):
     generator, discriminator = make(name, classes=2, head="auxiliary", pack=pack)
     labels, critic = torch.tensor([0, 0, 1, 1, 0, 1, 1, 0]), Pack(discriminator, pack)
     x = torch.where(labels == 1, 1.0, -1.0)[:, None, None, None] + 0.1 * torch.randn(8, 1, 28, 28)
-    carries = SimpleNamespace(discriminator=discriminator, labels=critic.pack(labels))
+    carries = SimpleNamespace(discriminator=discriminator, condition=critic.pack(labels))
     term = AuxiliaryClassifier(weight=0.5)
     optimizer, x = torch.optim.Adam(discriminator.parameters(), 1e-3), critic.pack(x)
     values = []
@@ -111,15 +111,15 @@ def test_an_auxiliary_classifier_learns_the_labels(name, pack):
     assert values[-1] < 0.8 * values[0]
     logits = discriminator.classify(x)
     assert logits.shape == ((8, 2) if pack == 1 else (4, 2, 2))
-    cross_entropy = torch.nn.functional.cross_entropy(discriminator.eval().classify(x), carries.labels)
+    cross_entropy = torch.nn.functional.cross_entropy(discriminator.eval().classify(x), carries.condition)
     torch.testing.assert_close(term(carries, real=x, fake=x), cross_entropy)  # 0.5 * (real + fake)
     torch.testing.assert_close(term(carries, real=x, fake=x, generator=generator), cross_entropy / 2)
-    assert torch.equal(discriminator(x, carries.labels), discriminator(x))
+    assert torch.equal(discriminator(x, carries.condition), discriminator(x))
 
 
 def test_an_auxiliary_classifier_says_what_it_needs():
     with pytest.raises(TypeError, match="head='auxiliary'"):
-        carries = SimpleNamespace(discriminator=make("mlp", classes=2).discriminator, labels=torch.tensor([0]))
+        carries = SimpleNamespace(discriminator=make("mlp", classes=2).discriminator, condition=torch.tensor([0]))
         AuxiliaryClassifier()(carries, real=torch.ones(1), fake=torch.ones(1))
     with pytest.raises(ValueError, match="it needs classes"):
         make("dcgan", head="auxiliary")
