@@ -10,8 +10,8 @@ from fastgan.models.initialize import WEIGHT_LAYERS, initialize
 from fastgan.models.layers import PLAIN, choose
 from fastgan.models.pair import Pair
 from fastgan.models.projection_head import make_head
-from fastgan.models.resolution import halvings
 from fastgan.models.residual import DownBlock
+from fastgan.models.resolution import halvings
 from fastgan.nn import SelfAttention2d
 
 # Multiples of `width`, by the number of halvings: the generator's widths before its first block and after each.
