@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/isa.h"
+#include "common/output_block.h"
 
 STABLE_TORCH_LIBRARY(fastgan, m) {
   m.def(
@@ -60,4 +61,9 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
 // What `fastgan doctor` reports.
 extern "C" __attribute__((visibility("default"))) const char* fastgan_isa() {
   return fastgan::isa_name(fastgan::isa());
+}
+
+// For benchmarks: see OutputBlock::peak_bytes.
+extern "C" __attribute__((visibility("default"))) int64_t fastgan_peak_output_bytes() {
+  return fastgan::OutputBlock::peak_bytes();
 }

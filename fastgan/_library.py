@@ -44,5 +44,12 @@ def isa():
     return function().decode()
 
 
+def peak_output_bytes():
+    """The most memory that large outputs of CPU ops had since the last call; torch's profiler does not see it."""
+    function = ctypes.CDLL(str(library("_C"))).fastgan_peak_output_bytes
+    function.restype = ctypes.c_int64
+    return function()
+
+
 load_cpu()
 CUDA_PROBLEM = load_cuda()

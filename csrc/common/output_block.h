@@ -1,11 +1,14 @@
 // Memory for the large outputs of one call, as one block. Fresh pages are the dearest part of a memory-bound op (on a
 // virtual machine a 4 KiB page fault takes as long as writing 40 KiB), malloc gives freed megabytes back to the system,
-// and torch's CPU allocator keeps nothing. So all outputs of a call share a block of huge pages, which goes to a small
-// cache when the last of them dies. Each output is a tensor with a storage of its own.
+// and torch's CPU allocator keeps nothing. So the outputs of a call on a list share a block of huge pages, and a large
+// single output (empty_output) has one of its own, which goes to a small cache when the last tensor in it dies. Each
+// output is a tensor with a storage of its own. torch's memory profiler does not see blocks; their bytes are counted
+// here.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
@@ -38,36 +41,60 @@ inline Tensor empty_on_cpu(const Tensor& like, IntHeaderOnlyArrayRef sizes) {
 
 class OutputBlock {
  public:
-  // `bytes` in all, for at most `outputs` tensors; too little to be worth a block is left to torch.
-  OutputBlock(size_t bytes, size_t outputs) {
-    const size_t capacity = round_up(bytes + outputs * kAlignment, kHugePage);
-    if (bytes >= kWorthABlock && torch_from_blob) pages_ = take_cached(capacity);
-    if (bytes >= kWorthABlock && torch_from_blob && !pages_) pages_ = map(capacity);
+  // `bytes`: the sum of the outputs' room; too little to be worth a block is left to torch.
+  explicit OutputBlock(size_t bytes) {
+    if (bytes < kWorthABlock || !torch_from_blob) return;
+    const size_t capacity = round_up(bytes, kHugePage);
+    pages_ = take_cached(capacity);
+    if (!pages_) pages_ = map(capacity);
+    if (pages_) count(int64_t(capacity));
   }
   ~OutputBlock() {
     if (pages_) release(pages_);
   }
   OutputBlock(const OutputBlock&) = delete;
 
+  // What a tensor like `like` takes of a block.
+  static size_t room(const Tensor& like) { return round_up(like.numel() * like.element_size(), kAlignment); }
+
   // An uninitialised contiguous tensor like `like`.
   Tensor take(const Tensor& like) {
-    const size_t bytes = round_up(like.numel() * like.element_size(), kAlignment);
-    if (!pages_ || used_ + bytes > pages_->capacity) return empty_on_cpu(like, like.sizes());
+    if (!has_room(like)) return empty_on_cpu(like, like.sizes());
     std::vector<int64_t> strides(like.dim());
     for (int64_t d = like.dim() - 1, stride = 1; d >= 0; stride *= like.size(d--)) strides[d] = stride;
+    return take(like, strides.data());
+  }
+
+  // One with the strides of `like`, which is dense.
+  Tensor take_laid_out(const Tensor& like) {
+    return has_room(like) ? take(like, like.strides().data()) : torch::stable::empty_like(like);
+  }
+
+  // The most bytes that blocks with a living tensor have had since the last call, which counts anew.
+  static int64_t peak_bytes() {
+    Cache& c = cache();
+    const std::lock_guard<std::mutex> lock(c.mutex);
+    const int64_t peak = c.peak;
+    c.peak = c.in_use;
+    return peak;
+  }
+
+ private:
+  bool has_room(const Tensor& like) const { return pages_ && used_ + room(like) <= pages_->capacity; }
+
+  Tensor take(const Tensor& like, const int64_t* strides) {
     int32_t dtype;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
     AtenTensorHandle handle;
     pages_->users++;
     STABLE_TORCH_ERROR_CODE_CHECK(torch_from_blob(
-        pages_->memory + used_, like.dim(), like.sizes().data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(),
+        pages_->memory + used_, like.dim(), like.sizes().data(), strides, 0, dtype, aoti_torch_device_type_cpu(),
         /*no index*/ -1, &handle, aoti_torch_layout_strided(), nullptr, 0,
         [](void*, void* pages) { release(static_cast<Pages*>(pages)); }, pages_));
-    used_ += bytes;
+    used_ += room(like);
     return Tensor(handle);
   }
 
- private:
   static constexpr size_t kAlignment = 64, kHugePage = size_t(2) << 20, kWorthABlock = size_t(4) << 20;
   static constexpr size_t kCacheBytes = size_t(128) << 20;  // more is never kept
 
@@ -80,6 +107,7 @@ class OutputBlock {
     std::mutex mutex;
     std::vector<Pages*> free;  // oldest first
     size_t bytes = 0;
+    int64_t in_use = 0, peak = 0;  // of blocks that are not here
   };
 
   static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
@@ -87,6 +115,13 @@ class OutputBlock {
   static Cache& cache() {
     static Cache* const cache = new Cache;  // never destroyed: tensors may outlive static objects
     return *cache;
+  }
+
+  static void count(int64_t bytes) {
+    Cache& c = cache();
+    const std::lock_guard<std::mutex> lock(c.mutex);
+    c.in_use += bytes;
+    c.peak = std::max(c.peak, c.in_use);
   }
 
   static Pages* take_cached(size_t capacity) {
@@ -116,6 +151,7 @@ class OutputBlock {
     if (--pages->users > 0) return;
     Cache& c = cache();
     const std::lock_guard<std::mutex> lock(c.mutex);
+    c.in_use -= pages->capacity;
     if (pages->capacity <= kCacheBytes) {
       c.free.push_back(pages);
       c.bytes += pages->capacity;
@@ -136,5 +172,11 @@ class OutputBlock {
   Pages* pages_ = nullptr;
   size_t used_ = 0;
 };
+
+// An uninitialised tensor like `like`, which is dense, with its strides.
+inline Tensor empty_output(const Tensor& like) {
+  OutputBlock block(OutputBlock::room(like));
+  return block.take_laid_out(like);
+}
 
 }  // namespace fastgan

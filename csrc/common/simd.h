@@ -137,9 +137,22 @@ FASTGAN_INLINE void store_one(T* p, accumulate_t<T> value) {
   }
 }
 
+// The sum of a vector's lanes, by halves: lane by lane, one addition waits for the other, as long as 16 vectors take.
+template <class A, int bytes = FASTGAN_VECTOR_BYTES, class V>
+FASTGAN_INLINE A sum_halves(V v) {
+  if constexpr (bytes == 16) {
+    A lanes[16 / sizeof(A)];
+    __builtin_memcpy(lanes, &v, sizeof lanes);
+    if constexpr (sizeof(A) == 8) return lanes[0] + lanes[1];
+    if constexpr (sizeof(A) == 4) return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+  } else {
+    typedef A Half2 __attribute__((vector_size(bytes / 2)));
+    Half2 halves[2];
+    __builtin_memcpy(halves, &v, sizeof v);
+    return sum_halves<A, bytes / 2>(halves[0] + halves[1]);
+  }
+}
 template <class A>
 FASTGAN_INLINE A sum_lanes(Vec<A> v) {
-  A total = 0;
-  for (int i = 0; i < kLanes<A>; i++) total += v[i];
-  return total;
+  return sum_halves<A>(v);
 }

@@ -11,6 +11,7 @@
 
 #include "common/checks.h"
 #include "common/dispatch.h"
+#include "common/output_block.h"
 
 namespace fastgan {
 
@@ -171,7 +172,7 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
   const Tensor x = laid_out(op, x_in, dim);
   const Optional bias = checked_bias(op, "bias", bias_in, x, dim);
   const Geometry s = geometry_of(op, x, dim, bias.has_value());
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = empty_output(x);
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
@@ -208,7 +209,7 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
   const Tensor saved = laid_out(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
   const Geometry s = geometry_of(op, saved, dim, bias || need_bias);
-  Tensor dx = need_x ? torch::stable::empty_like(saved) : nothing(saved, saved.scalar_type());
+  Tensor dx = need_x ? empty_output(saved) : nothing(saved, saved.scalar_type());
   Tensor dbias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_type(saved));
   dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
@@ -241,8 +242,8 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
   const Optional h_bias = checked_bias(op, "h_bias", h_bias_in, saved, dim);
   const Geometry s = geometry_of(op, saved, dim, bias || h_bias || need_bias);
-  Tensor d_grad = need_grad ? torch::stable::empty_like(saved) : nothing(saved, saved.scalar_type());
-  Tensor d_saved = need_saved ? torch::stable::empty_like(saved) : nothing(saved, saved.scalar_type());
+  Tensor d_grad = need_grad ? empty_output(saved) : nothing(saved, saved.scalar_type());
+  Tensor d_saved = need_saved ? empty_output(saved) : nothing(saved, saved.scalar_type());
   Tensor d_bias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_type(saved));
   dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);

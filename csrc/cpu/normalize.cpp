@@ -13,6 +13,7 @@
 
 #include "common/checks.h"
 #include "common/dispatch.h"
+#include "common/output_block.h"
 
 #define FASTGAN_KERNELS "cpu/normalize.h"
 #include "common/each_isa.h"
@@ -353,7 +354,7 @@ std::tuple<Tensor, Tensor, Tensor> normalize(const Tensor& x_in, const Optional&
   const Geometry s = geometry_of(op, x, weight_in, num_groups);
   const Optional weight = checked_affine(op, "weight", weight_in, x, weight_in);
   const Optional bias = checked_affine(op, "bias", bias_in, x, weight_in);
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = empty_output(x);
   const auto statistics = [&] {
     const int64_t batch[] = {s.C}, grouped[] = {x.size(0), num_groups};
     return num_groups == 0 ? torch::stable::new_empty(x, {batch, 1}, statistics_type(x))
@@ -577,6 +578,12 @@ void double_backward(const Geometry& s, const Inputs<T>& in, T* d_g, T* d_x, acc
       },
       [&](int64_t unit) {
         const A* f = factors.unit(factor_unit(s, unit));
+        if (d_g && d_x && in.h && !s.inner) {
+          const Span p = span_of(s, unit);
+          FASTGAN_CALL(plane_combine_both<T>)(in.x + p.at, in.g + p.at, in.h + p.at, d_g + p.at, d_x + p.at,
+                                              p.positions, f);
+          return;
+        }
         if (d_g) combine<T>(s, unit, in.x, nullptr, in.h, d_g, f, {1, 2, 0, 3});
         if (d_x) combine<T>(s, unit, in.x, in.g, in.h, d_x, f, {4, 5, 6, 7});
       });
@@ -605,7 +612,7 @@ std::tuple<Tensor, Tensor, Tensor> normalize_backward(const Tensor& grad_in, con
   STD_TORCH_CHECK(weight || !need_affine, op, ": no weight, so no gradients of weight and bias");
   const Tensor mean = checked_statistics(op, "mean", mean_in, x, num_groups);
   const Tensor var = checked_statistics(op, "var", var_in, x, num_groups);
-  Tensor dx = need_x ? torch::stable::empty_like(x) : nothing(x);
+  Tensor dx = need_x ? empty_output(x) : nothing(x);
   Tensor dgamma = need_affine ? zeros_like_weight(*weight) : nothing(mean);
   Tensor dbeta = need_affine ? zeros_like_weight(*weight) : nothing(mean);
   if (x.numel() == 0) return {dx, dgamma, dbeta};
@@ -637,8 +644,8 @@ std::tuple<Tensor, Tensor, Tensor> normalize_double_backward(const Optional& h_i
   STD_TORCH_CHECK(weight || !need_weight, op, ": no weight, so no derivative with respect to it");
   const Tensor mean = checked_statistics(op, "mean", mean_in, x, num_groups);
   const Tensor var = checked_statistics(op, "var", var_in, x, num_groups);
-  Tensor d_g = need_grad ? torch::stable::empty_like(x) : nothing(x);
-  Tensor d_x = need_x ? torch::stable::empty_like(x) : nothing(x);
+  Tensor d_g = need_grad ? empty_output(x) : nothing(x);
+  Tensor d_x = need_x ? empty_output(x) : nothing(x);
   Tensor d_gamma = need_weight ? zeros_like_weight(*weight) : nothing(mean);
   if (x.numel() == 0) return {d_g, d_x, d_gamma};
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {

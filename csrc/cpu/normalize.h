@@ -84,6 +84,22 @@ void plane_combine(const T* x, const T* g, const T* h, T* out, int64_t n, accumu
       });
 }
 
+// Both results of the double backward in one pass: d_g = f1 + f2 xc + f3 h, d_x = f4 + f5 xc + f6 g + f7 h, f0 the
+// mean.
+template <class T>
+void plane_combine_both(const T* x, const T* g, const T* h, T* d_g, T* d_x, int64_t n, const accumulate_t<T>* factors) {
+  using A = accumulate_t<T>;
+  const A mean = factors[0], f1 = factors[1], f2 = factors[2], f3 = factors[3];
+  const A f4 = factors[4], f5 = factors[5], f6 = factors[6], f7 = factors[7];
+  each_vector<A, 2>(
+      n, FASTGAN_EACH {
+        (void)u;
+        const Vec<A> xc = load_first(x + i, k) - mean, hi = load_first(h + i, k);
+        store_first(d_g + i, xc * f2 + hi * f3 + f1, k);
+        store_first(d_x + i, xc * f5 + hi * f7 + load_first(g + i, k) * f6 + f4, k);
+      });
+}
+
 // --- slabs: `rows` consecutive positions, each with C contiguous channels; per-channel arrays of length C
 
 // The same moments per channel, eight positions at a time in registers; `shift` (scratch) keeps fp32 sums small.

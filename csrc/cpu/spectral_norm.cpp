@@ -78,8 +78,8 @@ Plan plan_blocks(const char* op, const List& weights) {
 
 List empty_like_list(const List& list) {
   size_t bytes = 0;
-  for (const Tensor& t : list) bytes += t.numel() * t.element_size();
-  OutputBlock block(bytes, list.size());
+  for (const Tensor& t : list) bytes += OutputBlock::room(t);
+  OutputBlock block(bytes);
   List out;
   out.reserve(list.size());
   for (const Tensor& t : list) out.push_back(block.take(t));
