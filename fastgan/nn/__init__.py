@@ -1,10 +1,14 @@
 """Drop-in layers on the ops; no maths of their own."""
 
+from fastgan.nn.bias_act import BiasAct
+from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from fastgan.nn.convert_spectral_norm import convert_spectral_norm
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
 from fastgan.nn.fuse_spectral_norm import fuse_spectral_norm, unfuse_spectral_norm
 from fastgan.nn.load_spectral_norm_state import load_spectral_norm_state
+from fastgan.nn.maxout import Maxout
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
+from fastgan.nn.norms import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
 from fastgan.nn.pack import Pack
 from fastgan.nn.pixel_norm import PixelNorm
 from fastgan.nn.self_attention import SelfAttention2d
@@ -21,9 +25,16 @@ from fastgan.nn.spectral_norm_layers import (
 )
 
 __all__ = [
+    "BatchNorm2d",
+    "BiasAct",
+    "ConditionalBatchNorm2d",
     "EqualizedConv2d",
     "EqualizedEmbedding",
     "EqualizedLinear",
+    "GroupNorm",
+    "InstanceNorm2d",
+    "LayerNorm",
+    "Maxout",
     "MinibatchStdDev",
     "Pack",
     "PixelNorm",

@@ -1,10 +1,11 @@
 """Batch normalisation with a gain and a bias for each class (Dumoulin et al., 2017; de Vries et al., 2017)."""
 
-import torch
 from torch import nn
 
+from fastgan.nn.norms import BatchNorm2d
 
-class ConditionalBatchNorm2d(nn.BatchNorm2d):
+
+class ConditionalBatchNorm2d(BatchNorm2d):
     """x (B, C, H, W), labels (B,) int64 -> (B, C, H, W): (1 + gain[label]) * batch_norm(x) + bias[label].
 
     num_classes=None: plain batch norm, called without labels.
@@ -21,8 +22,7 @@ class ConditionalBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x, labels=None):
         if (labels is None) != (self.gain_and_bias is None):
             raise ValueError("labels must be given exactly where the layer was made with num_classes")
-        x = super().forward(x)
         if labels is None:
-            return x
-        gain, bias = self.gain_and_bias(labels)[..., None, None].chunk(2, 1)  # (B, C, 1, 1)
-        return torch.addcmul(bias + x, gain, x)
+            return super().forward(x)
+        gain, bias = self.gain_and_bias(labels).chunk(2, 1)  # (B, C)
+        return self.normalize(x, 1 + gain, bias)

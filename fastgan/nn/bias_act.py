@@ -1,0 +1,35 @@
+"""Bias, activation, gain and clamp as a layer."""
+
+import torch
+from torch import nn
+
+from fastgan import ops
+from fastgan.ops.bias_act import ACTIVATIONS
+
+
+class BiasAct(nn.Module):
+    """clamp(gain * act(x + bias), -clamp, clamp) by `fastgan.ops.bias_act`, which holds the contract.
+
+    Args:
+        channels: x.shape[dim], the length of the learned bias, which starts at 0; None for no bias.
+        act, alpha, gain, clamp, dim: as the op's.
+    """
+
+    def __init__(
+        self, channels=None, act="leaky_relu", *, alpha=0.2, gain=1.0, clamp=None, dim=1, device=None, dtype=None
+    ):
+        super().__init__()
+        if act not in ACTIVATIONS:
+            raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
+        self.act, self.alpha, self.gain, self.clamp, self.dim = act, alpha, gain, clamp, dim
+        bias = None if channels is None else nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        self.register_parameter("bias", bias)
+
+    def forward(self, x):
+        return ops.bias_act(
+            x, self.bias, dim=self.dim, act=self.act, alpha=self.alpha, gain=self.gain, clamp=self.clamp
+        )
+
+    def extra_repr(self):
+        channels = None if self.bias is None else len(self.bias)
+        return f"{channels}, {self.act!r}, alpha={self.alpha}, gain={self.gain}, clamp={self.clamp}, dim={self.dim}"
