@@ -11,6 +11,7 @@ from fastgan.models.progressive import progressive
 from fastgan.models.r3gan import r3gan
 from fastgan.models.sngan import sngan
 from fastgan.models.two_stage import two_stage
+from fastgan.models.wgan_gp import wgan_gp
 from fastgan.nn import fuse_spectral_norm
 
 MODELS = {
@@ -22,6 +23,7 @@ MODELS = {
     "r3gan": r3gan,
     "two_stage": two_stage,
     "pix2pix": pix2pix,
+    "wgan_gp": wgan_gp,
 }
 
 

@@ -19,10 +19,11 @@ SMALL = {
     "r3gan": 16,
     "two_stage": 4,
     "pix2pix": 4,
+    "wgan_gp": 8,
 }
 NAMES = tuple(SMALL)
 CONDITIONAL = tuple(name for name in NAMES if name != "pix2pix")
-SPECTRAL = ("dcgan", "sngan", "mlp", "biggan")
+SPECTRAL = ("dcgan", "sngan", "mlp", "biggan", "wgan_gp")
 
 
 def make(name, **kw):
@@ -167,7 +168,7 @@ def test_a_label_changes_what_both_networks_say(name):
         assert not torch.allclose(*discriminator(images, other), atol=1e-5)
 
 
-# SN-GAN's residual pair for 32 pixels; DCGAN's as in PyTorch's example, which has no bias in the first and last layers;
+# SN-GAN's and WGAN-GP's residual pairs for 32 pixels, whose critics differ in normalisation alone; DCGAN's as in PyTorch's example, which has no bias in the first and last layers;
 # BigGAN's at 128 as google/compare_gan tests it.
 # pix2pix' as reported by users of the PyTorch port (54.408 M and 2.765 M; 29.238 M and 0.662 M; grey images).
 # PacGAN's by its description: 2-400-400-400-400-2 with batch norm, and 2-3 x (200 x 5)-1.
@@ -178,6 +179,8 @@ PACGAN = (2 * 400 + 3 * 400**2 + 4 * 800 + 401 * 2, 3 * 1000 + 2 * 201 * 1000 + 
     "arguments, generator, discriminator",
     [
         ({"name": "sngan", "channels": 3, "resolution": 32}, 4_276_739, 1_053_825),
+        ({"name": "wgan_gp", "channels": 3, "resolution": 32, "norm": "none"}, 1_204_483, 1_053_825),
+        ({"name": "wgan_gp", "channels": 3, "resolution": 32, "norm": "layer"}, 1_204_483, 1_053_825 + 6 * 256),
         ({"name": "dcgan", "channels": 3, "resolution": 64, "width": 64}, 3_576_704 + 3, 2_765_568 + 65),
         ({"name": "biggan", "channels": 3, "resolution": 128, "classes": 1000, "width": 96}, 70_433_988, 87_982_370),
         ({"name": "pix2pix", "channels": 1, "resolution": 256}, 54_407_809, 2_764_609),
@@ -224,9 +227,18 @@ def test_resolutions_that_cannot_be_halved_are_refused(resolution):
         ({"z_dim": 1.5}, "z_dim must be a positive integer, got 1.5"),
         ({"classes": -1}, "classes must be"),
         ({"spectral_norm": "yes"}, "spectral_norm must be one of none, discriminator, both; got 'yes'"),
+        ({"name": "wgan_gp", "norm": "batch"}, "norm must be one of layer, group, none; got 'batch'"),
         ({"name": "sngan", "resolution": 64, "width": 24}, "width must be a multiple of 16 .* got 24"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(change, words):
     with pytest.raises(ValueError, match=words):
         models.create(**{"name": "dcgan", "channels": 1, "resolution": 28, **change})
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "none"])
+@pytest.mark.parametrize("resolution", [28, 64])
+def test_wgan_gp_s_critic_scores_each_sample_for_itself(norm, resolution):
+    _, critic = make("wgan_gp", norm=norm, resolution=resolution)
+    x = torch.randn(3, 1, resolution, resolution)
+    torch.testing.assert_close(critic(x)[1:], critic(x[1:]), rtol=1e-4, atol=1e-5)

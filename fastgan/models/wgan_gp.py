@@ -1,0 +1,129 @@
+"""WGAN-GP's residual pair (Gulrajani et al., 2017, appendix F: CIFAR-10)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fastgan.models.initialize import initialize
+from fastgan.models.layers import choose
+from fastgan.models.pair import Pair
+from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.resolution import halvings
+from fastgan.nn import BiasAct, ConditionalBatchNorm2d, GroupNorm
+
+# The critic's normalisations, which leave the samples independent. The authors' layer norm is over (C, H, W) with a
+# gain and a bias per channel: one group.
+NORMS = {
+    "layer": lambda channels: GroupNorm(1, channels),
+    "group": lambda channels: GroupNorm(math.gcd(32, channels), channels),
+    "none": lambda channels: nn.Identity(),
+}
+
+
+def wgan_gp(channels=3, resolution=32, classes=None, width=128, z_dim=128, spectral_norm="none", norm="layer", pack=1):
+    """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
+
+    width: channels of every layer but the outermost. norm: of the critic, "layer", "group" (32 groups, or as many as
+    divide the width) or "none" (the published 32-pixel network). The generator has batch norm. Above 32 pixels there is
+    a block more on each side per doubling. classes: conditional batch norm in the generator, and a projection in the
+    critic (the paper classifies instead). pack: samples that the critic judges at once.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+    for_generator, for_discriminator = choose(spectral_norm)
+    pair = Pair(
+        Generator(channels, resolution, classes, width, z_dim, for_generator),
+        Discriminator(channels, resolution, classes, width, for_discriminator, NORMS[norm], pack),
+    )
+    for network in pair:
+        initialize(network, _glorot_)
+    return pair
+
+
+def _glorot_(weight):
+    followed_by_relu = weight.ndim == 4 and weight.shape[-1] == 3
+    nn.init.xavier_uniform_(weight, math.sqrt(2) if followed_by_relu else 1)
+
+
+class Generator(nn.Module):
+    def __init__(self, channels, resolution, classes, width, z_dim, layers):
+        super().__init__()
+        self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
+        base, levels = halvings(resolution)
+        self.first = nn.Sequential(layers.Linear(z_dim, width * base**2), nn.Unflatten(1, (width, base, base)))
+        self.blocks = nn.ModuleList(UpBlock(width, classes, layers) for _ in range(levels))
+        self.norm = ConditionalBatchNorm2d(width)
+        self.to_image = layers.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, z, labels=None):
+        x = self.first(z)
+        for block in self.blocks:
+            x = block(x, labels)
+        return torch.tanh(self.to_image(F.relu(self.norm(x))))
+
+
+class UpBlock(nn.Module):
+    """(B, width, H, W) -> (B, width, 2 H, 2 W)"""
+
+    def __init__(self, width, classes, layers):
+        super().__init__()
+        self.norm1, self.norm2 = ConditionalBatchNorm2d(width, classes), ConditionalBatchNorm2d(width, classes)
+        self.conv1 = layers.Conv2d(width, width, 3, padding=1)
+        self.conv2 = layers.Conv2d(width, width, 3, padding=1)
+        self.shortcut = layers.Conv2d(width, width, 1)
+
+    def forward(self, x, labels):
+        h = self.conv1(F.interpolate(F.relu(self.norm1(x, labels)), scale_factor=2))
+        h = self.conv2(F.relu(self.norm2(h, labels)))
+        return h + F.interpolate(self.shortcut(x), scale_factor=2)  # a 1x1 convolution and a nearest neighbour commute
+
+
+class Discriminator(nn.Module):
+    """Blocks that halve the image to 7 or 8 pixels, two that do not, ReLU and the mean over positions."""
+
+    def __init__(self, channels, resolution, classes, width, layers, norm, pack=1):
+        super().__init__()
+        _, levels = halvings(resolution)
+        halved = max(levels - 1, min(levels, 2))
+        self.blocks = nn.Sequential(
+            FirstBlock(pack * channels, width, layers),
+            *(Block(width, layers, norm, halve=index < halved) for index in range(1, halved + 2)),
+            BiasAct(act="relu"),
+        )
+        self.head = ProjectionHead(width, classes, layers, pack)
+
+    def forward(self, x, labels=None):
+        return self.head(self.blocks(x).mean((2, 3)), labels)
+
+
+class FirstBlock(nn.Module):
+    """(B, channels, H, W) -> (B, width, H / 2, W / 2), without normalisation, and no ReLU before the image."""
+
+    def __init__(self, channels, width, layers):
+        super().__init__()
+        self.conv1, self.act = layers.Conv2d(channels, width, 3, padding=1), BiasAct(act="relu")
+        self.conv2 = layers.Conv2d(width, width, 3, padding=1)
+        self.shortcut = layers.Conv2d(channels, width, 1)
+
+    def forward(self, x):
+        return F.avg_pool2d(self.conv2(self.act(self.conv1(x))), 2) + self.shortcut(F.avg_pool2d(x, 2))
+
+
+class Block(nn.Module):
+    """(B, width, H, W) -> (B, width, H / 2, W / 2), or the same size with an identity beside the convolutions."""
+
+    def __init__(self, width, layers, norm, halve):
+        super().__init__()
+        self.halve = halve
+        self.norm1, self.act1, self.conv1 = norm(width), BiasAct(act="relu"), layers.Conv2d(width, width, 3, padding=1)
+        self.norm2, self.act2, self.conv2 = norm(width), BiasAct(act="relu"), layers.Conv2d(width, width, 3, padding=1)
+        self.shortcut = layers.Conv2d(width, width, 1) if halve else nn.Identity()
+
+    def forward(self, x):
+        h = self.conv1(self.act1(self.norm1(x)))
+        h = self.conv2(self.act2(self.norm2(h)))
+        if not self.halve:
+            return h + x
+        return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))  # the mean and a 1x1 convolution commute
