@@ -7,7 +7,7 @@ class Maxout(nn.Module):
     """(..., in_features) -> (..., out_features), each the largest of `pieces` affine functions of x.
 
     `linear` holds the pieces of a unit side by side. The largest is taken by max(dim), whose derivatives, to any order,
-    go to the first of several equal pieces; amax would share them out, at a multiple of the time.
+    go to one of several equal pieces; amax would share them out, and its backward takes longer.
     """
 
     def __init__(self, in_features, out_features, pieces, bias=True):
