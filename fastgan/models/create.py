@@ -9,6 +9,7 @@ from fastgan.models.pair import Pair
 from fastgan.models.pix2pix import pix2pix
 from fastgan.models.progressive import progressive
 from fastgan.models.r3gan import r3gan
+from fastgan.models.sagan import sagan
 from fastgan.models.sngan import sngan
 from fastgan.models.two_stage import two_stage
 from fastgan.models.wgan_gp import wgan_gp
@@ -17,6 +18,7 @@ from fastgan.nn import fuse_spectral_norm
 MODELS = {
     "dcgan": dcgan,
     "sngan": sngan,
+    "sagan": sagan,
     "mlp": mlp,
     "biggan": biggan,
     "progressive": progressive,

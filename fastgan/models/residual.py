@@ -7,23 +7,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastgan.models.initialize import initialize
-from fastgan.models.layers import choose
+from fastgan.models.layers import SPECTRAL, choose
 from fastgan.models.pair import Pair
 from fastgan.models.projection_head import make_head
 from fastgan.models.resolution import halvings
+from fastgan.nn import SelfAttention2d
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 
 
-def residual_pair(channels, resolution, classes, width, z_dim, spectral_norm, pack=1, head="projection"):
-    """Arguments as sngan's."""
+def residual_pair(
+    channels, resolution, classes, width, z_dim, spectral_norm, pack=1, head="projection", attend_at=None
+):
+    """Arguments as sngan's; attend_at: the side of the map that both networks put a SelfAttention2d after."""
     _, levels = halvings(resolution)
     small = levels <= 3
     width = width or (256 if small else 1024)
     ups, downs = _small(width, levels) if small else _large(width, levels)
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
-        Generator(channels, resolution, classes, ups, z_dim, for_generator),
-        Discriminator(channels, classes, downs, for_discriminator, pack, head),
+        Generator(channels, resolution, classes, ups, z_dim, for_generator, attend_at),
+        Discriminator(channels, resolution, classes, downs, for_discriminator, pack, head, attend_at),
     )
     for network in pair:
         initialize(network, _glorot_)
@@ -58,20 +61,25 @@ def _glorot_(weight):
 
 
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, z_dim, layers):
+    def __init__(self, channels, resolution, classes, widths, z_dim, layers, attend_at=None):
         super().__init__()
         self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
         base, _ = halvings(resolution)
         self.first = nn.Sequential(layers.Linear(z_dim, widths[0] * base**2), nn.Unflatten(1, (widths[0], base, base)))
         self.blocks = nn.ModuleList(UpBlock(before, after, classes, layers) for before, after in pairwise(widths))
+        sides = [base << level for level in range(1, len(widths))]
+        self.attended = sides.index(attend_at) if attend_at else None  # the block that attention follows
+        self.attention = _attention(widths[self.attended + 1], layers) if attend_at else None
         self.to_image = nn.Sequential(
             nn.BatchNorm2d(widths[-1]), nn.ReLU(), layers.Conv2d(widths[-1], channels, 3, padding=1), nn.Tanh()
         )
 
     def forward(self, z, labels=None):
         x = self.first(z)
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             x = block(x, labels)
+            if index == self.attended:
+                x = self.attention(x)
         return self.to_image(x)
 
 
@@ -92,16 +100,16 @@ class UpBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, classes, widths, layers, pack=1, head="projection"):
+    def __init__(self, channels, resolution, classes, widths, layers, pack=1, head="projection", attend_at=None):
         super().__init__()
-        befores = [pack * channels] + [width for width, _ in widths]
-        self.blocks = nn.Sequential(
-            *(
-                DownBlock(before, after, halve, layers, first=index == 0)
-                for index, (before, (after, halve)) in enumerate(zip(befores, widths, strict=False))
-            )
-        )
-        self.head = make_head(head, befores[-1], classes, layers, pack)
+        blocks, before, side = [], pack * channels, resolution
+        for after, halve in widths:
+            blocks.append(DownBlock(before, after, halve, layers, first=not blocks))
+            before, side = after, side // 2 if halve else side
+            if halve and side == attend_at:
+                blocks.append(_attention(after, layers))
+        self.blocks = nn.Sequential(*blocks)
+        self.head = make_head(head, before, classes, layers, pack)
 
     def forward(self, x, labels=None, classify=False):
         features = F.relu(self.blocks(x)).sum((2, 3))
@@ -127,6 +135,10 @@ class DownBlock(nn.Module):
         if not self.halve:
             return h + self.shortcut(x)
         return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))  # the two commute
+
+
+def _attention(channels, layers):
+    return SelfAttention2d(channels, spectral_norm=layers is SPECTRAL)
 
 
 def _double(x):
