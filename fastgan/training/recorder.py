@@ -7,12 +7,15 @@ import torch
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
-from fastgan.report import save_curves, save_grid
+from fastgan.report import save_attention_maps, save_curves, save_grid
 from fastgan.training import checkpoint, sampling
+from fastgan.training.attention_pictures import attention_layers, attention_maps
 from fastgan.training.metrics_log import MetricsLog, read_metrics
 from fastgan.training.tally import Diverged, Tally
 
 PICTURES = 100
+ATTENDING = 6  # images with attention maps, the first ones of those
+QUERIES = ((0.5, 0.5), (0.25, 0.5), (0.75, 0.25))  # rows and columns, as shares of the image
 
 
 class Recorder:
@@ -66,9 +69,30 @@ class Recorder:
         z = sampling.latents(state.average, PICTURES, self.recipe.seed, "pictures", device=device)
         images = sampling.sample(state.average, z, sampling.labels_in_turn(state.average, PICTURES, device))
         save_grid(images, self.folder.samples_at(state.step))
-        with replacing(self.folder.samples) as unfinished:
-            shutil.copyfile(self.folder.samples_at(state.step), unfinished)
+        _copy(self.folder.samples_at(state.step), self.folder.samples)
+        self._draw_attention(state, z[:ATTENDING], images[:ATTENDING])
         save_curves(read_metrics(self.folder.metrics), self.folder.curves)
+
+    def _draw_attention(self, state, z, images):
+        """What both networks look at in the first samples; nothing where neither of them attends."""
+        networks = {"generator": (state.average, z), "critic": (state.discriminator, images)}
+        size, maps = images.shape[2:], {}
+        queries = [(int(y * size[0]), int(x * size[1])) for y, x in QUERIES]
+        labels = sampling.labels_in_turn(state.average, len(images), images.device)
+        for title, (network, x) in networks.items():
+            if not attention_layers(network):
+                continue
+            found = attention_maps(network, queries, size, x, *(() if labels is None else (labels,)))
+            for name, weights in found.items():
+                maps[title if len(found) == 1 else f"{title} {name}"] = weights
+        if maps:
+            save_attention_maps(images, queries, maps, self.folder.attention_maps_at(state.step))
+            _copy(self.folder.attention_maps_at(state.step), self.folder.attention_maps)
+
+
+def _copy(source, target):
+    with replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)
 
 
 def _check_weights(state):

@@ -15,10 +15,14 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.real = self.path / "real.png"
         self.samples = self.path / "samples.png"  # the newest of:
+        self.attention_maps = self.path / "attention_maps.png"  # the newest, where the networks attend
         self.checkpoints = self.path / "checkpoints"
 
     def samples_at(self, step):
         return self.path / "samples" / f"step_{step:08d}.png"
+
+    def attention_maps_at(self, step):
+        return self.path / "attention_maps" / f"step_{step:08d}.png"
 
     def claim(self, resume):
         """The checkpoint to go on from, or None for a new run. Errors: where this contradicts `resume`."""

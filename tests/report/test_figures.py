@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgan.report import save_curves, save_grid
+from fastgan.report import save_attention_maps, save_curves, save_grid
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -41,3 +41,13 @@ def test_curves_are_drawn_from_the_log_without_a_screen(tmp_path, monkeypatch):
     for some in (rows, rows[:1], []):
         save_curves(some, tmp_path / "c.png")
         assert Image.open(tmp_path / "c.png").size[0] > 500
+
+
+def test_attention_maps_show_the_query_and_refuse_what_does_not_fit(tmp_path):
+    images, maps = torch.full((2, 1, 8, 8), -1.0), {"critic": torch.rand(1, 2, 4, 4)}
+    save_attention_maps(images, [(6, 1)], maps, tmp_path / "a.png")
+    pixels = np.array(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    rows, columns = np.nonzero((pixels[..., 0] > 200) & (pixels[..., 1:].max(-1) < 60))  # the red dots
+    assert len(rows) and columns.max() < pixels.shape[1] / 4, "low and left in the first of two columns"
+    with pytest.raises(ValueError, match=r"maps\['critic'\] must have shape \(2, 2, h, w\)"):
+        save_attention_maps(images, [(6, 1), (0, 0)], maps, tmp_path / "a.png")
