@@ -5,7 +5,7 @@
 "cycle" is forward, backward under create_graph, double backward with random cotangents, all gradients. "compiled math"
 is the strongest peer that a user can build: the same cycle of softmax(Q K^T) V as one function of vjp's of vjp's,
 through torch.compile. Compares the numbers first, prints the speed-ups and writes benchmarks/results/attention*.csv:
-the table, peak memory, cost against the number of tokens, and two threads against one.
+the table, peak memory, cost against the number of tokens (drawn as well), and two threads against one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-import fastgan
+import fastgan._library
 from benchmarks.interleaved import interleaved, percentiles, ratio
 
 RESULTS = Path(__file__).parent / "results"
@@ -109,7 +109,12 @@ def check(functions):
 
 def environment(device):
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return {"hardware": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {
+        "hardware": name,
+        "threads": torch.get_num_threads(),
+        "isa": fastgan._library.isa(),
+        "torch": torch.__version__,
+    }
 
 
 def _processor():
@@ -191,6 +196,26 @@ def against_tokens(device, rounds):
         rows.append(row)
         print(row, flush=True)
     write("attention_tokens.csv", rows)
+    plot_tokens(rows)
+
+
+def plot_tokens(rows):
+    """Time per query-key pair, flat where time is quadratic, and memory per token, flat where memory is linear."""
+    from matplotlib.figure import Figure
+
+    tokens = [int(row["tokens"]) for row in rows]
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axis, title, values in zip(
+        figure.subplots(1, 2),
+        ("ns per pair of query and key", "KiB of extra memory per token"),
+        ([float(r["ns_per_pair"]) for r in rows], [1024 * float(r["MiB"]) / int(r["tokens"]) for r in rows]),
+        strict=True,
+    ):
+        axis.plot(tokens, values, marker="o")
+        axis.set(xscale="log", xlabel="tokens", title=title, ylim=(0, None), xticks=tokens, xticklabels=tokens)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    figure.savefig(RESULTS / "attention_tokens.png", dpi=110)
 
 
 def two_threads(rounds):
