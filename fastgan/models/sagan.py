@@ -1,6 +1,7 @@
 """SAGAN (Zhang et al., 2019): SN-GAN's residual pair with self-attention and spectral norm in both networks."""
 
 from fastgan.models.residual import residual_pair
+from fastgan.models.resolution import halvings
 
 LARGEST_MAP = 32  # the paper's best place for attention, at 128 pixels
 
@@ -15,7 +16,7 @@ def sagan(
     pack=1,
     head="projection",
 ):
-    """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
+    """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels with at least two levels.
 
     Each network has one fastgan.nn.SelfAttention2d, after the block that makes the largest map of at most 32 x 32 and
     below the image's resolution: 14 for 28 pixels, 16 for 32, 32 for 64 and 128. Arguments otherwise as sngan's.
@@ -26,6 +27,9 @@ def sagan(
 
 
 def attended_side(resolution):
+    _, levels = halvings(resolution)
+    if levels < 2:
+        raise ValueError(f"resolution must be 4 to 7 times 4, 8, 16, ... for attention, got {resolution}")
     side = resolution // 2
     while side > LARGEST_MAP:
         side //= 2
