@@ -10,6 +10,7 @@ from fastgan.extras import require
 from fastgan.report import save_attention_maps, save_curves, save_grid
 from fastgan.training import checkpoint, sampling
 from fastgan.training.attention_pictures import attention_layers, attention_maps
+from fastgan.training.critic import pack
 from fastgan.training.metrics_log import MetricsLog, read_metrics
 from fastgan.training.tally import Diverged, Tally
 
@@ -74,15 +75,16 @@ class Recorder:
         save_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
     def _draw_attention(self, state, z, images):
-        """What both networks look at in the first samples; nothing where neither of them attends."""
-        networks = {"generator": (state.average, z), "critic": (state.discriminator, images)}
+        """What both networks look at in the first samples (a pack: copies of one); nothing where neither attends."""
+        labels, copies = sampling.labels_in_turn(state.average, len(images), images.device), self.recipe.pack
+        judged = [None if t is None else pack(t.repeat_interleave(copies, 0), copies) for t in (images, labels)]
+        networks = {"generator": (state.average, z, labels), "critic": (state.discriminator, *judged)}
         size, maps = images.shape[2:], {}
         queries = [(int(y * size[0]), int(x * size[1])) for y, x in QUERIES]
-        labels = sampling.labels_in_turn(state.average, len(images), images.device)
-        for title, (network, x) in networks.items():
+        for title, (network, *inputs) in networks.items():
             if not attention_layers(network):
                 continue
-            found = attention_maps(network, queries, size, x, *(() if labels is None else (labels,)))
+            found = attention_maps(network, queries, size, *(t for t in inputs if t is not None))
             for name, weights in found.items():
                 maps[title if len(found) == 1 else f"{title} {name}"] = weights
         if maps:

@@ -39,11 +39,11 @@ def test_maps_are_the_layers_own_at_the_positions_that_queries_fall_into():
 
 def test_a_run_draws_them_where_the_networks_attend(tmp_path):
     data = torch.rand(16, 1, 16, 16) * 2 - 1
-    for name in ("sagan", "sngan"):
+    for name, packed in (("sagan", 2), ("sngan", 1)):
         torch.manual_seed(0)
-        pair = models.create(name, channels=1, resolution=16, width=8, z_dim=4)
+        pair = models.create(name, channels=1, resolution=16, width=8, z_dim=4, pack=packed)
         run = tmp_path / name
-        Trainer(*pair, Recipe(batch_size=4), data, run_dir=run, sample_every=1, progress=False).fit(2)
+        Trainer(*pair, Recipe(batch_size=4, pack=packed), data, run_dir=run, sample_every=1, progress=False).fit(2)
         drawn = sorted(p.relative_to(run).as_posix() for p in run.glob("**/*step*.png") if "attention" in str(p))
         if name == "sngan":
             assert not drawn and not (run / "attention_maps.png").exists()
