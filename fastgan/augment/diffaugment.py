@@ -1,4 +1,4 @@
-"""DiffAugment (Zhao et al., 2020): the same random transformations for real and generated images, gradients included."""
+"""DiffAugment (Zhao et al., 2020): the same kind of random changes to real and generated images, gradients included."""
 
 from dataclasses import dataclass
 
@@ -79,7 +79,8 @@ class DiffAugment:
     def __call__(self, x, p=1.0):
         if x.ndim != 4 or not x.is_floating_point():
             raise ValueError(
-                f"x must be images (B, C, H, W) in floating point, got {x.dtype} {tuple(x.shape)}: vectors have no augmentation"
+                f"x must be images (B, C, H, W) in floating point, got {x.dtype} {tuple(x.shape)}:"
+                " vectors have no augmentation"
             )
         for name in self.policy:
             for transform in POLICIES[name]:

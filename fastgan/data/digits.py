@@ -32,7 +32,7 @@ class StackedDigits:
 def digits(part="all"):
     """The 1,797 digits of 8x8 pixels that come with scikit-learn (Alpaydin and Kaynak, 1998).
 
-    -> images (n, 8, 8) float32 in [-1, 1], names (n,) int64. part: "all", "held_out" (every fifth) or "train" (the rest).
+    -> images (n, 8, 8) float32 in [-1, 1], names (n,) int64. part: "all", "held_out" (every fifth) or "train" (others).
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}; got {part!r}")

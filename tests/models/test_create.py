@@ -168,7 +168,8 @@ def test_a_label_changes_what_both_networks_say(name):
         assert not torch.allclose(*discriminator(images, other), atol=1e-5)
 
 
-# SN-GAN's and WGAN-GP's residual pairs for 32 pixels, whose critics differ in normalisation alone; DCGAN's as in PyTorch's example, which has no bias in the first and last layers;
+# SN-GAN's and WGAN-GP's residual pairs for 32 pixels, whose critics differ in normalisation alone;
+# DCGAN's as in PyTorch's example, which has no bias in the first and last layers;
 # BigGAN's at 128 as google/compare_gan tests it.
 # pix2pix' as reported by users of the PyTorch port (54.408 M and 2.765 M; 29.238 M and 0.662 M; grey images).
 # PacGAN's by its description: 2-400-400-400-400-2 with batch norm, and 2-3 x (200 x 5)-1.
