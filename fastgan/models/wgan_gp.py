@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from fastgan.models.initialize import initialize
 from fastgan.models.layers import choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.projection_head import make_head
 from fastgan.models.resolution import halvings
 from fastgan.nn import BiasAct, ConditionalBatchNorm2d, GroupNorm
 
@@ -22,20 +22,30 @@ NORMS = {
 }
 
 
-def wgan_gp(channels=3, resolution=32, classes=None, width=128, z_dim=128, spectral_norm="none", norm="layer", pack=1):
+def wgan_gp(
+    channels=3,
+    resolution=32,
+    classes=None,
+    width=128,
+    z_dim=128,
+    spectral_norm="none",
+    norm="layer",
+    pack=1,
+    head="projection",
+):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
     width: channels of every layer but the outermost. norm: of the critic, "layer", "group" (32 groups, or as many as
     divide the width) or "none" (the published 32-pixel network). The generator has batch norm. Above 32 pixels there is
     a block more on each side per doubling. classes: conditional batch norm in the generator, and a projection in the
-    critic (the paper classifies instead). pack: samples that the critic judges at once.
+    critic; head="auxiliary" classifies instead, as the paper does. pack: samples that the critic judges at once.
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
         Generator(channels, resolution, classes, width, z_dim, for_generator),
-        Discriminator(channels, resolution, classes, width, for_discriminator, NORMS[norm], pack),
+        Discriminator(channels, resolution, classes, width, for_discriminator, NORMS[norm], pack, head),
     )
     for network in pair:
         initialize(network, _glorot_)
@@ -83,7 +93,7 @@ class UpBlock(nn.Module):
 class Discriminator(nn.Module):
     """Blocks that halve the image to 7 or 8 pixels, two that do not, ReLU and the mean over positions."""
 
-    def __init__(self, channels, resolution, classes, width, layers, norm, pack=1):
+    def __init__(self, channels, resolution, classes, width, layers, norm, pack=1, head="projection"):
         super().__init__()
         _, levels = halvings(resolution)
         halved = max(levels - 1, min(levels, 2))
@@ -92,10 +102,15 @@ class Discriminator(nn.Module):
             *(Block(width, layers, norm, halve=index < halved) for index in range(1, halved + 2)),
             BiasAct(act="relu"),
         )
-        self.head = ProjectionHead(width, classes, layers, pack)
+        self.head = make_head(head, width, classes, layers, pack)
 
-    def forward(self, x, labels=None):
-        return self.head(self.blocks(x).mean((2, 3)), labels)
+    def forward(self, x, labels=None, classify=False):
+        features = self.blocks(x).mean((2, 3))
+        return self.head.classify(features) if classify else self.head(features, labels)
+
+    def classify(self, x):
+        """Logits of the classes, of a discriminator with an auxiliary head."""
+        return self(x, classify=True)  # by the module's call, which normalises all weights at once
 
 
 class FirstBlock(nn.Module):

@@ -80,7 +80,8 @@ def test_packing_widens_the_first_layer_alone(name):
     wider = [n for n in alone if alone[n].shape != packed[n].shape]
     assert alone.keys() == packed.keys()
     assert all(packed[n].shape[1] == 3 * alone[n].shape[1] for n in wider)
-    block = {"sngan": 2, "biggan": 2, "progressive": 3}  # a residual block's shortcut too; an entry for each level
+    # A residual block's shortcut too; an entry for each level.
+    block = {"sngan": 2, "wgan_gp": 2, "biggan": 2, "progressive": 3}
     assert len(wider) == block.get(name, 1)
 
 
@@ -94,7 +95,7 @@ def test_packed_labels_have_an_embedding_for_each_place():
         discriminator(x, torch.tensor([0, 1, 2]))
 
 
-@pytest.mark.parametrize("name", ["dcgan", "sngan", "biggan"])
+@pytest.mark.parametrize("name", ["dcgan", "sngan", "wgan_gp", "biggan"])
 @pytest.mark.parametrize("pack", [1, 2])
 def test_an_auxiliary_classifier_learns_the_labels(name, pack):
     generator, discriminator = make(name, classes=2, head="auxiliary", pack=pack)
