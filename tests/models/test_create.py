@@ -13,6 +13,7 @@ from fastgan.nn import Pack
 SMALL = {
     "dcgan": 4,
     "sngan": 16,
+    "sagan": 16,
     "mlp": 16,
     "biggan": 4,
     "progressive": 8,
@@ -23,7 +24,7 @@ SMALL = {
 }
 NAMES = tuple(SMALL)
 CONDITIONAL = tuple(name for name in NAMES if name != "pix2pix")
-SPECTRAL = ("dcgan", "sngan", "mlp", "biggan", "wgan_gp")
+SPECTRAL = ("dcgan", "sngan", "sagan", "mlp", "biggan", "wgan_gp")
 
 
 def make(name, **kw):
@@ -81,7 +82,7 @@ def test_packing_widens_the_first_layer_alone(name):
     assert alone.keys() == packed.keys()
     assert all(packed[n].shape[1] == 3 * alone[n].shape[1] for n in wider)
     # A residual block's shortcut too; an entry for each level.
-    block = {"sngan": 2, "wgan_gp": 2, "biggan": 2, "progressive": 3}
+    block = {"sngan": 2, "sagan": 2, "biggan": 2, "wgan_gp": 2, "progressive": 3}
     assert len(wider) == block.get(name, 1)
 
 
