@@ -15,6 +15,14 @@ def save_grid(images, path, columns=None):
     """images (N, 1 or 3, H, W) in [-1, 1] -> a PNG, row by row; columns: by default as square as it gets."""
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(f"images must have shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    grid = make_grid(images, columns)
+    array = (grid[0] if len(grid) == 1 else grid.permute(1, 2, 0)).numpy()
+    with replacing(path) as unfinished:
+        require("PIL.Image").fromarray(array).save(unfinished, format="PNG")
+
+
+def make_grid(images, columns=None):
+    """images (N, C, H, W) in [-1, 1] -> uint8 (C, height, width)"""
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     factor = math.ceil(SMALLEST_SIDE / min(images.shape[2:]))
     pixels = images.detach().cpu().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
@@ -26,6 +34,4 @@ def save_grid(images, path, columns=None):
         top = GAP + index // columns * (height + GAP)
         left = GAP + index % columns * (width + GAP)
         grid[:, top : top + height, left : left + width] = image
-    array = (grid[0] if channels == 1 else grid.permute(1, 2, 0)).numpy()
-    with replacing(path) as unfinished:
-        require("PIL.Image").fromarray(array).save(unfinished, format="PNG")
+    return grid

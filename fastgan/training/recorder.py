@@ -7,14 +7,14 @@ import torch
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
-from fastgan.report import save_attention_maps, save_curves, save_grid
+from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training import checkpoint, sampling
 from fastgan.training.attention_pictures import attention_layers, attention_maps
 from fastgan.training.critic import pack
 from fastgan.training.metrics_log import MetricsLog, read_metrics
 from fastgan.training.tally import Diverged, Tally
 
-PICTURES = 100
+PICTURES, POINTS = 100, 2000
 ATTENDING = 6  # images with attention maps, the first ones of those
 QUERIES = ((0.5, 0.5), (0.25, 0.5), (0.75, 0.25))  # rows and columns, as shares of the image
 
@@ -26,7 +26,8 @@ class Recorder:
         self.folder, self.recipe, self.data = folder, recipe, data
         self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
         self.progress = progress
-        self.pictures = len(data.shape) == 3 and data.shape[0] in (1, 3)
+        self.images = len(data.shape) == 3 and data.shape[0] <= 4
+        self.points = tuple(data.shape) == (2,)
 
     def start(self, state, steps):
         self.steps = steps
@@ -35,15 +36,16 @@ class Recorder:
             total=steps, initial=state.step, disable=not self.progress, unit="step", dynamic_ncols=True
         )
         self.since = (state.step, time.perf_counter())
-        if self.pictures:
-            save_grid(self.data.batch(torch.arange(min(PICTURES, len(self.data))))[0], self.folder.real)
+        if self.images:
+            real = self.data.batch(torch.arange(min(PICTURES, len(self.data))))[0]
+            save_grid(_side_by_side(real), self.folder.real)
 
     def step(self, state, values):
         self.tally.add(state.step, values)
         self.bar.update()
         if self._due(state, self.log_every):
             self._log(state)
-        if self.pictures and self._due(state, self.sample_every):
+        if (self.images or self.points) and self._due(state, self.sample_every):
             self._draw(state)
         if self._due(state, self.checkpoint_every):
             self.tally.check()
@@ -67,11 +69,18 @@ class Recorder:
 
     def _draw(self, state):
         device = next(state.average.parameters()).device
-        z = sampling.latents(state.average, PICTURES, self.recipe.seed, "pictures", device=device)
-        images = sampling.sample(state.average, z, sampling.labels_in_turn(state.average, PICTURES, device))
-        save_grid(images, self.folder.samples_at(state.step))
-        _copy(self.folder.samples_at(state.step), self.folder.samples)
-        self._draw_attention(state, z[:ATTENDING], images[:ATTENDING])
+        count = POINTS if self.points else PICTURES
+        z = sampling.latents(state.average, count, self.recipe.seed, "pictures", device=device)
+        condition = sampling.conditions(state.average, self.data, count, device)
+        samples = sampling.sample(state.average, z, condition)
+        path = self.folder.samples_at(state.step)
+        if self.points:
+            save_scatter({"generated": samples}, path, modes=getattr(self.data, "modes", None))
+        else:
+            sources = condition if sampling.takes_source(state.average) else None
+            save_grid(_side_by_side(samples, sources), path)
+            self._draw_attention(state, z[:ATTENDING], samples[:ATTENDING])
+        _copy(path, self.folder.samples)
         save_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
     def _draw_attention(self, state, z, images):
@@ -90,6 +99,16 @@ class Recorder:
         if maps:
             save_attention_maps(images, queries, maps, self.folder.attention_maps_at(state.step))
             _copy(self.folder.attention_maps_at(state.step), self.folder.attention_maps)
+
+
+def _side_by_side(images, sources=None):
+    """One picture of each sample: a silhouette beside its image, a source beside what was made of it."""
+    if sources is None and images.shape[1] in (2, 4):
+        sources, images = images[:, :1], images[:, 1:]
+    if sources is None:
+        return images
+    sources = torch.nn.functional.interpolate(sources, images.shape[2:])
+    return torch.cat([sources.expand_as(images), images], 3)
 
 
 def _copy(source, target):

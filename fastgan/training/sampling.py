@@ -20,6 +20,18 @@ def labels_in_turn(generator, count, device="cpu"):
     return torch.arange(count, device=device) % classes if classes else None
 
 
+def conditions(generator, data, count, device="cpu"):
+    """What `count` samples are conditioned on: labels in turn, the first source images of paired data, or None."""
+    if takes_source(generator):
+        return data.batch(torch.arange(count) % len(data))[1].to(device)
+    return labels_in_turn(generator, count, device)
+
+
+def takes_source(generator):
+    """Whether it translates a source image: it then has no latent dimensions."""
+    return generator.z_dim == 0
+
+
 @torch.no_grad()
 def sample(generator, z, labels=None):
     """generator(z) in evaluation mode and in batches; the generator's mode is as it was afterwards."""

@@ -1,0 +1,26 @@
+"""Points of the plane."""
+
+from fastgan.atomic_file import replacing
+from fastgan.extras import require
+
+
+def save_scatter(panels, path, modes=None):
+    """panels: title -> points (N, 2), side by side on one scale; modes (K, 2): the real ones, circled."""
+    figure = require("matplotlib.figure").Figure(figsize=(4 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+        draw_points(axis, points, modes)
+        axis.set_title(title)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=110)
+
+
+def draw_points(axis, points, modes=None):
+    points = points.detach().cpu()
+    if modes is not None:
+        axis.scatter(*modes.cpu().T, s=160, facecolors="none", edgecolors="tab:orange", linewidths=1.2, zorder=3)
+        reach = 1.35 * float(modes.abs().max())
+        axis.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axis.scatter(*points.T, s=3, alpha=0.3, color="tab:blue", linewidths=0)
+    axis.set_aspect("equal")
+    axis.set(xticks=[], yticks=[])
