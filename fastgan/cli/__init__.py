@@ -5,6 +5,8 @@ import sys
 
 COMMANDS = {
     "train": ("fastgan.cli.train", "train a pair of networks on the embedded garments or on a folder of images"),
+    "compare": ("fastgan.cli.compare", "train recipes side by side: a table and a figure"),
+    "recipes": ("fastgan.cli.recipes", "list the named recipes and their papers"),
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from fastgan import data, metrics, models, randomness
+from fastgan import data, metrics, randomness
 from fastgan.cli import setup_file
 from fastgan.cli.flags import mendable, parse
-from fastgan.training import checkpoint, sampling
+from fastgan.training import sampling
 from fastgan.training.run_folder import RunFolder
 
 
@@ -90,19 +90,15 @@ def _evaluate(flags):
 
 def _run(flags):
     """-> images of the run's generator, what they are and go against"""
-    folder = RunFolder(flags.run_dir)
-    before, model = setup_file.load(folder.setup)
-    generator = models.create(**model).generator
-    found = checkpoint.latest(folder.checkpoints)
-    if found is None:
-        raise FileNotFoundError(f"{folder.path}: has no checkpoint yet")
+    generator, before, model, step = setup_file.load_generator(flags.run_dir)
+    if "resolution" not in model:
+        raise ValueError(f"{flags.run_dir}: makes points, no images; `fastgan compare` counts their modes")
     for name, own in (("resolution", model["resolution"]), ("channels", model["channels"])):
         if getattr(flags, name) not in (None, own):
             raise ValueError(f"{name} must be the run's, {own}; got {getattr(flags, name)}")
-    checkpoint.load_network(generator, found / "average.safetensors")
     z = sampling.latents(generator, flags.count, flags.seed, "evaluation")
-    images = sampling.sample(generator, z, sampling.labels_in_turn(generator, flags.count))
-    step = int(found.name.removeprefix("step_"))
+    source = data.load(before["data"], model["resolution"], model["channels"]) if generator.z_dim == 0 else None
+    images = sampling.sample(generator, z, sampling.conditions(generator, source, flags.count))
     against = flags.against or before["data"]
     size = (model["resolution"], model["channels"])
     return images, {"of": str(flags.run_dir), "step": step, "against": against, "size": size}

@@ -1,5 +1,6 @@
 """Flags from dataclasses."""
 
+import warnings
 from contextlib import contextmanager
 
 from fastgan.cli import BadInput
@@ -10,7 +11,10 @@ def parse(command, default, arguments):
     """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
     tyro = require("tyro")
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
+    with warnings.catch_warnings():
+        # A recipe's penalties and schedules are text in flags, and objects where they come from a named recipe.
+        warnings.filterwarnings("ignore", "The field .* is annotated with type", UserWarning)
+        return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
 
 
 @contextmanager

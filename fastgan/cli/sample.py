@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastgan import models
+from fastgan import data
 from fastgan.cli import setup_file
 from fastgan.cli.flags import mendable, parse
 from fastgan.report import save_grid
-from fastgan.training import checkpoint, sampling
-from fastgan.training.run_folder import RunFolder
+from fastgan.training import sampling
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,13 @@ def main(arguments):
         for name in ("count", "columns"):
             if getattr(flags, name) is not None and getattr(flags, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
-        folder = RunFolder(flags.run_dir)
-        _, model = setup_file.load(folder.setup)
-        generator = models.create(**model).generator
-        found = checkpoint.latest(folder.checkpoints)
-        if found is None:
-            raise FileNotFoundError(f"{folder.path}: has no checkpoint yet")
-        checkpoint.load_network(generator, found / "average.safetensors")
+        generator, before, model, _ = setup_file.load_generator(flags.run_dir)
         z = sampling.latents(generator, flags.count, flags.seed, "samples")
-        images = sampling.sample(generator, z, sampling.labels_in_turn(generator, flags.count))
-        save_grid(images, flags.out, flags.columns)
+        source = None
+        if sampling.takes_source(generator):
+            source = data.load(before["data"], model["resolution"], model["channels"])
+        images = sampling.sample(generator, z, sampling.conditions(generator, source, flags.count))
+        if images.dim() != 4:
+            raise ValueError(f"{flags.run_dir}: makes points of shape {tuple(images.shape[1:])}, no images")
+        save_grid(images[:, -1:] if images.shape[1] == 2 else images[:, -3:], flags.out, flags.columns)
     print(f"{flags.count} images: {flags.out}")

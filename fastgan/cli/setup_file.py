@@ -4,6 +4,9 @@ import dataclasses
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
+from fastgan.training import Recipe, checkpoint, networks
+from fastgan.training.run_folder import RunFolder
+from fastgan.training.step_schedule import StepSchedule
 
 NOT_KEPT = {"run_dir", "resume", "settings"}
 
@@ -24,3 +27,18 @@ def load(path):
     if not isinstance(values, dict) or set(values) != {"flags", "model"}:
         raise ValueError(f"{path}: is damaged: `flags` and `model` are expected in it")
     return values["flags"], values["model"]
+
+
+def load_generator(run_dir):
+    """-> the averaged generator of the run's newest checkpoint, flags, model, step"""
+    folder = RunFolder(run_dir)
+    flags, model = load(folder.setup)
+    found = checkpoint.latest(folder.checkpoints)
+    if found is None:
+        raise FileNotFoundError(f"{folder.path}: has no checkpoint yet")
+    recipe, step = Recipe.load(folder.recipe), int(found.name.removeprefix("step_"))
+    generator = networks.build(model, recipe).generator
+    checkpoint.load_network(generator, found / "average.safetensors")
+    if stage := StepSchedule(recipe, generator).at(step).stage:
+        generator.set_stage(stage.level, stage.alpha)
+    return generator, flags, model, step

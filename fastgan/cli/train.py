@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 
-from fastgan import data, models, randomness, training
+from fastgan import data, models, training
 from fastgan.cli import setup_file
 from fastgan.cli.flags import mendable, parse
-from fastgan.training.recipes import RECIPES, recipe
+from fastgan.training import networks, recipes
 from fastgan.training.run_folder import RunFolder
 
 
@@ -19,14 +19,15 @@ from fastgan.training.run_folder import RunFolder
 class Train:
     """Train a pair of networks. Without flags: garments of 28 pixels, in minutes on two processor cores."""
 
-    recipe: Literal[tuple(RECIPES)] = "default"
-    """The recipe whose values the flags below start from."""
+    recipe: Literal[recipes.names()] = "default"
+    """The recipe whose values the flags below start from; `fastgan recipes` lists them."""
 
-    data: str = "fashion"
-    """"fashion" (embedded), or a folder of images, flat or with a sub-folder for each class."""
+    data: str | None = None
+    """A data set by name ("fashion", embedded; "ring", "grid", ...), or a folder of images, flat or with a sub-folder
+    for each class; by default the recipe's, mostly "fashion"."""
 
-    model: Literal[models.names()] = "dcgan"
-    """The architecture of both networks."""
+    model: Literal[models.names()] | None = None
+    """The architecture of both networks; by default the recipe's, and "mlp" for points."""
 
     steps: int = 5000
     """Updates of the generator, those before a resume included."""
@@ -52,9 +53,6 @@ class Train:
     z_dim: int | None = None
     """Dimensions of the latent space; by default the architecture's."""
 
-    spectral_norm: Literal["both", "discriminator", "none"] = "both"
-    """Which network's weights are spectrally normalised."""
-
     device: str | None = None
     """cpu, cuda, cuda:1, ...; by default the GPU where there is one."""
 
@@ -77,8 +75,8 @@ def main(arguments):
     flags = parse("train", Train(), arguments)
     with mendable(ValueError, TypeError, OSError):
         flags = parse("train", _defaults(flags), arguments)
-        trainer = _prepare(flags)
-    print(_summary(trainer, flags))
+        trainer, model = _prepare(flags)
+    print(_summary(trainer, flags, model))
     try:
         with mendable(training.Diverged, data.ImageError, OSError):
             trainer.fit(flags.steps)
@@ -96,7 +94,7 @@ def main(arguments):
 def _defaults(flags):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
     if not flags.resume:
-        return replace(Train(), settings=recipe(flags.recipe))
+        return replace(Train(), settings=recipes.recipe(flags.recipe).settings)
     if flags.run_dir is None:
         raise ValueError("--resume needs --run-dir")
     folder = RunFolder(flags.run_dir)
@@ -110,33 +108,26 @@ def _prepare(flags):
             raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    images = data.load(flags.data, flags.resolution, flags.channels)
-    if flags.conditional and images.classes is None:
-        raise ValueError(f"--conditional needs labels: {flags.data} has no sub-folders")
-    model = {
-        "name": flags.model,
-        "channels": images.shape[0],
-        "resolution": images.shape[1],
-        "classes": len(images.classes) if flags.conditional else None,
-        "width": flags.width,
-        "z_dim": flags.z_dim,
-        "spectral_norm": flags.spectral_norm,
-    }
-    with randomness.global_seed(flags.settings.seed, "initial weights"):
-        pair = models.create(**model)
+    named = recipes.recipe(flags.recipe)
+    source = flags.data or named.data
+    samples = data.load(source, flags.resolution, flags.channels)
+    if flags.conditional and samples.classes is None:
+        raise ValueError(f"--conditional needs labels: {source} has none")
+    asked = {"model": flags.model, "conditional": flags.conditional, "width": flags.width, "z_dim": flags.z_dim}
+    model = networks.describe(samples, named, flags.settings, **asked)
     trainer = training.Trainer(
-        *pair,
+        *networks.build(model, flags.settings),
         flags.settings,
-        images,
-        run_dir=flags.run_dir or _new_run_dir(f"{Path(flags.data).name}-{flags.model}"),
+        samples,
+        run_dir=flags.run_dir or _new_run_dir(f"{Path(source).name}-{model['name']}"),
         resume=flags.resume,
         device=flags.device,
         log_every=flags.log_every,
         sample_every=flags.sample_every,
         checkpoint_every=flags.checkpoint_every,
     )
-    setup_file.save(trainer.folder.setup, flags, model)
-    return trainer
+    setup_file.save(trainer.folder.setup, replace(flags, data=source), model)
+    return trainer, model
 
 
 def _new_run_dir(name):
@@ -144,12 +135,13 @@ def _new_run_dir(name):
     return next(path for path in candidates if not path.exists())
 
 
-def _summary(trainer, flags):
+def _summary(trainer, flags, model):
     state, shape = trainer.state, "x".join(map(str, trainer.data.shape))
     sizes = [sum(p.numel() for p in network.parameters()) for network in (state.generator, state.discriminator)]
     begin = f"from step {state.step} " if state.step else ""
     return (
-        f"{flags.model} (generator {sizes[0]:,}, discriminator {sizes[1]:,} parameters)"
-        f" on {flags.data} ({len(trainer.data):,} images {shape}), {begin}to step {flags.steps} on {trainer.device}\n"
+        f"{flags.recipe}: {model['name']} (generator {sizes[0]:,}, discriminator {sizes[1]:,} parameters)"
+        f" on {flags.data or recipes.recipe(flags.recipe).data} ({len(trainer.data):,} samples {shape}),"
+        f" {begin}to step {flags.steps} on {trainer.device}\n"
         f"run:     {trainer.folder.path}"
     )

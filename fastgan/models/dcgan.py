@@ -22,18 +22,22 @@ def dcgan(
     spectral_norm="discriminator",
     pack=1,
     head="projection",
+    norm="batch",
 ):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
     width: channels of the layer next to the image; each layer further in has twice as many (the paper's size at 64
     pixels is width=128). classes: the generator's z is joined by an embedding of the label, the critic projects on one.
     head: "auxiliary" for a critic that classifies instead, by its `classify` (AC-GAN). pack: samples it judges at once.
-    A discriminator without spectral norm has batch norm, as in the paper; with it, none.
+    A discriminator without spectral norm has batch norm, as in the paper; with it, or with norm="none", it has none: a
+    penalty of each sample's gradient needs that.
     """
+    if norm not in ("batch", "none"):
+        raise ValueError(f"norm must be batch or none; got {norm!r}")
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
         Generator(channels, resolution, classes, width, z_dim, for_generator),
-        Discriminator(channels, resolution, classes, width, for_discriminator, pack, head),
+        Discriminator(channels, resolution, classes, width, for_discriminator, pack, head, norm),
     )
     for network in pair:
         initialize(network, partial(nn.init.normal_, std=0.02))
@@ -66,14 +70,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, width, layers, pack=1, head="projection"):
+    def __init__(self, channels, resolution, classes, width, layers, pack=1, head="projection", norm="batch"):
         super().__init__()
         base, levels = halvings(resolution)
         widths = [width * 2**level for level in range(levels)]
         downs = [layers.Conv2d(pack * channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for before, after in pairwise(widths):
-            norm = [nn.BatchNorm2d(after)] if layers is PLAIN else []
-            downs += [layers.Conv2d(before, after, 4, 2, 1, bias=not norm), *norm, nn.LeakyReLU(0.2)]
+            norms = [nn.BatchNorm2d(after)] if layers is PLAIN and norm == "batch" else []
+            downs += [layers.Conv2d(before, after, 4, 2, 1, bias=not norms), *norms, nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*downs, nn.Flatten())
         self.head = make_head(head, widths[-1] * base * base, classes, layers, pack)
 

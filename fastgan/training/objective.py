@@ -17,6 +17,7 @@ class Objective(NamedTuple):
     pack: int = 1
     step: int = 0
     memory: dict | None = None  # of the terms that have one: name -> dict of tensors
+    observe: Callable | None = None  # told the logits of real samples, once for each update of the critic
 
     def critic(self, discriminator, condition=None):
         return Critic(discriminator, pack(condition, self.pack), self.augment, self.pack)
@@ -26,6 +27,8 @@ class Objective(NamedTuple):
         found = penalties.evaluate(
             terms.values(), critic, real, fake, states=[self._memory_of(name) for name in terms], step=self.step
         )
+        if self.observe is not None:
+            self.observe(found.real_logits)
         return self._total(terms, found)
 
     def of_prepared(self, critic, prepared, states=None):

@@ -90,7 +90,7 @@ class Recipe:
     """Networks with spectral norm: `fastgan train` builds them so, and Trainer adds it to each convolution, linear
     layer and embedding that has none yet. "as built": the architecture's own choice."""
 
-    progressive: str | ProgressiveSchedule | None = None
+    progressive: str = ""
     """Growing of a pair that has levels (Karras et al., 2018), as text "ProgressiveSchedule(phase_images=600000)" or as
     an object."""
 
@@ -147,8 +147,9 @@ class Recipe:
             values = getattr(self, name)
             if isinstance(values, tuple):
                 object.__setattr__(self, name, tuple(self._parsed(name, value, classes) for value in values))
-        grown = self._parsed("progressive", self.progressive, {"ProgressiveSchedule": ProgressiveSchedule})
-        object.__setattr__(self, "progressive", grown)
+        if self.progressive:
+            grown = self._parsed("progressive", self.progressive, {"ProgressiveSchedule": ProgressiveSchedule})
+            object.__setattr__(self, "progressive", grown)
 
     def _parsed(self, name, value, classes):
         if not isinstance(value, str):

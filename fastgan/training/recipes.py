@@ -216,7 +216,7 @@ RECIPES = {
         "Karras et al., 2018: WGAN-GP with drift, growing, equalised learning rates",
         Recipe(
             loss="wasserstein",
-            penalties=("WGANGP(weight=10.0)", "CriticDrift(weight=0.001)"),
+            penalties=("WGANGP(weight=10.0, allow_coupled=True)", "CriticDrift(weight=0.001)"),
             generator_lr=1e-3,
             discriminator_lr=1e-3,
             betas=(0.0, 0.99),

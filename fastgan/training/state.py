@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.optim import Optimizer
 
+from fastgan.training.augmentation import initial_memory
 from fastgan.training.ema import make_average
 from fastgan.training.objective import named
 from fastgan.training.optimizers import make_optimizers
@@ -29,12 +30,13 @@ class TrainState:
     def create(cls, generator, discriminator, recipe):
         generator.train(), discriminator.train()
         device = next(discriminator.parameters()).device
-        memory = {
-            name: {key: value.to(device) for key, value in term.initial_state().items()}
+        memory = initial_memory(recipe) | {
+            name: term.initial_state()
             for terms in (recipe.penalties, recipe.generator_terms)
             for name, term in named(terms)
             if getattr(term, "initial_state", dict)()
         }
+        memory = {name: {k: v.to(device) for k, v in tensors.items()} for name, tensors in memory.items()}
         state = cls(generator, discriminator, make_average(generator), None, None, memory)
         state.reset_optimizers(recipe)
         return state

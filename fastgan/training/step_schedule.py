@@ -21,14 +21,14 @@ class StepSchedule:
     def __init__(self, recipe, generator):
         self.recipe = recipe
         self.levels = getattr(generator, "levels", None)
-        if recipe.progressive is not None and self.levels is None:
+        if recipe.progressive and self.levels is None:
             raise TypeError(
                 "progressive needs a pair that grows, with attributes `levels` and `set_stage`: progressive"
             )
 
     def at(self, step) -> Due:
         recipe, stage, samples = self.recipe.at(step), None, self.recipe.batch_size
-        if self.recipe.progressive is not None:
+        if self.recipe.progressive:
             stage = self.recipe.progressive.at(step, self.levels, samples)
             samples = stage.batch_size
         return Due(recipe, stage, samples * recipe.pack, self.recipe.discriminator_steps_at(step))

@@ -9,8 +9,8 @@ from fastgan import losses, randomness
 from fastgan.data import Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
-from fastgan.training import checkpoint
-from fastgan.training.augmentation import adapt, augmentation
+from fastgan.training import checkpoint, sampling
+from fastgan.training.augmentation import augmentation, observe
 from fastgan.training.ema import update_average
 from fastgan.training.normalized import normalize_weights
 from fastgan.training.objective import Objective
@@ -112,16 +112,14 @@ class Trainer:
             recipe.pack,
             state.step,
             state.memory,
+            partial(observe, recipe, state.memory),
         )
         feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
         unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None
         if recipe.update == "simultaneous":
-            values = simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
-        else:
-            counts = recipe.generator_steps, recipe.accumulate
-            values = alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
-        adapt(recipe, state.memory, values, now.samples)
-        return values
+            return simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
+        counts = recipe.generator_steps, recipe.accumulate
+        return alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
 
     def _next_batch(self, stream, stage):
         samples, condition = next(stream)
@@ -149,7 +147,7 @@ def _choose_device(device):
 
 
 def _check_fit(generator, data):
-    """Whether the pair is class-conditional."""
+    """Whether both networks are called with a condition, too."""
     if not isinstance(getattr(generator, "z_dim", None), int):
         raise TypeError(
             "generator must have an attribute z_dim, an int: z ~ N(0, I) of shape (batch, z_dim) is drawn for it"
@@ -161,4 +159,6 @@ def _check_fit(generator, data):
     if classes and (data.classes is None or classes != len(data.classes)):
         has = "no labels" if data.classes is None else f"{len(data.classes)}"
         raise ValueError(f"generator has {classes} classes, data has {has}")
-    return bool(classes)
+    if sampling.takes_source(generator) and getattr(data, "condition_shape", None) is None:
+        raise ValueError("generator translates images (z_dim is 0): data must be pairs, see fastgan.data.paired")
+    return bool(classes) or sampling.takes_source(generator)

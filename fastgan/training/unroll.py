@@ -27,7 +27,7 @@ def unrolled_generator_loss(
     Errors: TypeError for an optimiser that cannot be differentiated through.
     Returns: the loss, and the numbers to log.
     """
-    update = _differentiable(optimizer)
+    update, objective = _differentiable(optimizer), objective._replace(observe=None)
     names = {id(p): name for name, p in discriminator.named_parameters()}
     groups = [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
     trained = [name for group in groups for name in group]

@@ -44,11 +44,12 @@ def test_the_set_is_drawn_once_from_its_seed():
 
 def test_toys_are_resampled_with_replacement_as_a_function_of_seed_and_number():
     toy = data.ring(count=50)
-    order = data.Order.of(toy, 1000, 3)
-    assert torch.equal(order.batch(4), data.Order.of(toy, 1000, 3).batch(4))
-    assert not torch.equal(order.batch(4), order.batch(5))
-    assert torch.bincount(torch.cat([order.batch(k) for k in range(10)])).float().std() > 8  # binomial, not equal
-    assert not data.Order.of(data.TensorData(torch.zeros(5, 2)), 5, 0).replacement
+    order = data.Order.of(toy, 3)
+    assert torch.equal(order.take(4000, 1000), data.Order.of(toy, 3).take(4000, 1000))
+    assert not torch.equal(order.take(4000, 1000), order.take(5000, 1000))
+    drawn = torch.cat([order.take(k * 1000, 1000) for k in range(10)])
+    assert torch.bincount(drawn).float().std() > 8  # binomial, not equal
+    assert not data.Order.of(data.TensorData(torch.zeros(5, 2)), 0).replacement
 
 
 def test_unknown_presets_and_names_list_what_there_is(tmp_path):

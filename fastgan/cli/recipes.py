@@ -1,0 +1,11 @@
+"""`fastgan recipes`"""
+
+import argparse
+
+from fastgan.training.recipes import RECIPES
+
+
+def main(arguments):
+    argparse.ArgumentParser("fastgan recipes", description="The named recipes and their papers.").parse_args(arguments)
+    for name, named in RECIPES.items():
+        print(f"{name:<14}{named.model:<13}{named.paper}")

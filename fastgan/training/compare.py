@@ -1,0 +1,109 @@
+"""Recipes side by side: the same data, budget and seeds."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from fastgan import metrics
+from fastgan.training import networks, sampling
+from fastgan.training.metrics_log import read_metrics
+from fastgan.training.trainer import Trainer
+
+COUNT = 2500  # samples that modes are counted over, as PacGAN's
+
+
+@dataclass
+class Outcome:
+    """What became of a recipe. Numbers are lists with a value for each seed; pictures are of the first seed."""
+
+    recipe: str
+    parameters: tuple[int, int] = (0, 0)  # generator, discriminator
+    scores: dict[str, list[float]] = field(default_factory=dict)  # of the last step: name -> a value for each seed
+    moments: list[int] = field(default_factory=list)  # steps at which it was looked at
+    samples: list[torch.Tensor] = field(default_factory=list)  # at each moment, of the same latents
+    over_time: dict[str, list[list[float]]] = field(default_factory=dict)  # name -> for each seed, at each moment
+    log: list[dict] = field(default_factory=list)  # rows of metrics.jsonl
+
+    def picture(self):
+        """What fastgan.report.save_comparison takes."""
+        return {
+            "title": self.recipe,
+            "moments": self.moments,
+            "samples": self.samples,
+            "log": self.log,
+            "scores": self.over_time,
+        }
+
+    def summary(self):
+        """name -> (mean, standard error over the seeds; NaN for one)"""
+        return {name: _mean_and_error(values) for name, values in self.scores.items()}
+
+
+def compare(recipes, data, *, steps, seeds=1, run_dir, moments=5, observe=None, **options):
+    """Train each recipe from each seed 0..seeds-1 for the same number of steps; -> a list of Outcomes.
+
+    recipes: name -> NamedRecipe. run_dir: each run is kept in run_dir/NAME/seed_K, and goes on where it was stopped.
+    observe(trainer) -> name -> number: at each moment; by default `observe_modes` where the data know their modes.
+    options: of networks.describe, and settings={field: value} that replace the recipes' own; others go to Trainer.
+    """
+    settings = options.pop("settings", {})
+    described = {k: options.pop(k) for k in ("model", "conditional", "width", "z_dim") if k in options}
+    observe = observe or (observe_modes if getattr(data, "modes", None) is not None else lambda trainer: {})
+    at = [round(steps * (i + 1) / moments) for i in range(moments)]
+    outcomes = []
+    for name, named in recipes.items():
+        outcome = Outcome(name, moments=at)
+        for seed in range(seeds):
+            recipe = replace(named.settings, **settings, seed=seed)
+            folder = Path(run_dir) / name / f"seed_{seed}"
+            trainer = Trainer(
+                *networks.build(networks.describe(data, named, recipe, **described), recipe),
+                recipe,
+                data,
+                run_dir=folder,
+                resume=(folder / "checkpoints").exists(),
+                **options,
+            )
+            observed = []
+            for moment in at:
+                if trainer.state.step <= moment:
+                    trainer.fit(moment)
+                observed.append(observe(trainer))
+                if seed == 0:
+                    outcome.samples.append(draw(trainer, 1000 if len(data.shape) == 1 else 16))
+            for key, value in observed[-1].items():
+                outcome.scores.setdefault(key, []).append(value)
+                outcome.over_time.setdefault(key, []).append([values[key] for values in observed])
+            if seed == 0:
+                outcome.log = read_metrics(trainer.folder.metrics)
+                outcome.parameters = tuple(
+                    sum(p.numel() for p in network.parameters())
+                    for network in (trainer.state.generator, trainer.state.discriminator)
+                )
+        outcomes.append(outcome)
+    return outcomes
+
+
+def draw(trainer, count, purpose="comparison"):
+    """Samples of the averaged generator, always from the same latents."""
+    average = trainer.state.average
+    z = sampling.latents(average, count, trainer.recipe.seed, purpose, device=trainer.device)
+    return sampling.sample(average, z, sampling.conditions(average, trainer.data, count, trainer.device)).cpu()
+
+
+def observe_modes(trainer):
+    """Modes with a sample of high quality, the share of such samples, and the reverse KL of their modes (PacGAN)."""
+    data = trainer.data
+    coverage = metrics.mode_coverage(draw(trainer, COUNT, "mode coverage"), data.modes, data.sigma)
+    return {
+        "modes": float(coverage.modes),
+        "high quality": coverage.high_quality,
+        "reverse KL": coverage.reverse_kl,
+    }
+
+
+def _mean_and_error(values):
+    values = torch.tensor(values, dtype=torch.float64)
+    error = values.std() / len(values) ** 0.5 if len(values) > 1 else torch.tensor(float("nan"))
+    return values.mean().item(), error.item()

@@ -1,0 +1,35 @@
+"""The pair of networks that a recipe asks for on a data set."""
+
+from fastgan import models, randomness
+from fastgan.training.normalized import normalize_weights
+
+
+def describe(data, named, recipe, *, model=None, conditional=False, width=None, z_dim=None):
+    """The arguments of models.create, as plain values that a file can hold.
+
+    named: a NamedRecipe, whose model and options serve where `model` is None. Data that are no images get an "mlp".
+    """
+    images = len(data.shape) == 3
+    name = model or (named.model if images else "mlp")
+    own = model in (None, named.model)
+    options = {} if not own else named.options if images else named.vectors
+    size = {"channels": data.shape[0], "resolution": data.shape[1]} if images else {"features": data.shape[0]}
+    spectral_norm = recipe.spectral_norm if recipe.spectral_norm in ("none", "discriminator", "both") else None
+    chosen = {
+        "classes": len(data.classes) if conditional else None,
+        "width": width,
+        "z_dim": z_dim,
+        "spectral_norm": spectral_norm,
+        "pack": recipe.pack if recipe.pack > 1 else None,
+        "source_channels": getattr(data, "condition_shape", (None,))[0],
+    }
+    if name in models.names():  # for what is left out here, Trainer adds spectral norm, and create has better words
+        known = models.options(name)
+        chosen = {k: v for k, v in chosen.items() if k in known or k in ("classes", "width", "z_dim", "pack")}
+    return {"name": name, **size, **{k: v for k, v in chosen.items() if v is not None}, **options}
+
+
+def build(model, recipe):
+    """The Pair of these arguments, its weights drawn from the recipe's seed, as Trainer has it."""
+    with randomness.global_seed(recipe.seed, "initial weights"):
+        return normalize_weights(models.create(**model), recipe)
