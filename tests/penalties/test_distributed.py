@@ -1,0 +1,53 @@
+"""DistributedDataParallel: the gradients of two processes are those of one on the whole batch."""
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+import torch.multiprocessing
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fastgan import losses
+from fastgan.penalties import R1, R2, evaluate
+
+ROOT = Path(__file__).parents[2]
+WORLD = 2
+
+
+def loss_of(critic, real, fake):
+    found = evaluate((R1(2.0), R2(2.0), PointPenalty()), critic, real, fake)
+    adversarial = losses.get("non_saturating").discriminator(found.real_logits, found.fake_logits)
+    return adversarial + sum(value for value, _ in found.terms)
+
+
+class PointPenalty:
+    """WGAN-GP at the midpoints: without a draw, which each process would make for itself."""
+
+    def __call__(self, critic, *, real, fake):
+        x = torch.lerp(fake, real, 0.5).requires_grad_()
+        return 10 * R1(1.0, allow_coupled=True)(critic, real=x, fake=fake)
+
+
+def differentiate(rank, folder, shared, batches):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
+    model = copy.deepcopy(shared)  # what spawn hands over lies in memory that both processes write to
+    half = [batch.chunk(WORLD)[rank] for batch in batches]
+    parallel = DistributedDataParallel(model)  # it reduces gradients for as long as it lives
+    loss_of(parallel, *half).backward()
+    torch.save([p.grad for p in model.parameters()], folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one_on_the_whole_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])  # where the processes find this file, before others' tests
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0)).double()
+    batches = torch.randn(2, 6, 2, 6, 6, dtype=torch.float64)
+    torch.multiprocessing.spawn(differentiate, args=(tmp_path, critic, batches), nprocs=WORLD)
+    loss_of(critic, *batches).backward()
+    for rank in range(WORLD):
+        for got, parameter in zip(torch.load(tmp_path / f"{rank}.pt"), critic.parameters(), strict=True):
+            torch.testing.assert_close(got, parameter.grad, rtol=1e-9, atol=1e-13)
