@@ -35,7 +35,7 @@ class Consistency(Penalty):
             changed = [self.augment(batch) for batch in (real, fake)]
         else:
             changed = [AUGMENTATIONS[self.augment](batch, generator) for batch in (real, fake)]
-        return torch.cat(changed).detach()
+        return torch.cat(changed)
 
     def terms(self, asked, drawn, state):
         changed = asked.of_two(drawn)

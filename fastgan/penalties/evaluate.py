@@ -44,7 +44,9 @@ class Asked(NamedTuple):
         return [self.critic(half) for half in halves] if self.coupled else self.critic(batches).chunk(2)
 
 
-def evaluate(penalties, critic, real, fake, *, states=None, step=None, generator=None, loss=True):
+def evaluate(
+    penalties, critic, real, fake, *, states=None, step=None, generator=None, loss=True, through_samples=False
+):
     """Evaluation: the logits of real and fake, for the loss, and the penalties' values.
 
     One pass of the critic gives both logits where it does not couple samples; R1 and R2 together add one gradient of
@@ -55,9 +57,11 @@ def evaluate(penalties, critic, real, fake, *, states=None, step=None, generator
     states: a list with a state for each penalty, from `initial_states`; updated in place.
     step: count lazily: penalties whose `every` does not divide it are None, the others `every` times their value.
     generator: a torch.Generator for the random draws; else torch's global one. loss: whether the logits are wanted.
+    through_samples: the values keep the graph of real and fake, which are constants to penalties else: unrolling
+        differentiates through them.
     """
     due = tuple(p for p in penalties if step is None or step % getattr(p, "every", 1) == 0)
-    prepared = prepare(due, critic, real, fake, generator=generator)
+    prepared = prepare(due, critic, real, fake, generator=generator, through_samples=through_samples)
     if states is not None:
         states = [
             s for p, s in zip(penalties, states, strict=True) if step is None or step % getattr(p, "every", 1) == 0
@@ -82,7 +86,7 @@ def initial_states(penalties):
     return [p.initial_state() if isinstance(p, Penalty) else {} for p in penalties]
 
 
-def prepare(penalties, critic, real, fake, *, generator=None):
+def prepare(penalties, critic, real, fake, *, generator=None, through_samples=False):
     """Prepared, after the checks. Errors: ValueError, TypeError of the penalties."""
     for penalty in penalties:
         if not callable(penalty):
@@ -93,16 +97,16 @@ def prepare(penalties, critic, real, fake, *, generator=None):
         raise ValueError(f"real {tuple(real.shape)} and fake {tuple(fake.shape)} must have the same shape")
     for penalty in ours:
         penalty.check(critic)
-    with torch.no_grad():
-        drawn = tuple(
-            p.draw(real.detach(), fake.detach(), generator) if isinstance(p, Penalty) else None for p in penalties
-        )
+    samples = (real, fake) if through_samples else (real.detach(), fake.detach())
+    with torch.set_grad_enabled(through_samples):
+        drawn = tuple(p.draw(*samples, generator) if isinstance(p, Penalty) else None for p in penalties)
         wanted = _wanted(penalties, "gradients")
         if len(wanted) == 2 and not _coupled(critic):
-            leaves = (torch.cat([real, fake]),)
+            leaves = (torch.cat(samples),)
         else:
-            leaves = tuple({"real": real, "fake": fake}[name].detach() for name in wanted)
-        return Prepared(real, fake, tuple(leaf.requires_grad_() for leaf in leaves), drawn)
+            leaves = tuple(dict(zip(("real", "fake"), samples, strict=True))[name] for name in wanted)
+        leaves = tuple(leaf if leaf.requires_grad else leaf.detach().requires_grad_() for leaf in leaves)
+        return Prepared(real, fake, leaves, drawn)
 
 
 def evaluate_prepared(penalties, critic, prepared, *, states=None, loss=True):

@@ -17,6 +17,7 @@ class Objective(NamedTuple):
     pack: int = 1
     step: int = 0
     memory: dict | None = None  # of the terms that have one: name -> dict of tensors
+    through_samples: bool = False  # penalties keep the graph of the samples
     observe: Callable | None = None  # told the logits of real samples, once for each update of the critic
 
     def critic(self, discriminator, condition=None):
@@ -24,9 +25,9 @@ class Objective(NamedTuple):
 
     def discriminator(self, critic, real, fake):
         terms = self._terms(self.penalties)
-        found = penalties.evaluate(
-            terms.values(), critic, real, fake, states=[self._memory_of(name) for name in terms], step=self.step
-        )
+        states = [self._memory_of(name) for name in terms]
+        settings = {"states": states, "step": self.step, "through_samples": self.through_samples}
+        found = penalties.evaluate(terms.values(), critic, real, fake, **settings)
         if self.observe is not None:
             self.observe(found.real_logits)
         return self._total(terms, found)

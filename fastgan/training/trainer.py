@@ -108,11 +108,11 @@ class Trainer:
             losses.get(recipe.loss),
             recipe.penalties,
             recipe.generator_terms,
-            augmentation(recipe, state.memory),
-            recipe.pack,
-            state.step,
-            state.memory,
-            partial(observe, recipe, state.memory),
+            augment=augmentation(recipe, state.memory),
+            pack=recipe.pack,
+            step=state.step,
+            memory=state.memory,
+            observe=partial(observe, recipe, state.memory),
         )
         feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
         unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None

@@ -23,11 +23,14 @@ def unrolled_generator_loss(
         SGD (without momentum), whose state the inner updates start from.
     steps: K. recompute: keep theta_k alone, O(K) of the critic's size, and compute each inner graph again in the
         backward pass; else the K graphs are kept.
-    Derivatives: first order with respect to fake; every layer of the critic must differentiate twice.
+    Derivatives: first order with respect to fake; every layer of the critic must differentiate twice, and three times
+    under a gradient penalty, where fastgan's ops raise.
     Errors: TypeError for an optimiser that cannot be differentiated through.
     Returns: the loss, and the numbers to log.
     """
-    update, objective = _differentiable(optimizer), objective._replace(observe=None)
+    update = _differentiable(optimizer)
+    memory = {name: {k: v.clone() for k, v in entries.items()} for name, entries in (objective.memory or {}).items()}
+    objective = objective._replace(observe=None, memory=memory, through_samples=True)
     names = {id(p): name for name, p in discriminator.named_parameters()}
     groups = [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
     trained = [name for group in groups for name in group]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import fastgan
-from fastgan import losses
+from fastgan import losses, penalties
 from fastgan.training import unrolled_generator_loss
 from fastgan.training.objective import Objective
 
@@ -90,6 +90,30 @@ def test_gradient_is_that_of_finite_differences(kind, loss, optimizer_kind, reco
         )
         expected = (there - back) / (2 * h)
         assert (gradient * direction).sum().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gradient_goes_through_penalties_too():
+    """Through the critic's gradient at the samples, and at places between them."""
+    critic, real, fake = make("mlp")
+    terms = (penalties.R2(2.0), penalties.R1(1.0), penalties.WGANGP(1.0), penalties.Consistency(1.0, 1.0, torch.sin))
+    optimizer, objective = optimizer_of("adam", critic), Objective(losses.get("non_saturating"), terms)
+    fake.requires_grad_()
+    torch.manual_seed(7)
+    total, _ = unrolled_generator_loss(objective, critic, optimizer, fake, real, steps=2)
+    (gradient,) = torch.autograd.grad(total, fake)
+    direction, h, values = torch.randn_like(fake), 1e-5, []
+    for sign in (1, -1):
+        torch.manual_seed(7)  # the same draws
+        values.append(played(objective, critic, optimizer, (fake + sign * h * direction).detach(), real, 2).item())
+    assert (gradient * direction).sum().item() == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-4)
+
+
+def test_a_gradient_penalty_through_fastgans_ops_is_a_third_order_and_raises():
+    critic, real, fake = make("fastgan ops")
+    optimizer, objective = optimizer_of("sgd", critic), Objective(losses.get("hinge"), (penalties.R1(1.0),))
+    total, _ = unrolled_generator_loss(objective, critic, optimizer, fake.requires_grad_(), real, steps=1)
+    with pytest.raises(NotImplementedError, match="has no further derivative"):
+        total.backward()
 
 
 def test_the_first_order_copy_is_another_gradient():
