@@ -7,6 +7,7 @@ from fastgan.training.schedule import Schedule
 from fastgan.training.state import TrainState
 from fastgan.training.tally import Diverged
 from fastgan.training.trainer import Trainer
+from fastgan.training.two_stage import TwoStage
 from fastgan.training.unroll import unrolled_generator_loss
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Schedule",
     "TrainState",
     "Trainer",
+    "TwoStage",
     "compile_critic_loss",
     "unrolled_generator_loss",
 ]
