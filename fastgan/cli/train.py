@@ -88,6 +88,8 @@ def main(arguments):
         return 130
     folder = trainer.folder
     print(f"samples: {folder.samples}\ncurves:  {folder.curves}")
+    for line in folder.findings.read_text().splitlines() if folder.findings.exists() else ():
+        print(f"finding: {line}")
     print(f"more:    fastgan sample --run-dir {folder.path} --out more.png")
 
 

@@ -7,12 +7,14 @@ import torch
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
+from fastgan.metrics.monitors import findings
 from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training import checkpoint, sampling
 from fastgan.training.attention_pictures import attention_layers, attention_maps
 from fastgan.training.critic import pack
 from fastgan.training.metrics_log import MetricsLog, read_metrics
 from fastgan.training.tally import Diverged, Tally
+from fastgan.training.watch import Watch
 
 PICTURES, POINTS = 100, 2000
 ATTENDING = 6  # images with attention maps, the first ones of those
@@ -36,6 +38,7 @@ class Recorder:
             total=steps, initial=state.step, disable=not self.progress, unit="step", dynamic_ncols=True
         )
         self.since = (state.step, time.perf_counter())
+        self.watch = Watch(self.recipe, self.data, state)
         if self.images:
             real = self.data.batch(torch.arange(min(PICTURES, len(self.data))))[0]
             save_grid(_side_by_side(real), self.folder.real)
@@ -43,8 +46,13 @@ class Recorder:
     def step(self, state, values):
         self.tally.add(state.step, values)
         self.bar.update()
+        seen = self._observe(state) if self._due(state, self.sample_every) else {}
         if self._due(state, self.log_every):
-            self._log(state)
+            self._log(state, seen)
+        elif seen:
+            self.log.write(step=state.step, **seen)
+        if seen:
+            self._report()
         if (self.images or self.points) and self._due(state, self.sample_every):
             self._draw(state)
         if self._due(state, self.checkpoint_every):
@@ -58,11 +66,22 @@ class Recorder:
     def _due(self, state, every):
         return state.step % every == 0 or state.step == self.steps
 
-    def _log(self, state):
+    def _observe(self, state):
+        self.tally.check()
+        _check_weights(state)
+        return self.watch(state)
+
+    def _report(self):
+        found = findings(read_metrics(self.folder.metrics))
+        with replacing(self.folder.findings) as unfinished:
+            unfinished.write_text("".join(f"{finding}\n" for finding in found))
+        self.bar.set_description_str(found[0].name if found else "")
+
+    def _log(self, state, seen):
         means, now = self.tally.take(), time.perf_counter()
         rate = (state.step - self.since[0]) / (now - self.since[1])
         self.since = (state.step, now)
-        self.log.write(step=state.step, **means, steps_per_second=round(rate, 3))
+        self.log.write(step=state.step, **means, steps_per_second=round(rate, 3), **seen)
         self.bar.set_postfix_str(
             "d_loss {d_loss:.3f}  g_loss {g_loss:.3f}  D(x) {d_real:.2f}  D(G(z)) {d_fake:.2f}".format(**means)
         )

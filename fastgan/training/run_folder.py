@@ -12,6 +12,7 @@ class RunFolder:
         self.setup = self.path / "setup.yaml"  # data and model of a run by `fastgan train`
         self.metrics = self.path / "metrics.jsonl"
         self.evaluations = self.path / "evaluations.jsonl"  # by `fastgan evaluate`
+        self.findings = self.path / "findings.txt"  # what seems wrong at the newest observation
         self.curves = self.path / "curves.png"
         self.real = self.path / "real.png"
         self.samples = self.path / "samples.png"  # the newest of:

@@ -1,0 +1,85 @@
+"""What a look at a generator in training sees, as plain numbers: generated samples against a fixed set of real ones."""
+
+import torch
+from torch.nn import functional as F
+
+from fastgan.metrics.precision_recall_density_coverage import expected_coverage, precision_recall_density_coverage
+
+SIDE = 8  # images are averaged down to so many pixels a side
+NEIGHBOURS = 5
+PER_CLASS = 8  # samples a class is due at the least: with fewer, one is missed by chance
+ABSENT = 0.1  # of the samples it is due: a class with fewer is missing
+SUBSETS = 20
+
+
+class Reference:
+    """Real samples in the cheap space, and what samples of the same distribution would score against them.
+
+    real, held_out: disjoint sets of one size n, (n, ...) as `pooled` returns them; labels, held_out_labels: (n,) int64
+    or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
+    """
+
+    def __init__(self, real, held_out, labels=None, held_out_labels=None, classes=0, source=None):
+        self.real, self.spread = real.flatten(1), _spread(torch.cat([real, held_out]).flatten(1))
+        self.coverage = expected_coverage(len(real), len(held_out), NEIGHBOURS)
+        both = torch.cat([real, held_out]).flatten(1)
+        subsets = (torch.randperm(len(both), generator=source)[: len(real)] for _ in range(SUBSETS))
+        ratios = torch.stack([_spread(both[subset.to(both.device)]) for subset in subsets]) / self.spread
+        # Subsets of half the set vary less than fresh samples do, by sqrt(1 - 1/2).
+        self.lowest_diversity = 1 - 4 * ratios.std().item() * 2**0.5
+        self.labels = self.due = None
+        if labels is not None and classes and len(real) >= PER_CLASS * classes:
+            self.labels, self.classes = labels, classes
+            self.due = self.classes_of(held_out.flatten(1))  # with the mistakes that nearest neighbours make
+
+    def classes_of(self, samples):
+        """Samples of each class, (classes,): each sample has that of its nearest real one."""
+        return torch.bincount(self.labels[torch.cdist(samples, self.real).argmin(1)], minlength=self.classes)
+
+
+def pooled(samples):
+    """Images (N, C, H, W) -> their averages over about 8 x 8 fields, (N, C, 8, 8); other samples as they are."""
+    if samples.ndim != 4:
+        return samples.float()
+    return F.adaptive_avg_pool2d(samples.float(), [min(SIDE, side) for side in samples.shape[2:]])
+
+
+def observe(reference, fake, before=None):
+    """-> name -> float.
+
+    fake: (M, ...) as `pooled` returns them, finite; before: what the same latents were at the observation before.
+
+    diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is no chance.
+    coverage: PRDC's (k = 5); `coverage_expected` is that of real samples. movement: mean distance of a latent's
+    sample from where it was, over the mean distance of two real samples. classes_missing, of `classes`: those with
+    less than a tenth of the samples that held-out real ones have; a sample's class is its nearest real one's.
+    """
+    fake = fake.flatten(1)
+    seen = {"diversity": _spread(fake) / reference.spread}
+    if before is not None:
+        seen["movement"] = (fake - before.flatten(1)).norm(dim=1).mean() / reference.spread
+    if reference.due is not None:
+        seen["classes_missing"] = (reference.classes_of(fake) < ABSENT * reference.due).sum()
+    numbers = torch.stack([value.float() for value in seen.values()]).tolist()
+    seen = dict(zip(seen, numbers, strict=True)) | {"diversity_low": reference.lowest_diversity}
+    if reference.due is not None:
+        seen["classes"] = reference.classes
+    seen["coverage"] = precision_recall_density_coverage(reference.real, fake, k=NEIGHBOURS).coverage
+    return seen | {"coverage_expected": reference.coverage}
+
+
+def auc(real_logits, fake_logits):
+    """P(D(x) > D(G(z))), ties as half: 1/2 where the critic tells nothing apart, 1 where it tells all. () float."""
+    difference = real_logits.flatten()[:, None] - fake_logits.flatten()
+    return (difference.sign().mean() + 1) / 2
+
+
+def gradient_norm(module):
+    """The Euclidean norm of all .grad together, () float32."""
+    norms = [p.grad.norm().float() for p in module.parameters() if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+def _spread(x):
+    """Mean distance of two different rows."""
+    return torch.pdist(x).mean()

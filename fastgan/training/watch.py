@@ -1,0 +1,97 @@
+"""The trainer's observations: from the networks to the tensors that the monitors look at."""
+
+import torch
+from torch.nn import functional as F
+
+from fastgan import randomness
+from fastgan.metrics import monitors
+from fastgan.training import sampling
+from fastgan.training.critic import Critic, pack
+
+IMAGES, VECTORS = 256, 512  # samples in an observation
+FEWEST = 32
+
+
+class Watch:
+    """Looks at the generator in training (not at its average, which hides a collapse that moves about).
+
+    Always the same latents and real samples, drawn from the run's seed alone; the global random numbers, which a
+    network may draw from in its forward, are seeded anew before each step.
+    """
+
+    def __init__(self, recipe, data, state):
+        self.recipe = recipe
+        wanted = IMAGES if len(data.shape) == 3 else VECTORS
+        self.count = min(wanted, len(data) // 2) // recipe.pack * recipe.pack
+        self.references, self.before, self.step = {}, None, state.step
+        if self.count < FEWEST:
+            return
+        self.device = next(state.generator.parameters()).device
+        order = torch.randperm(len(data), generator=randomness.generator(recipe.seed, "watch reals"))
+        self.indices = order[: self.count]
+        halves = [data.batch(order[i * self.count : (i + 1) * self.count]) for i in range(2)]
+        self.real, condition = halves[0]
+        conditional = getattr(state.generator, "classes", None) or sampling.takes_source(state.generator)
+        self.condition = condition.to(self.device) if conditional else None
+        self.real = self.real.to(self.device)
+        self.pooled = [monitors.pooled(samples.to(self.device)) for samples, _ in halves]
+        labelled = data.classes is not None and condition is not None and condition.ndim == 1
+        self.labels = [labels.to(self.device) for _, labels in halves] if labelled else (None, None)
+        self.classes = len(data.classes) if labelled else 0
+        self.before = monitors.pooled(self._generate(state.generator))
+
+    def __call__(self, state):
+        """name -> float, each name begins with "watch_"; nothing where the data are too few, or not all is finite."""
+        if self.count < FEWEST:
+            return {}
+        samples = self._generate(state.generator)
+        fake = monitors.pooled(samples)
+        if not fake.isfinite().all():
+            return {}
+        before = self.before if self.before is not None and self.before.shape == fake.shape else None
+        seen = monitors.observe(self._reference(fake.shape), fake, before)
+        seen["interval"], self.before, self.step = state.step - self.step, fake, state.step
+        real = self._real_like(samples)
+        real_logits, fake_logits = self._judge(state.discriminator, real, samples)
+        numbers = {
+            "auc": monitors.auc(real_logits, fake_logits),
+            "d_real": real_logits.mean(),
+            "d_fake": fake_logits.mean(),
+            "logit_distance": (real_logits[:, None] - fake_logits).abs().mean(),
+            "sample_distance": (real - samples).flatten(1).norm(dim=1).mean(),
+            "g_grad": monitors.gradient_norm(state.generator),
+            "d_grad": monitors.gradient_norm(state.discriminator),
+        }
+        values = torch.stack([value.to(self.device) for value in numbers.values()]).tolist()
+        return {f"watch_{name}": value for name, value in (seen | dict(zip(numbers, values, strict=True))).items()}
+
+    def _generate(self, generator):
+        randomness.reseed(self.recipe.seed, "watch")
+        z = sampling.latents(generator, self.count, self.recipe.seed, "watch latents", device=self.device)
+        return sampling.sample(generator, z, self.condition)
+
+    def _real_like(self, fake):
+        """The real samples as a progressive pair that has not grown up yet sees them."""
+        real = self.real
+        while real.ndim == 4 and real.shape[2] > fake.shape[2]:
+            real = F.avg_pool2d(real, 2)
+        return real
+
+    @torch.no_grad()
+    def _judge(self, discriminator, real, fake):
+        """Mean logit of each real and generated sample (pack), (n,) each."""
+        size, was_training = self.recipe.pack, discriminator.training
+        condition = pack(self.condition, size)
+        discriminator.eval()
+        try:
+            critic = Critic(discriminator, condition, None, size)
+            return [critic(pack(x, size)).float().reshape(len(x) // size, -1).mean(1) for x in (real, fake)]
+        finally:
+            discriminator.train(was_training)
+
+    def _reference(self, shape):
+        if shape not in self.references:
+            source = randomness.generator(self.recipe.seed, "watch subsets")
+            sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.pooled]
+            self.references[shape] = monitors.Reference(*sets, *self.labels, self.classes, source)
+        return self.references[shape]
