@@ -68,6 +68,10 @@ class Train:
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next."""
 
+    stop_when: Literal["plateau", "never"] = "never"
+    """"plateau": stop before `steps` where samples have stopped getting nearer to the real ones; best/ in the
+    run's folder holds the best state."""
+
     settings: training.Recipe = field(default_factory=training.Recipe)
 
 
@@ -86,7 +90,10 @@ def main(arguments):
             f"\nstopped at step {step}; `--resume --run-dir {run}` goes on from the newest checkpoint", file=sys.stderr
         )
         return 130
-    folder = trainer.folder
+    folder, best = trainer.folder, trainer.recorder.best_step
+    if best is not None and trainer.state.step < flags.steps:
+        print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
+        print(f"best:    {folder.best}")
     print(f"samples: {folder.samples}\ncurves:  {folder.curves}")
     for line in folder.findings.read_text().splitlines() if folder.findings.exists() else ():
         print(f"finding: {line}")
@@ -127,6 +134,7 @@ def _prepare(flags):
         log_every=flags.log_every,
         sample_every=flags.sample_every,
         checkpoint_every=flags.checkpoint_every,
+        stop_when=flags.stop_when,
     )
     setup_file.save(trainer.folder.setup, replace(flags, data=source), model)
     return trainer, model

@@ -7,7 +7,7 @@ import torch
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
-from fastgan.metrics.monitors import findings
+from fastgan.metrics.monitors import findings, is_best, plateau
 from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training import checkpoint, sampling
 from fastgan.training.attention_pictures import attention_layers, attention_maps
@@ -24,10 +24,11 @@ QUERIES = ((0.5, 0.5), (0.25, 0.5), (0.75, 0.25))  # rows and columns, as shares
 class Recorder:
     """Intervals are in steps; after the last step everything is due."""
 
-    def __init__(self, folder, recipe, data, *, log_every, sample_every, checkpoint_every, progress):
+    def __init__(self, folder, recipe, data, *, log_every, sample_every, checkpoint_every, progress, keep_best=False):
         self.folder, self.recipe, self.data = folder, recipe, data
         self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
-        self.progress = progress
+        self.progress, self.keep_best = progress, keep_best
+        self.best_step = None  # of a run that has stopped getting better
         self.images = len(data.shape) == 3 and data.shape[0] <= 4
         self.points = tuple(data.shape) == (2,)
 
@@ -52,13 +53,16 @@ class Recorder:
         elif seen:
             self.log.write(step=state.step, **seen)
         if seen:
-            self._report()
+            self._report(state)
         if (self.images or self.points) and self._due(state, self.sample_every):
             self._draw(state)
         if self._due(state, self.checkpoint_every):
-            self.tally.check()
-            _check_weights(state)  # never a checkpoint that cannot be gone on from
-            checkpoint.save(state, self.folder.checkpoints, self.recipe)
+            self.save(state)
+
+    def save(self, state):
+        self.tally.check()
+        _check_weights(state)  # never a checkpoint that cannot be gone on from
+        checkpoint.save(state, self.folder.checkpoints, self.recipe)
 
     def close(self):
         self.bar.close()
@@ -71,8 +75,11 @@ class Recorder:
         _check_weights(state)
         return self.watch(state)
 
-    def _report(self):
-        found = findings(read_metrics(self.folder.metrics))
+    def _report(self, state):
+        rows = read_metrics(self.folder.metrics)
+        found, self.best_step = findings(rows), plateau(rows)
+        if self.keep_best and is_best(rows):
+            checkpoint.save(state, self.folder.best, self.recipe, keep=1)
         with replacing(self.folder.findings) as unfinished:
             unfinished.write_text("".join(f"{finding}\n" for finding in found))
         self.bar.set_description_str(found[0].name if found else "")

@@ -34,6 +34,8 @@ class Trainer:
     resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped.
     device: by default the GPU where there is one.
     log_every, sample_every, checkpoint_every: in steps. progress: show a bar on stderr.
+    stop_when: "plateau" ends `fit` where the samples have stopped getting nearer to the real ones
+        (fastgan.metrics.monitors.plateau), and keeps the best state so far in run_dir/best, beside the last one.
     Errors: ValueError, TypeError for networks and data that do not fit each other; FileExistsError, FileNotFoundError
         where run_dir contradicts `resume`.
     """
@@ -53,9 +55,13 @@ class Trainer:
         sample_every=500,
         checkpoint_every=1000,
         progress=True,
+        stop_when="never",
     ):
+        if stop_when not in ("plateau", "never"):
+            raise ValueError(f"stop_when must be plateau or never, got {stop_when!r}")
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due
+        self.stop_when = stop_when
         self.recipe, self.data = recipe, as_data(data)
         self.conditional = _check_fit(generator, self.data)
         self.device = _choose_device(device)
@@ -77,6 +83,7 @@ class Trainer:
             sample_every=sample_every,
             checkpoint_every=checkpoint_every,
             progress=progress,
+            keep_best=stop_when == "plateau",
         )
 
     def fit(self, steps):
@@ -98,6 +105,9 @@ class Trainer:
                 state.step += 1
                 update_average(state.average, state.generator, self.recipe.at(state.step).ema_decay, state.step)
                 self.recorder.step(state, values)
+                if self.stop_when == "plateau" and self.recorder.best_step is not None:
+                    self.recorder.save(state)
+                    break
 
     def _step(self, stream):
         state, now = self.state, self.schedule.at(self.state.step)

@@ -62,6 +62,10 @@ class Watch:
             "g_grad": monitors.gradient_norm(state.generator),
             "d_grad": monitors.gradient_norm(state.discriminator),
         }
+        average = monitors.pooled(self._generate(state.average))  # what is kept as best, so what must be judged
+        if average.shape == fake.shape and average.isfinite().all():
+            reference = self._reference(fake.shape)
+            seen |= {"kernel_distance": reference.kernel_distance(average), "kernel_noise": reference.noise}
         values = torch.stack([value.to(self.device) for value in numbers.values()]).tolist()
         return {f"watch_{name}": value for name, value in (seen | dict(zip(numbers, values, strict=True))).items()}
 

@@ -75,3 +75,15 @@ def test_an_exploding_critic_is_named(tmp_path, seed):
 def test_nothing_is_said_of_a_healthy_run(tmp_path, seed):
     found, _ = run(tmp_path, seed, steps=800)
     assert not found, list(map(str, found.values()))
+
+
+def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path):
+    torch.manual_seed(0)
+    pair = models.create("mlp", features=2, z_dim=2, width=8)
+    recipe = Recipe(generator_lr=0.0, batch_size=8)
+    intervals = {"log_every": 5, "sample_every": 2, "checkpoint_every": 1000}
+    trainer = Trainer(*pair, recipe, ring(), run_dir=tmp_path, progress=False, stop_when="plateau", **intervals)
+    trainer.fit(100)
+    assert trainer.state.step == 12 and trainer.recorder.best_step == 2
+    assert [p.name for p in (tmp_path / "best").iterdir()] == ["step_00000002"]
+    assert (tmp_path / "checkpoints" / "step_00000012").exists()
