@@ -29,9 +29,10 @@ def test_stage_one_is_frozen_or_goes_on(tmp_path, joint):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)) == (not joint)
 
 
-def test_it_goes_on_as_if_it_had_not_stopped(tmp_path):
+@pytest.mark.parametrize("stopped", [(1, 0), (3, 1)])  # in stage I, in stage II
+def test_it_goes_on_as_if_it_had_not_stopped(tmp_path, stopped):
     whole = TwoStage(fashion_mnist(), RECIPE, run_dir=tmp_path / "whole", **SMALL).fit(3, 3)
-    TwoStage(fashion_mnist(), RECIPE, run_dir=tmp_path / "parts", **SMALL).fit(3, 1)
+    TwoStage(fashion_mnist(), RECIPE, run_dir=tmp_path / "parts", **SMALL).fit(*stopped)
     resumed = TwoStage(fashion_mnist(), RECIPE, run_dir=tmp_path / "parts", **SMALL).fit(3, 3)
     for a, b in zip(whole.state.generator.parameters(), resumed.state.generator.parameters(), strict=True):
         assert torch.equal(a, b)
