@@ -29,6 +29,7 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.gradient_penalty
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
+	$(BIN)/python -m benchmarks.compiled_critic
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
