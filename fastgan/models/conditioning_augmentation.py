@@ -1,7 +1,5 @@
 """StackGAN's smoothing of its conditions (Zhang et al., 2017, section 3.2)."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,16 +27,3 @@ class ConditioningAugmentation(nn.Module):
 
     def _moments(self, c):
         return F.leaky_relu(self.linear(c), 0.2).chunk(2, 1)
-
-
-@dataclass(frozen=True)
-class ConditioningKL:
-    """weight * kl of a generator with `conditioning_kl`, a term of its loss."""
-
-    weight: float = 1.0
-
-    def __call__(self, critic, *, real, fake, generator, latents=None, condition=None):
-        labels = condition if condition is not None else critic.condition
-        if labels is None or not hasattr(generator, "conditioning_kl"):
-            raise TypeError("ConditioningKL needs labels and a class-conditional generator with conditioning_kl")
-        return self.weight * generator.conditioning_kl(labels)

@@ -32,13 +32,6 @@ def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, 
     )
 
 
-def fit_reals(x, resolution, alpha=1.0):
-    """Real images (B, C, H, W) as a stage of this resolution and alpha sees them: averaged down, and faded in."""
-    while x.shape[-1] > resolution:
-        x = F.avg_pool2d(x, 2)
-    return x if alpha == 1 else torch.lerp(_double(F.avg_pool2d(x, 2)), x, alpha)
-
-
 class Stages(nn.Module):
     """`level` and `alpha`, of which everything is a function: at alpha = 0 the network of the level before."""
 

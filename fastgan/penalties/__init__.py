@@ -10,6 +10,8 @@ the module as `.discriminator`. Every term is a frozen dataclass:
 Terms of the generator (`GENERATOR_TERMS`) are called with real, fake, generator, latents and condition.
 """
 
+from fastgan.penalties.auxiliary_classifier import AuxiliaryClassifier
+from fastgan.penalties.conditioning_kl import ConditioningKL
 from fastgan.penalties.consistency import Consistency
 from fastgan.penalties.critic_drift import CriticDrift
 from fastgan.penalties.dragan import DRAGAN
@@ -24,11 +26,21 @@ from fastgan.penalties.weight_clip import WeightClip
 from fastgan.penalties.wgan_gp import WGANGP
 from fastgan.penalties.zero_centred import R1, R2
 
-PENALTIES = {
-    term.__name__: term for term in (WGANGP, DRAGAN, R1, R2, LeCam, Consistency, OrthogonalRegularization, CriticDrift)
-}
+OF_THE_CRITIC = (
+    WGANGP,
+    DRAGAN,
+    R1,
+    R2,
+    LeCam,
+    Consistency,
+    OrthogonalRegularization,
+    CriticDrift,
+    AuxiliaryClassifier,
+)
+OF_THE_GENERATOR = (L1, FeatureMatching, PathLength, AuxiliaryClassifier, ConditioningKL)
+PENALTIES = {term.__name__: term for term in OF_THE_CRITIC}
+GENERATOR_TERMS = {term.__name__: term for term in OF_THE_GENERATOR}
 CONSTRAINTS = {"WeightClip": WeightClip}
-GENERATOR_TERMS = {term.__name__: term for term in (L1, FeatureMatching, PathLength)}
 
 __all__ = [
     "CONSTRAINTS",
@@ -39,6 +51,8 @@ __all__ = [
     "R1",
     "R2",
     "WGANGP",
+    "AuxiliaryClassifier",
+    "ConditioningKL",
     "Consistency",
     "CriticDrift",
     "Evaluation",

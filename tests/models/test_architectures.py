@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from fastgan import models
-from fastgan.models.conditioning_augmentation import ConditioningAugmentation, ConditioningKL
+from fastgan.models.conditioning_augmentation import ConditioningAugmentation
 from fastgan.models.pix2pix import pix2pix
-from fastgan.models.progressive import fit_reals
 from fastgan.models.r3gan import Resample, ResidualBlock
 from fastgan.models.two_stage import TwoStageGenerator
 from fastgan.nn import SelfAttention2d
+from fastgan.penalties import ConditioningKL
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +46,6 @@ def test_a_fade_goes_from_the_old_network_to_the_new_one(level):
     torch.testing.assert_close(near_logits, new_logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(stage(level, 0.25, x)[0], 0.75 * double(old_image) + 0.25 * new_image)
     assert generator.stage_shape == (1, 4 << level, 4 << level) and generator.shape == (1, 32, 32)
-
-
-def test_reals_fade_as_the_networks_do():
-    x = torch.randn(2, 1, 32, 32)
-    assert torch.equal(fit_reals(x, 32), x)
-    small = F.avg_pool2d(x, 4)
-    torch.testing.assert_close(fit_reals(x, 8), small)
-    torch.testing.assert_close(fit_reals(x, 8, alpha=0.0), double(F.avg_pool2d(x, 8)))
-    torch.testing.assert_close(fit_reals(x, 8, 0.5), (small + double(F.avg_pool2d(x, 8))) / 2)
 
 
 @pytest.mark.parametrize("stage, words", [((4, 1), "level must be"), ((-1, 1), "level"), ((1, 1.5), "alpha must be")])

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastgan import models
-from fastgan.models.auxiliary_classifier import AuxiliaryClassifier
 from fastgan.models.resolution import halvings
 from fastgan.nn import Pack
+from fastgan.penalties import AuxiliaryClassifier
 
 SMALL = {
     "dcgan": 4,

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 class AuxiliaryClassifier:
     """weight * (-E log P(class | x) - E log P(class | G(z))) for the critic, the second half for the generator.
 
-    As a penalty: term(critic, real=, fake=). As a term of the generator's loss, where `generator` is given, too. The
-    critic carries them as `condition`, and a `discriminator` with `classify` (of a model with head="auxiliary").
+    As a penalty: term(critic, real=, fake=), with the labels as the critic's `condition`. As a term of the generator's
+    loss, where `generator` is given, too. The critic's `discriminator` has `classify` (a model with head="auxiliary").
     Derivatives: of the order that the discriminator has. Errors: TypeError where it has no auxiliary head.
     """
 
