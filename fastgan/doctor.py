@@ -20,9 +20,10 @@ def backends(op):
         return torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", key)
 
     cuda = has_kernel("CUDA") and torch.cuda.is_available()
+    written_in = "Triton" if importlib.util.find_spec(f"fastgan.kernels.{op}") else "CUDA C++"
     return {
         "cpu": f"C++ ({_library.isa()})" if has_kernel("CPU") else "plain torch",
-        "cuda": "CUDA" if cuda else "none: no GPU here" if has_kernel("CUDA") else "plain torch",
+        "cuda": written_in if cuda else f"none: no GPU here ({written_in})" if has_kernel("CUDA") else "plain torch",
     }
 
 
