@@ -11,7 +11,6 @@ the table, peak memory, cost against the number of tokens (drawn as well), and t
 import argparse
 import csv
 import math
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +19,8 @@ import torch
 import torch.nn.functional as F
 
 import fastgan._library
-from benchmarks.interleaved import interleaved, percentiles, ratio
+from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 
-RESULTS = Path(__file__).parent / "results"
 CASES = [  # B, H, N, M, D, Dv: self-attention, then SAGAN's with pooled keys at 64 x 64 and 32 x 32, then four heads
     (4, 1, 4096, 4096, 32, 32),
     (4, 1, 4096, 1024, 32, 128),
@@ -108,23 +106,16 @@ def check(functions):
 
 
 def environment(device):
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
-        "hardware": name,
+        "hardware": hardware(device),
         "threads": torch.get_num_threads(),
         "isa": fastgan._library.isa(),
         "torch": torch.__version__,
     }
 
 
-def _processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-
-
-def write(name, rows):
-    RESULTS.mkdir(exist_ok=True)
-    with open(RESULTS / name, "w", newline="") as file:
+def write(name, rows, device="cpu"):
+    with (results(device) / name).open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
@@ -146,7 +137,7 @@ def table(device, rounds):
                 row |= {"p20": f"{speedup.p20:.3g}", "p80": f"{speedup.p80:.3g}", **environment(device)}
                 rows.append(row)
                 print(f"{row['case']:26} {measure:17} {name:14} {row['milliseconds']:>8} ms  {speedup}", flush=True)
-            write("attention.csv", rows)
+            write("attention.csv", rows, device)
 
 
 def extra_memory(name, case):
@@ -215,7 +206,7 @@ def plot_tokens(rows):
         axis.set(xscale="log", xlabel="tokens", title=title, ylim=(0, None), xticks=tokens, xticklabels=tokens)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    figure.savefig(RESULTS / "attention_tokens.png", dpi=110)
+    figure.savefig(results("cpu") / "attention_tokens.png", dpi=110)
 
 
 def two_threads(rounds):

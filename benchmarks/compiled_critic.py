@@ -9,19 +9,16 @@ benchmarks/results/compiled_critic.csv.
 
 import argparse
 import csv
-from pathlib import Path
 
 import torch
 
 import fastgan
 from benchmarks.critic_step import plain_twin
-from benchmarks.interleaved import interleaved, percentiles, ratio
-from benchmarks.spectral_norm import hardware
+from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 from fastgan import losses, penalties
 from fastgan.training import compile_critic_loss
 from fastgan.training.objective import Objective
 
-RESULTS = Path(__file__).parent / "results" / "compiled_critic.csv"
 COLUMNS = "layers mode milliseconds speedup_p20 speedup_median speedup_p80 width batch"
 WASSERSTEIN, PENALTIES = losses.get("wasserstein"), (penalties.WGANGP(),)
 
@@ -60,7 +57,7 @@ def main():
             raise SystemExit(f"{name}: gradients differ; nothing is timed")
     seconds = interleaved(runs, rounds=args.rounds, seconds_per_turn=0.0)
     about = [hardware("cpu"), torch.get_num_threads(), fastgan._library.isa(), torch.__version__, fastgan.__version__]
-    with RESULTS.open("w", newline="") as file:
+    with (results("cpu") / "compiled_critic.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS.split(), "hardware", "threads", "isa", "torch", "fastgan"])
         for name in runs:

@@ -12,17 +12,14 @@ import argparse
 import copy
 import csv
 from itertools import product
-from pathlib import Path
 
 import torch
 from torch import nn
 
 import fastgan
-from benchmarks.interleaved import interleaved, percentiles, ratio
-from benchmarks.spectral_norm import hardware
+from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 from fastgan.models import create
 
-RESULTS = Path(__file__).parent / "results" / "critic_step.csv"
 COLUMNS = "layers memory_format precision milliseconds speedup_p20 speedup_median speedup_p80 width batch"
 BASELINE = ("torch", "contiguous", "fp32")
 VARIANTS = list(product(("torch", "fastgan"), ("contiguous", "channels_last"), ("fp32", "bf16")))
@@ -112,8 +109,7 @@ def main():
     steps = {variant: step_of(variant, critic, batch) for variant in VARIANTS}
     seconds = interleaved(steps, rounds=args.rounds, seconds_per_turn=0.0)
     about = [hardware(args.device), args.threads, fastgan._library.isa(), torch.__version__, fastgan.__version__]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
+    with (results(args.device) / "critic_step.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS.split(), "hardware", "threads", "isa", "torch", "fastgan"])
         for variant in VARIANTS:

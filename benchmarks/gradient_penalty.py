@@ -12,17 +12,14 @@ benchmarks/results/gradient_penalty.csv. The numbers are compared first.
 import argparse
 import csv
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 import fastgan
-from benchmarks.interleaved import interleaved, percentiles, ratio
-from benchmarks.spectral_norm import hardware
+from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 from fastgan import ops
 
-RESULTS = Path(__file__).parent / "results" / "gradient_penalty.csv"
 SHAPE = (64, 128, 16, 16)
 COLUMNS = (
     "layer memory_format implementation milliseconds speedup_p20 speedup_median speedup_p80 peak_mib workspace_mib"
@@ -181,9 +178,8 @@ def main():
     print(f"one activation: {tensor_bytes / 2**20:.1f} MiB; bytes counted: the passes of a cycle times that")
 
     about = [hardware(args.device), args.threads, fastgan._library.isa(), torch.__version__, fastgan.__version__]
-    results = RESULTS.with_stem(RESULTS.stem + ("_channels_last" if args.channels_last else ""))
-    results.parent.mkdir(exist_ok=True)
-    with results.open("w", newline="") as file:
+    name = "gradient_penalty_channels_last.csv" if args.channels_last else "gradient_penalty.csv"
+    with (results(args.device) / name).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS.split(), "hardware", "threads", "isa", "torch", "fastgan"])
         writer.writerows([*row, *about] for row in rows)

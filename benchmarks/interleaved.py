@@ -1,7 +1,9 @@
 """Fair timing on a machine that others use as well: all candidates take turns, and ratios are taken within a turn."""
 
+import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -39,6 +41,24 @@ def interleaved(candidates, rounds=30, seconds_per_turn=0.05):
 def ratio(seconds, baseline, candidate):
     """How many times faster than the baseline, round by round."""
     return percentiles([b / c for b, c in zip(seconds[baseline], seconds[candidate], strict=True)])
+
+
+def hardware(device):
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def results(device):
+    """The folder for what was measured on it: benchmarks/results, and one of its own in there for each GPU."""
+    folder = Path(__file__).parent / "results"
+    if device == "cuda":
+        folder /= hardware(device).replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _calls_in(function, seconds):

@@ -21,11 +21,9 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 import fastgan
-from benchmarks.interleaved import percentiles, ratio
-from benchmarks.spectral_norm import hardware
+from benchmarks.interleaved import hardware, percentiles, ratio, results
 from fastgan import metrics
 
-RESULTS = Path(__file__).parent / "results" / "metrics.csv"
 WIDTH = 2048
 
 
@@ -122,8 +120,7 @@ def main():
             f"{name:10} {numbers[0]:7.2f} s, torch-fidelity {numbers[1]:7.2f} s: {faster} x;"
             f" peak {memory[0]:.0f} MiB, torch-fidelity {memory[1]:.0f} MiB"
         )
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
+    with (results("cpu") / "metrics.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         columns = "metric seconds torch_fidelity_seconds speedup_median speedup_p20 speedup_p80 peak_mib"
         writer.writerow(

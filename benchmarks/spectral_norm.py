@@ -8,19 +8,15 @@ Prints the speed-up and writes it to benchmarks/results/spectral_norm.csv. The n
 import argparse
 import csv
 import math
-import platform
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
 import fastgan
-from benchmarks.interleaved import interleaved, percentiles, ratio
-
-RESULTS = Path(__file__).parent / "results" / "spectral_norm.csv"
+from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 
 
 class Critic(nn.Module):
@@ -93,15 +89,6 @@ def check(models, cotangents):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def hardware(device):
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -125,8 +112,7 @@ def main():
     mean = math.prod(fused) ** (1 / len(fused))
     print(f"fused, geometric mean {mean:.2f} x, worst {min(fused):.2f} x")
 
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
+    with (results(args.device) / "spectral_norm.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
             [
