@@ -1,9 +1,10 @@
 """What a gradient penalty does inside a critic's norm and activation layers: one cycle of first and second derivatives.
 
-    python -m benchmarks.gradient_penalty [--device cuda] [--threads N] [--channels-last] [--no-compile]
+    python -m benchmarks.gradient_penalty [--device cuda] [--channels-last] [--no-compile] [--shape N C H W]
 
-g = grad(f(x), x, go, create_graph=True), then grad(g, (x, go, weight), h) on 64 x 128 x 16 x 16, fp32, against
-torch's own functions, run eagerly and as one compiled function (the vjp of a vjp, which no eager training loop is).
+g = grad(f(x), x, go, create_graph=True), then grad(g, (x, go, weight), h), fp32, on 64 x 128 x 16 x 16 (on a GPU also
+on 64 x 256 x 64 x 64, where time goes to the data and not to launches), against torch's own functions, run eagerly and
+as one compiled function (the vjp of a vjp, which no eager training loop is).
 Prints times, speed-ups, peak extra memory (with the three results, which no implementation can do without, and what is
 beyond them) and the share of the machine's copy bandwidth that the counted bytes make, and writes them to
 benchmarks/results/gradient_penalty.csv. The numbers are compared first.
@@ -20,10 +21,10 @@ import fastgan
 from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 from fastgan import ops
 
-SHAPE = (64, 128, 16, 16)
+SHAPES = {"cpu": [(64, 128, 16, 16)], "cuda": [(64, 128, 16, 16), (64, 256, 64, 64)]}
 COLUMNS = (
-    "layer memory_format implementation milliseconds speedup_p20 speedup_median speedup_p80 peak_mib workspace_mib"
-    " copy_share"
+    "layer shape memory_format implementation milliseconds speedup_p20 speedup_median speedup_p80 peak_mib"
+    " workspace_mib copy_share"
 )
 
 
@@ -68,10 +69,10 @@ LAYERS = {
 }
 
 
-def inputs(device, memory_format):
+def inputs(shape, device, memory_format):
     torch.manual_seed(0)
-    x, go, h = (torch.randn(SHAPE, device=device).contiguous(memory_format=memory_format) for _ in range(3))
-    weight, bias = (torch.randn(SHAPE[1], device=device, requires_grad=True) for _ in range(2))
+    x, go, h = (torch.randn(shape, device=device).contiguous(memory_format=memory_format) for _ in range(3))
+    weight, bias = (torch.randn(shape[1], device=device, requires_grad=True) for _ in range(2))
     return x.requires_grad_(), weight, bias, go.requires_grad_(), h
 
 
@@ -130,22 +131,8 @@ def result_bytes(function):
     return sum(t.nbytes for t in function() if t is not None)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument(
-        "--no-compile", action="store_true", help="leave out the compiled peer (compiling takes minutes)"
-    )
-    parser.add_argument("--channels-last", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
-    tensors = inputs(args.device, memory_format)
-    tensor_bytes = tensors[0].nbytes
-
-    rows = []
+def measure(shape, args, memory_format):
+    tensors, rows = inputs(shape, args.device, memory_format), []
     for layer, (plain, ours, passes, asked) in LAYERS.items():
         cycles = {"torch": partial(cycle, plain), "fastgan": partial(cycle, ours)}
         if not args.no_compile:
@@ -174,8 +161,28 @@ def main():
                 workspace[name] / 2**20,
                 share,
             )
-            rows.append([layer, format_name, name, *(f"{n:.4g}" for n in numbers)])
-    print(f"one activation: {tensor_bytes / 2**20:.1f} MiB; bytes counted: the passes of a cycle times that")
+            rows.append([layer, "x".join(map(str, shape)), format_name, name, *(f"{n:.4g}" for n in numbers)])
+    size = tensors[0].nbytes / 2**20
+    print(f"one activation, {shape}: {size:.1f} MiB; bytes counted: the passes of a cycle times that", flush=True)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument(
+        "--no-compile", action="store_true", help="leave out the compiled peer (compiling takes minutes)"
+    )
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--shape", type=int, nargs=4)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
+    rows = []
+    for shape in SHAPES[args.device] if args.shape is None else [tuple(args.shape)]:
+        rows += measure(shape, args, memory_format)
 
     about = [hardware(args.device), args.threads, fastgan._library.isa(), torch.__version__, fastgan.__version__]
     name = "gradient_penalty_channels_last.csv" if args.channels_last else "gradient_penalty.csv"
