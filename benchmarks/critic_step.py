@@ -31,7 +31,7 @@ def plain_twin(critic):
     for module in list(critic.modules()):
         for name, child in module.named_children():
             if isinstance(child, fastgan.nn.GroupNorm):
-                plain = nn.GroupNorm(child.num_groups, child.num_channels, child.eps)
+                plain = nn.GroupNorm(child.num_groups, child.num_channels, child.eps, device=child.weight.device)
                 plain.load_state_dict(child.state_dict())
                 setattr(module, name, plain)
             elif isinstance(child, fastgan.nn.BiasAct):

@@ -5,9 +5,12 @@ Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), swe
 sums are fp32; operands of products have the inputs' type. Nothing is summed by atomics: results are deterministic.
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
+from fastgan.kernels.launch import launch
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
@@ -29,9 +32,11 @@ TABLES = {
 
 
 @triton.jit
-def _rows(base, start, count, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
+def _rows(base, start, count, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, EVEN: tl.constexpr):
     """Rows start ... start + BLOCK of a (count, WIDTH) matrix, zero outside: (BLOCK, PADDED)."""
     row, column = start + tl.arange(0, BLOCK)[:, None], tl.arange(0, PADDED)[None, :]
+    if EVEN and WIDTH == PADDED:
+        return tl.load(base + row * WIDTH + column)
     return tl.load(base + row * WIDTH + column, mask=(row < count) & (column < WIDTH), other=0.0)
 
 
@@ -80,6 +85,16 @@ def _visible(i0, j0, N, M, CAUSAL: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M:
 
 
 @triton.jit
+def _probabilities(
+    s, l2, i0, j0, N, M, CAUSAL: tl.constexpr, EVEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr
+):
+    p = tl.exp2(s - l2[:, None])
+    if CAUSAL or not EVEN:
+        p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), p, 0.0)
+    return p
+
+
+@triton.jit
 def _logits(q, k, bias, j0, M, scale, HAS_BIAS: tl.constexpr, BLOCK_M: tl.constexpr, PRECISION: tl.constexpr):
     """In units of log 2: (BLOCK_N, BLOCK_M)."""
     s = _product_t(q, k, PRECISION) * (scale * LOG2E)
@@ -100,23 +115,24 @@ def _forward(
     q, k, v, bias, out, lse, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
-    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
     largest = tl.full((BLOCK_N,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_N,), tl.float32)
     sums = tl.zeros((BLOCK_N, PDV), tl.float32)
     last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
     for j0 in range(0, last, BLOCK_M):
-        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
+        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
         s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
-        s = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), s, float("-inf"))
+        if CAUSAL or not EVEN:
+            s = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), s, float("-inf"))
         higher = tl.maximum(largest, tl.max(s, 1))
         base = tl.where(higher == float("-inf"), 0.0, higher)
         p = tl.exp2(s - base[:, None])
         kept = tl.exp2(largest - base)
-        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
         total = total * kept + tl.sum(p, 1)
         sums = sums * kept[:, None] + _product(p, v_tile, PRECISION)
         largest = higher
@@ -132,26 +148,26 @@ def _backward_rows(
     grad_out, grad_lse, q, k, v, bias, out, lse, delta, dq, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_GRAD_LSE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-    NEED_DQ: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    NEED_DQ: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """delta = rowsum(dO*O) - dL, and dQ."""
     i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
-    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
-    o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
+    o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
     d = tl.sum(do.to(tl.float32) * o.to(tl.float32), 1)
     if HAS_GRAD_LSE:
         d -= _vector(grad_lse + head * N, i0, N, BLOCK_N)
     _store_vector(delta + head * N, d, i0, N, BLOCK_N)
     if NEED_DQ:
-        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
+        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
         l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
         sums = tl.zeros((BLOCK_N, PD), tl.float32)
         last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
         for j0 in range(0, last, BLOCK_M):
-            k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
-            v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+            k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
+            v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
             s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
-            p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+            p = _probabilities(s, l2, i0, j0, N, M, CAUSAL, EVEN, BLOCK_N, BLOCK_M)
             ds = p * (_product_t(do, v_tile, PRECISION) - d[:, None])
             sums += _product(ds, k_tile, PRECISION)
         _store_rows(dq + head * N * D, sums * scale, i0, N, D, PD, BLOCK_N)
@@ -163,21 +179,21 @@ def _backward_keys(
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
     NEED_DK: tl.constexpr, NEED_DV: tl.constexpr, NEED_DBIAS: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     j0, head = tl.program_id(0) * BLOCK_M, tl.program_id(1).to(tl.int64)
-    k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
-    v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+    k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
+    v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
     k_sums = tl.zeros((BLOCK_M, PD), tl.float32)
     v_sums = tl.zeros((BLOCK_M, PDV), tl.float32)
     bias_sums = tl.zeros((BLOCK_M,), tl.float32)
     first = j0 // BLOCK_N * BLOCK_N if CAUSAL else 0
     for i0 in range(first, N, BLOCK_N):
-        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
-        do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
+        do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
         l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
         s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
-        p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+        p = _probabilities(s, l2, i0, j0, N, M, CAUSAL, EVEN, BLOCK_N, BLOCK_M)
         if NEED_DV:
             v_sums += _t_product(p, do, PRECISION)
         if NEED_DK or NEED_DBIAS:
@@ -219,31 +235,31 @@ def _double_rows_first(
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_GRAD_LSE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-    NEED_DDO: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    NEED_DDO: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """delta, mu, ddO, and b = rowsum(dO*ddO) - mu delta."""
     i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
-    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
-    x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N) if HAS_X else q_tile
+    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
+    x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N, EVEN) if HAS_X else q_tile
     l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
     mu_sums = tl.zeros((BLOCK_N,), tl.float32)
     sums = tl.zeros((BLOCK_N, PDV), tl.float32)
     last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
     for j0 in range(0, last, BLOCK_M):
-        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
-        y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M) if HAS_Y else k_tile
+        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
+        y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M, EVEN) if HAS_Y else k_tile
         s = _logits(q_tile, k_tile, bias + head * M, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
-        p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+        p = _probabilities(s, l2, i0, j0, N, M, CAUSAL, EVEN, BLOCK_N, BLOCK_M)
         e = _tangent_of_logits(q_tile, x_tile, k_tile, y_tile, x_bias + head * M, j0, M, scale,
                                HAS_X, HAS_Y, HAS_X_BIAS, BLOCK_N, BLOCK_M, PRECISION)  # fmt: skip
         pe = p * e
         mu_sums += tl.sum(pe, 1)
-        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
+        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
         sums += _product(pe, v_tile, PRECISION)
         if HAS_Z:
-            sums += _product(p, _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M), PRECISION)
-    o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N).to(tl.float32)
-    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N).to(tl.float32)
+            sums += _product(p, _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN), PRECISION)
+    o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN).to(tl.float32)
+    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN).to(tl.float32)
     sums -= mu_sums[:, None] * o
     d = tl.sum(do * o, 1)
     if HAS_GRAD_LSE:
@@ -260,11 +276,11 @@ def _second_order_scores(
     q, x, do, l2, d, m, bb, k, y, v, z, bias, x_bias, i0, j0, N, M, scale,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """dS, dS2 and P*(E - mu) of a block."""
     s = _logits(q, k, bias, j0, M, scale, HAS_BIAS, BLOCK_M, PRECISION)
-    p = tl.where(_visible(i0, j0, N, M, CAUSAL, BLOCK_N, BLOCK_M), tl.exp2(s - l2[:, None]), 0.0)
+    p = _probabilities(s, l2, i0, j0, N, M, CAUSAL, EVEN, BLOCK_N, BLOCK_M)
     e = _tangent_of_logits(q, x, k, y, x_bias, j0, M, scale, HAS_X, HAS_Y, HAS_X_BIAS, BLOCK_N, BLOCK_M, PRECISION)
     dp = _product_t(do, v, PRECISION)
     t = (dp - d[:, None]) * e - dp * m[:, None] - bb[:, None]
@@ -279,13 +295,13 @@ def _double_rows_second(
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """dQ' = tau (dS Y + dS2 K)"""
     i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
-    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
-    x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N) if HAS_X else q_tile
-    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+    q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
+    x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N, EVEN) if HAS_X else q_tile
+    do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
     l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
     d = _vector(delta + head * N, i0, N, BLOCK_N)
     m = _vector(mu + head * N, i0, N, BLOCK_N)
@@ -293,13 +309,14 @@ def _double_rows_second(
     sums = tl.zeros((BLOCK_N, PD), tl.float32)
     last = tl.minimum(M, i0 + BLOCK_N) if CAUSAL else M
     for j0 in range(0, last, BLOCK_M):
-        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
-        y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M) if HAS_Y else k_tile
-        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
-        z_tile = _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M) if HAS_Z else v_tile
+        k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
+        y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M, EVEN) if HAS_Y else k_tile
+        v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
+        z_tile = _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN) if HAS_Z else v_tile
         ds, ds2, _ = _second_order_scores(
             q_tile, x_tile, do, l2, d, m, bb, k_tile, y_tile, v_tile, z_tile, bias + head * M, x_bias + head * M,
             i0, j0, N, M, scale, HAS_X, HAS_Y, HAS_Z, HAS_X_BIAS, HAS_BIAS, CAUSAL, PRECISION, BLOCK_N, BLOCK_M,
+            EVEN,
         )  # fmt: skip
         sums += _product(ds2, k_tile, PRECISION)
         if HAS_Y:
@@ -314,22 +331,22 @@ def _double_keys(
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
     NEED_DK: tl.constexpr, NEED_DV: tl.constexpr, NEED_DBIAS: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """dK' = tau (dS^T X + dS2^T Q), dV' = (P*(E - mu))^T dO, dbias' = colsum(dS2)"""
     j0, head = tl.program_id(0) * BLOCK_M, tl.program_id(1).to(tl.int64)
-    k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M)
-    y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M) if HAS_Y else k_tile
-    v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M)
-    z_tile = _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M) if HAS_Z else v_tile
+    k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
+    y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M, EVEN) if HAS_Y else k_tile
+    v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
+    z_tile = _rows(z + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN) if HAS_Z else v_tile
     k_sums = tl.zeros((BLOCK_M, PD), tl.float32)
     v_sums = tl.zeros((BLOCK_M, PDV), tl.float32)
     bias_sums = tl.zeros((BLOCK_M,), tl.float32)
     first = j0 // BLOCK_N * BLOCK_N if CAUSAL else 0
     for i0 in range(first, N, BLOCK_N):
-        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N)
-        x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N) if HAS_X else q_tile
-        do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N)
+        q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
+        x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N, EVEN) if HAS_X else q_tile
+        do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
         l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
         d = _vector(delta + head * N, i0, N, BLOCK_N)
         m = _vector(mu + head * N, i0, N, BLOCK_N)
@@ -337,6 +354,7 @@ def _double_keys(
         ds, ds2, f = _second_order_scores(
             q_tile, x_tile, do, l2, d, m, bb, k_tile, y_tile, v_tile, z_tile, bias + head * M, x_bias + head * M,
             i0, j0, N, M, scale, HAS_X, HAS_Y, HAS_Z, HAS_X_BIAS, HAS_BIAS, CAUSAL, PRECISION, BLOCK_N, BLOCK_M,
+            EVEN,
         )  # fmt: skip
         if NEED_DK:
             k_sums += _t_product(ds2, q_tile, PRECISION)
@@ -367,6 +385,14 @@ def blocks(kernel, width, itemsize):
     return TABLES[kernel][itemsize][max(0, min(3, width.bit_length() - 6))]
 
 
+@functools.cache
+def _fp32_products(allow_tf32):
+    """How fp32 is multiplied: three products of tf32 on matrix units are as exact as fp32's own, and faster."""
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] < 8:
+        return "ieee"
+    return "tf32" if allow_tf32 else "tf32x3"
+
+
 class _Problem:
     """What every launch of one call has in common; q, k, v (B, H, rows, width)."""
 
@@ -377,9 +403,9 @@ class _Problem:
         self.bias = self.present(key_bias)
         (B, H, N, D), M, DV = q.shape, k.shape[2], v.shape[3]
         self.heads, self.N, self.M, self.scale = B * H, N, M, scale
-        tf32 = q.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+        precision = _fp32_products(torch.backends.cuda.matmul.allow_tf32) if q.dtype == torch.float32 else "ieee"
         self.constants = {"D": D, "DV": DV, "PD": padded(D), "PDV": padded(DV), "HAS_BIAS": key_bias is not None}
-        self.constants |= {"CAUSAL": is_causal, "PRECISION": "tf32" if tf32 else "ieee"}
+        self.constants |= {"CAUSAL": is_causal, "PRECISION": precision}
 
     def present(self, tensor):
         """A kernel argument: what is absent is never read, q stands in for its pointer."""
@@ -394,8 +420,9 @@ class _Problem:
         grid = (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n), self.heads)
         if 0 in grid:
             return
-        function[grid](*args, self.scale, self.N, self.M, **self.constants, **constants, BLOCK_N=block_n,
-                       BLOCK_M=block_m, num_warps=warps, num_stages=stages)  # fmt: skip
+        even = self.N % block_n == 0 and self.M % block_m == 0  # then nothing of a block is masked
+        constants = {**self.constants, **constants, "BLOCK_N": block_n, "BLOCK_M": block_m, "EVEN": even}
+        launch(function, (*grid, 1), args, (self.scale,), (self.N, self.M), constants, warps, stages)
 
 
 def forward(q, k, v, key_bias, scale, is_causal):

@@ -4,6 +4,7 @@ Forward, backward and double backward pass over the activation once each; the bi
 of sums for each piece of the positions, and a second small kernel adds the rows.
 """
 
+import functools
 import math
 
 import torch
@@ -15,7 +16,6 @@ from fastgan.kernels.channels import (
     SAMPLES,
     accumulator,
     add_rows,
-    channels_are_inside,
     cut,
     laid_out,
     laid_out_like,
@@ -23,6 +23,7 @@ from fastgan.kernels.channels import (
     offsets,
     triton_accumulator,
 )
+from fastgan.kernels.launch import launch
 
 WARPS = 4
 ELEMENTS = {2: 1024, 4: 1024, 8: 256}  # of a tile, by the bytes of an element
@@ -219,6 +220,20 @@ def _double_backward(
 # --- launches
 
 
+@functools.cache
+def _cut_of(shape, dim, inside, itemsize):
+    """dim: of the channels, None where there is nothing per channel."""
+    size = math.prod(shape)
+    how = {"elements": ELEMENTS[itemsize], "wide": size >= 2**31}
+    if dim is None or size == 0:
+        return cut(1, max(1, size), size, PLANES, **how)
+    if inside:
+        return cut(shape[dim], size // shape[dim], 1, INSIDE, **how)
+    inner, outer = math.prod(shape[dim + 1 :]), math.prod(shape[:dim])
+    layout = INSIDE if inner == 1 else PLANES if outer == 1 else SAMPLES
+    return cut(shape[dim], outer * inner, inner, layout, **how)
+
+
 class _Problem:
     """What the launches of one call have in common: x as (outer, C, inner), the bias along C."""
 
@@ -228,17 +243,9 @@ class _Problem:
         if not 0 <= act < 9:
             raise ValueError(f"act must be a code from 0 to 8, got {act}")
         self.x, self.dim = laid_out(x, dim), dim
-        wide, size, elements = x.numel() >= 2**31, x.numel(), ELEMENTS[x.element_size()]
         self.channels = x.shape[dim] if x.dim() else 1
-        if not per_channel or size == 0:
-            self.cut = cut(1, max(1, size), size, PLANES, elements=elements, wide=wide)
-        elif self.x.is_contiguous():
-            inner, outer = math.prod(x.shape[dim + 1 :]), math.prod(x.shape[:dim])
-            layout = INSIDE if inner == 1 else PLANES if outer == 1 else SAMPLES
-            self.cut = cut(self.channels, outer * inner, inner, layout, elements=elements, wide=wide)
-        else:
-            assert channels_are_inside(self.x)
-            self.cut = cut(self.channels, size // self.channels, 1, INSIDE, elements=elements, wide=wide)
+        inside = not self.x.is_contiguous()  # then laid_out has left its channels inside
+        self.cut = _cut_of(tuple(x.shape), dim if per_channel else None, inside, x.element_size())
         self.setting = (alpha, gain, clamp if math.isfinite(clamp) else 0.0)
         self.constants = {"ACT": act, "CLAMPED": math.isfinite(clamp), "A": triton_accumulator(x.dtype)}
 
@@ -264,10 +271,8 @@ class _Problem:
     def launch(self, kernel, *tensors, **constants):
         c = self.cut
         if self.x.numel():
-            kernel[(c.channel_blocks * c.pieces,)](
-                *tensors, *self.setting, c.C, c.P, c.S, c.pieces, c.tiles,
-                **self.constants, **constants, **c.constants, num_warps=WARPS,
-            )  # fmt: skip
+            ints, constants = (c.C, c.P, c.S, c.pieces, c.tiles), {**self.constants, **constants, **c.constants}
+            launch(kernel, (c.channel_blocks * c.pieces, 1, 1), tensors, self.setting, ints, constants, WARPS)
 
 
 def forward(x, bias, dim, act, alpha, gain, clamp):

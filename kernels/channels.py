@@ -4,11 +4,13 @@ Kernels that sum over positions leave a row of sums for each piece of the positi
 order. Nothing is summed by atomics: results are deterministic.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
+from fastgan.kernels.launch import launch
 
 # Where element (c, p) lies: c * S + p; p * C + c (channels_last); or, where the positions run through several samples
 # of C planes of S elements, plane by plane.
@@ -53,7 +55,8 @@ def add_rows(rows):
     if rows.shape[0] == 1:
         return rows[0]
     out = rows.new_empty(rows.shape[1])
-    _add_rows[(triton.cdiv(rows.shape[1], ADD_ROWS["BLOCK_C"]),)](rows, out, *rows.shape, **ADD_ROWS)
+    blocks = triton.cdiv(rows.shape[1], ADD_ROWS["BLOCK_C"])
+    launch(_add_rows, (blocks, 1, 1), (rows, out), (), tuple(rows.shape), ADD_ROWS, warps=4)
     return out
 
 
@@ -83,6 +86,7 @@ class Cut:
 ENOUGH_PROGRAMS = 1024  # from here on a program takes several tiles
 
 
+@functools.cache
 def cut(C, P, S, layout, *, units=1, elements=2048, wide=False):
     """Depends on shapes alone, so that every GPU adds the same terms in the same order."""
     if layout == INSIDE:

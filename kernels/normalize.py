@@ -6,6 +6,7 @@ Statistics and sums are fp32, fp64 for fp64; nothing is summed by atomics, and t
 shapes alone.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from fastgan.kernels.channels import (
     laid_out_like,
     triton_accumulator,
 )
+from fastgan.kernels.launch import launch
 
 # Elements, padded, of a row that is kept on chip, and of it for a warp; half of both in fp64.
 LARGEST_ROW = {"forward": 4096, "backward": 2048, "double_backward": 1024}
@@ -82,6 +84,14 @@ class _Geometry:
         return units, cut(self.C, P, self.S, layout, units=units, elements=PIECE_ELEMENTS, wide=self.wide)
 
 
+@functools.cache
+def _planned(op, N, C, S, groups, inside, per_sample, itemsize):
+    """(geometry, block of a row on chip or None, units, their cut, pieces of a row)"""
+    g = _Geometry(N, C, S, groups, inside, per_sample, N * C * S >= 2**31, itemsize)
+    units, cut = g.pieces() if N * S else (1, None)
+    return g, g.on_chip(op), units, cut, (g.D if groups else units) * (cut.pieces if cut else 0)
+
+
 class _Problem:
     """What the launches of one call have in common."""
 
@@ -95,14 +105,12 @@ class _Problem:
         S = math.prod(space)
         inside = S == 1 or (not self.x.is_contiguous() and channels_are_inside(self.x))
         per_sample = weight is not None and weight.dim() == 2
-        self.g = g = _Geometry(N, C, S, num_groups, inside, per_sample, x.numel() >= 2**31, x.element_size())
+        self.g, self.block, self.units, self.cut, self.entries = _planned(
+            op, N, C, S, num_groups, inside, per_sample, x.element_size()
+        )
         self.weight_shape = (N, C) if per_sample else (C,)
         self.weight = self.affine("weight", weight)
-        self.block = g.on_chip(op)
         self.flags = {"HAS_GAMMA": weight is not None, "PER_SAMPLE": per_sample, "A": triton_accumulator(x.dtype)}
-        if self.block is None:
-            self.units, self.cut = g.pieces()
-            self.entries = (g.D if num_groups else self.units) * self.cut.pieces  # pieces of a row
 
     def affine(self, name, t):
         """A kernel argument of the weight's shape; what is absent is never read, x stands in for its pointer."""
@@ -143,55 +151,57 @@ class _Problem:
 
     def launch_rows(self, kernel, *tensors, each, **constants):
         g, (pd, ps, warps) = self.g, self.block
-        kernel[(g.groups * triton.cdiv(g.N, each),)](
-            *tensors, self.eps, g.N, g.C, g.S, g.D, g.groups, each, **self.flags, **constants,
-            LAYOUT=INSIDE if g.inside else PLANES, PD=pd, PS=ps, num_warps=warps,
-        )  # fmt: skip
+        constants = {**self.flags, **constants, "LAYOUT": INSIDE if g.inside else PLANES, "PD": pd, "PS": ps}
+        ints = (g.N, g.C, g.S, g.D, g.groups, each)
+        launch(kernel, (g.groups * triton.cdiv(g.N, each), 1, 1), tensors, (self.eps,), ints, constants, warps)
 
     # --- rows in pieces
 
     def sums(self, count):
         return self.new(count, self.units, self.g.C, self.cut.pieces)
 
-    def launch_tiles(self, kernel, *arguments, **constants):
+    def launch_tiles(self, kernel, tensors, floats, ints, **constants):
         c = self.cut
-        kernel[(self.units * c.channel_blocks * c.pieces,)](
-            *arguments, c.pieces, c.tiles, **constants, **c.constants, num_warps=PIECE_WARPS
-        )
+        grid, constants = (self.units * c.channel_blocks * c.pieces, 1, 1), {**constants, **c.constants}
+        launch(kernel, grid, tensors, floats, (*ints, c.pieces, c.tiles), constants, PIECE_WARPS)
 
-    def combine(self, kernel, *arguments, **constants):
+    def launch_finish(self, kernel, programs, tensors, floats, ints, **constants):
+        constants = {**constants, "BATCH": self.g.groups == 0, "BLOCK": FINISH_BLOCK}
+        launch(kernel, (programs, 1, 1), tensors, floats, ints, constants, FINISH_WARPS)
+
+    def combine(self, kernel, *tensors, rows=(), **constants):
         """A pass that writes: of every channel's row it knows the numbers."""
         g, c = self.g, self.cut
-        self.launch_tiles(kernel, *arguments, g.C, c.P, c.S, g.D, g.groups, **self.flags, BATCH=g.groups == 0,
-                          **constants)  # fmt: skip
+        self.launch_tiles(kernel, tensors, (self.eps,), (*rows, g.C, c.P, c.S, g.D, g.groups), **self.flags,
+                          BATCH=g.groups == 0, **constants)  # fmt: skip
 
     def sum_channels(self, grad, h, mean, *, has_g, has_h):
         g, c = self.g, self.cut
         sums = self.sums(5)
         if has_g or has_h:
-            self.launch_tiles(by_pieces.channel_sums, grad, h, self.x, mean, sums, self.units, g.C, c.P, c.S, g.D,
-                              g.groups, HAS_G=has_g, HAS_H=has_h, BATCH=g.groups == 0, A=self.flags["A"])  # fmt: skip
+            tensors, ints = (grad, h, self.x, mean, sums), (self.units, g.C, c.P, c.S, g.D, g.groups)
+            self.launch_tiles(by_pieces.channel_sums, tensors, (), ints, HAS_G=has_g, HAS_H=has_h,
+                              BATCH=g.groups == 0, A=self.flags["A"])  # fmt: skip
         return sums
 
     def finish(self, sums, h_weight, var, *, double, **has):
         g = self.g
         factors = self.new(6, g.rows)
-        by_pieces.finish_sums[(g.rows,)](
-            sums, self.weight, h_weight, var, factors, self.eps, self.units, g.rows, g.C, g.D, self.cut.pieces,
-            self.entries, g.row_size, **self.flags, **has, BATCH=g.groups == 0, DOUBLE=double,
-            BLOCK=FINISH_BLOCK, num_warps=FINISH_WARPS,
-        )  # fmt: skip
+        ints = (self.units, g.rows, g.C, g.D, self.cut.pieces, self.entries, g.row_size)
+        tensors = (sums, self.weight, h_weight, var, factors)
+        constants = {**self.flags, **has, "DOUBLE": double}
+        self.launch_finish(by_pieces.finish_sums, g.rows, tensors, (self.eps,), ints, **constants)
         return factors
 
     def channel_gradients(self, sums, var, factors, *, double):
         """[dgamma, dbeta], or [d_gamma]."""
         g = self.g
         results = [self.new(self.units, g.C) for _ in range(1 if double else 2)]
-        by_pieces.channel_gradients[(triton.cdiv(self.units * g.C, FINISH_BLOCK),)](
-            sums, var, factors, results[0], results[-1], self.eps, self.units, g.rows, g.C, g.D, g.groups,
-            self.cut.pieces, BATCH=g.groups == 0, DOUBLE=double, A=self.flags["A"], BLOCK=FINISH_BLOCK,
-            num_warps=FINISH_WARPS,
-        )  # fmt: skip
+        tensors = (sums, var, factors, results[0], results[-1])
+        ints = (self.units, g.rows, g.C, g.D, g.groups, self.cut.pieces)
+        programs = triton.cdiv(self.units * g.C, FINISH_BLOCK)
+        self.launch_finish(by_pieces.channel_gradients, programs, tensors, (self.eps,), ints, DOUBLE=double,
+                           A=self.flags["A"])  # fmt: skip
         return [r if g.per_sample else add_rows(r) for r in results]
 
 
@@ -206,12 +216,10 @@ def forward(x, weight, bias, num_groups, eps):
         p.launch_rows(on_chip.forward, p.x, p.weight, bias_in, y, mean, var, each=1, HAS_BETA=bias is not None)
         return y, mean, var
     c, sums, rest = p.cut, p.sums(3), p.new(g.rows)
-    p.launch_tiles(by_pieces.moments, p.x, sums, p.units, g.C, c.P, c.S, A=p.flags["A"])
-    by_pieces.finish_moments[(g.rows,)](
-        sums, mean, rest, var, p.units, g.C, c.P, g.D, c.pieces, c.tiles * c.block_p, p.entries, g.row_size,
-        BATCH=num_groups == 0, A=p.flags["A"], BLOCK=FINISH_BLOCK, num_warps=FINISH_WARPS,
-    )  # fmt: skip
-    p.combine(by_pieces.forward, p.x, p.weight, bias_in, mean, rest, var, y, eps, HAS_BETA=bias is not None)
+    p.launch_tiles(by_pieces.moments, (p.x, sums), (), (p.units, g.C, c.P, c.S), A=p.flags["A"])
+    ints = (p.units, g.C, c.P, g.D, c.pieces, c.tiles * c.block_p, p.entries, g.row_size)
+    p.launch_finish(by_pieces.finish_moments, g.rows, (sums, mean, rest, var), (), ints, A=p.flags["A"])
+    p.combine(by_pieces.forward, p.x, p.weight, bias_in, mean, rest, var, y, HAS_BETA=bias is not None)
     return y, mean, var
 
 
@@ -234,7 +242,7 @@ def backward(grad, x, weight, mean, var, num_groups, eps, need_x, need_affine):
     sums, factors = p.sum_channels(grad, grad, mean, has_g=True, has_h=False), p.new(0)
     if need_x:
         factors = p.finish(sums, p.weight, var, double=False, HAS_G=True, HAS_H=False, HAS_W=False)
-        p.combine(by_pieces.backward, grad, p.x, p.weight, mean, var, factors, dx, eps, p.g.rows)
+        p.combine(by_pieces.backward, grad, p.x, p.weight, mean, var, factors, dx, rows=(p.g.rows,))
     affine = p.channel_gradients(sums, var, factors, double=False) if need_affine else (p.new(0), p.new(0))
     return dx, *affine
 
@@ -266,7 +274,7 @@ def double_backward(
         sums = p.sum_channels(grad, h_like, mean, has_g=has_g, has_h=h is not None)
         factors = p.finish(sums, w, var, double=True, HAS_G=has_g, **has)
         if need_grad or need_x:
-            p.combine(by_pieces.double_backward, *inputs, factors, d_grad, d_x, eps, p.g.rows, **has,
+            p.combine(by_pieces.double_backward, *inputs, factors, d_grad, d_x, rows=(p.g.rows,), **has,
                       HAS_Z=h_bias is not None, NEED_GRAD=need_grad, NEED_X=need_x)  # fmt: skip
         d_gamma = p.channel_gradients(sums, var, factors, double=True)[0] if need_gamma else p.new(0)
     return d_grad, d_x, d_gamma if need_gamma else p.no_gradient(need_weight)

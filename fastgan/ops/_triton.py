@@ -19,8 +19,15 @@ def register_triton(family):
 
 
 def _register(family, suffix):
+    @functools.cache
+    def function():
+        return getattr(importlib.import_module(f"fastgan.kernels.{family}"), suffix.removeprefix("_") or "forward")
+
     def kernel(*args):
-        module = importlib.import_module(f"fastgan.kernels.{family}")
-        return getattr(module, suffix.removeprefix("_") or "forward")(*args)
+        device = next(a for a in args if isinstance(a, torch.Tensor)).device.index
+        if device == torch.cuda.current_device():
+            return function()(*args)
+        with torch.cuda.device(device):  # Triton launches where torch is, not where the tensors are
+            return function()(*args)
 
     torch.library.register_kernel(f"fastgan::{family}{suffix}", "cuda", kernel)

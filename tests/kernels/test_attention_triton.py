@@ -23,6 +23,8 @@ triton = pytest.importorskip("triton")
 # B, H, N, M, D, Dv, dtype, causal, bias, who has a cotangent (x, y, z, bias, dL), which outputs are asked for
 CASES = {
     "dot": (1, 2, 70, 50, 8, 16, "float32", False, False, "xyz", 0b011101),
+    "even": (1, 1, 128, 64, 32, 32, "float32", False, True, "xyzb", 0b111101),
+    "even-half": (1, 1, 128, 128, 32, 16, "float16", False, False, "xyz", 0b011101),
     "ragged": (2, 1, 5, 3, 3, 40, "float32", False, True, "xyzb", 0b111101),
     "causal": (1, 1, 90, 70, 16, 8, "float32", True, True, "xyzbl", 0b111111),
     "causal-wide": (1, 1, 40, 130, 32, 32, "float32", True, False, "xyz", 0b011101),
