@@ -24,7 +24,7 @@ TABLE = Table(
     source="Lin et al., 2018, Table 1 (2D-grid)",
     label="reduced",
     protocol=(
-        "25 Gaussians, 100,000 points, batch 100, both players updated at once, 2500 samples of the last iterate, a mode"
+        "25 Gaussians, 100,000 points, batch 100, simultaneous updates, 2500 samples of the last iterate, a mode"
         " is found by one sample within 3 standard deviations: as in the paper. Cut: generator 4 x 128 (paper 4 x 400),"
         " critic 3 maxout layers of 64 x 5 (200 x 5), He initialisation (N(0, 0.02^2)), Adam at 1e-3 with betas"
         " (0.5, 0.999) (1e-4, (0.8, 0.999)), 20,000 iterations (400,000). No average of the weights."
