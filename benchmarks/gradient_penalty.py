@@ -12,6 +12,7 @@ benchmarks/results/gradient_penalty.csv. The numbers are compared first.
 
 import argparse
 import csv
+import math
 from functools import partial
 
 import torch
@@ -95,6 +96,25 @@ def compiled_cycle(layer):
     return lambda *args: compiled(*(t.detach() for t in args))
 
 
+def graphed_cycle(layer, args):
+    """The same replayed from a CUDA graph: what the kernels take, without the host's part."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            cycle(layer, *args)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = cycle(layer, *args)
+
+    def replay(*_):
+        graph.replay()
+        return results
+
+    return replay
+
+
 def check(cycles, args):
     """Stops the benchmark unless every implementation gives what torch gives in fp64."""
     exact = cycles["torch"](*(t.detach().double().requires_grad_(t.requires_grad) for t in args))
@@ -137,9 +157,12 @@ def measure(shape, args, memory_format):
         cycles = {"torch": partial(cycle, plain), "fastgan": partial(cycle, ours)}
         if not args.no_compile:
             cycles["torch compiled"] = compiled_cycle(plain)
+        if args.device == "cuda":
+            cycles |= {"torch, graph": graphed_cycle(plain, tensors), "fastgan, graph": graphed_cycle(ours, tensors)}
         check(cycles, tensors)
         calls = {name: partial(run, *tensors) for name, run in cycles.items()}
-        memory = {name: peak_extra_bytes(call) for name, call in calls.items()}
+        # a graph keeps memory of its own, taken when it was captured
+        memory = {name: math.nan if "graph" in name else peak_extra_bytes(call) for name, call in calls.items()}
         workspace = {name: memory[name] - result_bytes(call) for name, call in calls.items()}
         # The copy takes its turns as well: 2 tensors moved at the speed that the machine has at that moment.
         seconds = interleaved({**calls, "copy": tensors[0].detach().clone}, rounds=args.rounds, seconds_per_turn=0.02)

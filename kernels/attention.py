@@ -15,19 +15,28 @@ from fastgan.kernels.launch import launch
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
-# (queries, keys, warps, stages) of a block by the larger padded width (up to 32, 64, 128, 256), for 16-bit inputs and
-# for fp32. Small fixed tables: the first call of a training step must not wait for a search.
+# (queries, keys, warps, stages) of a block, by the sum of padded widths (up to 64, 128, 192, 256, beyond): for 16-bit
+# inputs, for fp32 as tf32 products (up to 192), for fp32 as multiply-adds. The first two were found on an H200. Small
+# fixed tables: the first call of a training step must not wait for a search.
 TABLES = {
-    "forward": {2: [(128, 64, 8, 2), (128, 64, 4, 2), (128, 32, 8, 2), (64, 32, 8, 2)],
-                4: [(64, 32, 4, 2), (32, 32, 4, 1), (32, 16, 8, 1), (32, 16, 8, 1)]},
-    "backward_rows": {2: [(64, 64, 4, 2), (64, 64, 4, 2), (64, 32, 8, 1), (32, 32, 8, 1)],
-                      4: [(64, 16, 4, 1), (64, 16, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
-    "backward_keys": {2: [(64, 64, 4, 2), (32, 64, 4, 2), (32, 64, 8, 1), (16, 32, 8, 1)],
-                      4: [(16, 64, 4, 1), (16, 64, 8, 1), (32, 16, 8, 1), (16, 16, 8, 1)]},
-    "double_rows": {2: [(64, 32, 4, 2), (64, 32, 8, 2), (32, 32, 8, 1), (16, 32, 8, 1)],
-                    4: [(32, 16, 4, 1), (32, 16, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
-    "double_keys": {2: [(64, 32, 8, 1), (32, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1)],
-                    4: [(16, 32, 8, 1), (16, 32, 8, 1), (16, 16, 8, 1), (16, 16, 8, 1)]},
+    "forward": {"16 bit": [(64, 64, 4, 3)] * 3 + [(64, 64, 4, 2), (64, 32, 8, 2)],
+                "tf32": [(64, 64, 4, 2), (128, 64, 8, 2), (128, 64, 8, 2)],
+                "fp32": [(64, 32, 4, 2), (32, 32, 4, 1)] + [(32, 16, 8, 1)] * 3},
+    "backward_rows": {"16 bit": [(64, 32, 4, 3), (64, 64, 4, 2), (64, 32, 4, 3), (64, 32, 4, 2), (32, 32, 8, 1)],
+                      "tf32": [(64, 32, 4, 1)] * 3,
+                      "fp32": [(64, 16, 4, 1), (64, 16, 8, 1)] + [(16, 16, 8, 1)] * 3},
+    "backward_keys": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 64, 4, 1), (16, 32, 8, 1)],
+                      "tf32": [(32, 64, 4, 1)] * 3,
+                      "fp32": [(16, 64, 4, 1), (16, 64, 8, 1), (32, 16, 8, 1), (32, 16, 8, 1), (16, 16, 8, 1)]},
+    "double_rows_first": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 64, 4, 1), (16, 32, 8, 1)],
+                          "tf32": [(64, 32, 4, 1), (32, 32, 4, 2), (32, 32, 4, 2)],
+                          "fp32": [(32, 16, 4, 1), (32, 16, 8, 1)] + [(16, 16, 8, 1)] * 3},
+    "double_rows_second": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 32, 4, 1), (16, 32, 8, 1)],
+                           "tf32": [(64, 32, 4, 1)] * 3,
+                           "fp32": [(32, 16, 4, 1), (32, 16, 8, 1)] + [(16, 16, 8, 1)] * 3},
+    "double_keys": {"16 bit": [(32, 64, 4, 2)] * 3 + [(32, 32, 4, 1), (16, 16, 8, 1)],
+                    "tf32": [(32, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1)],
+                    "fp32": [(16, 32, 8, 1), (16, 32, 8, 1)] + [(16, 16, 8, 1)] * 3},
 }  # fmt: skip
 
 
@@ -380,17 +389,27 @@ def padded(width):
     return max(16, triton.next_power_of_2(width))
 
 
-def blocks(kernel, width, itemsize):
-    """(BLOCK_N, BLOCK_M, warps, stages) for a kernel of TABLES and the larger padded width."""
-    return TABLES[kernel][itemsize][max(0, min(3, width.bit_length() - 6))]
+def blocks(kernel, widths, itemsize, precision="ieee"):
+    """(BLOCK_N, BLOCK_M, warps, stages) for a kernel of TABLES and both padded widths."""
+    table = TABLES[kernel]["16 bit" if itemsize == 2 else "fp32" if precision == "ieee" else "tf32"]
+    total = sum(widths)
+    return table[0 if total <= 64 else 1 if total <= 128 else 2 if total <= 192 else 3 if total <= 256 else 4]
 
 
 @functools.cache
-def _fp32_products(allow_tf32):
+def _has_room(device):
+    """Whether its multiprocessors have the registers and the shared memory that blocks of tf32 products take."""
+    if device.type != "cuda":
+        return False  # the interpreter
+    shared = triton.runtime.driver.active.utils.get_device_properties(device.index)["max_shared_mem"]
+    return torch.cuda.get_device_capability(device)[0] >= 9 and shared >= 200 * 1024
+
+
+def _precision(q, widths):
     """How fp32 is multiplied: three products of tf32 on matrix units are as exact as fp32's own, and faster."""
-    if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] < 8:
-        return "ieee"
-    return "tf32" if allow_tf32 else "tf32x3"
+    if q.dtype == torch.float32 and sum(widths) <= 192 and _has_room(q.device):
+        return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return "ieee"
 
 
 class _Problem:
@@ -403,8 +422,15 @@ class _Problem:
         self.bias = self.present(key_bias)
         (B, H, N, D), M, DV = q.shape, k.shape[2], v.shape[3]
         self.heads, self.N, self.M, self.scale = B * H, N, M, scale
-        precision = _fp32_products(torch.backends.cuda.matmul.allow_tf32) if q.dtype == torch.float32 else "ieee"
-        self.constants = {"D": D, "DV": DV, "PD": padded(D), "PDV": padded(DV), "HAS_BIAS": key_bias is not None}
+        self.widths = padded(D), padded(DV)
+        precision = _precision(q, self.widths)
+        self.constants = {
+            "D": D,
+            "DV": DV,
+            "PD": self.widths[0],
+            "PDV": self.widths[1],
+            "HAS_BIAS": key_bias is not None,
+        }
         self.constants |= {"CAUSAL": is_causal, "PRECISION": precision}
 
     def present(self, tensor):
@@ -415,8 +441,8 @@ class _Problem:
         return torch.empty(like.shape if asked else (0,), dtype=dtype or like.dtype, device=like.device)
 
     def launch(self, function, table, by_keys, *args, **constants):
-        width = max(self.constants["PD"], self.constants["PDV"])
-        block_n, block_m, warps, stages = blocks(table, width, self.q.element_size())
+        precision = self.constants["PRECISION"]
+        block_n, block_m, warps, stages = blocks(table, self.widths, self.q.element_size(), precision)
         grid = (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n), self.heads)
         if 0 in grid:
             return
@@ -459,12 +485,12 @@ def double_backward(
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
     has = {"HAS_X": x is not None, "HAS_Y": y is not None, "HAS_Z": z is not None, "HAS_X_BIAS": x_bias is not None}
     x, y, z, x_bias = (p.present(t) for t in (x, y, z, x_bias))
-    p.launch(_double_rows_first, "double_rows", False, x, y, z, x_bias, grad_out, p.present(grad_logsumexp), p.q, p.k,
-             p.v, p.bias, out, logsumexp, delta, mu, b, d_grad_out, **has, NEED_DDO=need_do,
+    p.launch(_double_rows_first, "double_rows_first", False, x, y, z, x_bias, grad_out, p.present(grad_logsumexp), p.q,
+             p.k, p.v, p.bias, out, logsumexp, delta, mu, b, d_grad_out, **has, NEED_DDO=need_do,
              HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
     saved = (x, y, z, x_bias, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, mu, b)
     if need_q:
-        p.launch(_double_rows_second, "double_rows", False, *saved, dq, **has)
+        p.launch(_double_rows_second, "double_rows_second", False, *saved, dq, **has)
     if need_k or need_v or need_bias:
         p.launch(_double_keys, "double_keys", True, *saved, dk, dv, dbias, **has, NEED_DK=need_k, NEED_DV=need_v,
                  NEED_DBIAS=need_bias)  # fmt: skip
