@@ -16,22 +16,22 @@ LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
 # (queries, keys, warps, stages) of a block, by the sum of padded widths (up to 64, 128, 192, 256, beyond): for 16-bit
-# inputs, for fp32 as tf32 products (up to 192), for fp32 as multiply-adds. The first two were found on an H200. Small
-# fixed tables: the first call of a training step must not wait for a search.
+# inputs, for fp32 as tf32 products (up to 192, of them 64 for a key), for fp32 as multiply-adds. The first two were
+# found on an H200. Small fixed tables: the first call of a training step must not wait for a search.
 TABLES = {
-    "forward": {"16 bit": [(64, 64, 4, 3)] * 3 + [(64, 64, 4, 2), (64, 32, 8, 2)],
+    "forward": {"16 bit": [(64, 64, 4, 3)] * 3 + [(128, 64, 8, 2), (64, 32, 8, 2)],
                 "tf32": [(64, 64, 4, 2), (128, 64, 8, 2), (128, 64, 8, 2)],
                 "fp32": [(64, 32, 4, 2), (32, 32, 4, 1)] + [(32, 16, 8, 1)] * 3},
     "backward_rows": {"16 bit": [(64, 32, 4, 3), (64, 64, 4, 2), (64, 32, 4, 3), (64, 32, 4, 2), (32, 32, 8, 1)],
                       "tf32": [(64, 32, 4, 1)] * 3,
                       "fp32": [(64, 16, 4, 1), (64, 16, 8, 1)] + [(16, 16, 8, 1)] * 3},
-    "backward_keys": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 64, 4, 1), (16, 32, 8, 1)],
-                      "tf32": [(32, 64, 4, 1)] * 3,
+    "backward_keys": {"16 bit": [(64, 64, 4, 2)] * 3 + [(64, 64, 8, 2), (16, 32, 8, 1)],
+                      "tf32": [(32, 64, 4, 1), (32, 64, 4, 1), (16, 16, 4, 1)],
                       "fp32": [(16, 64, 4, 1), (16, 64, 8, 1), (32, 16, 8, 1), (32, 16, 8, 1), (16, 16, 8, 1)]},
     "double_rows_first": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 64, 4, 1), (16, 32, 8, 1)],
                           "tf32": [(64, 32, 4, 1), (32, 32, 4, 2), (32, 32, 4, 2)],
                           "fp32": [(32, 16, 4, 1), (32, 16, 8, 1)] + [(16, 16, 8, 1)] * 3},
-    "double_rows_second": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 32, 4, 1), (16, 32, 8, 1)],
+    "double_rows_second": {"16 bit": [(64, 64, 4, 2)] * 3 + [(32, 64, 4, 1), (16, 32, 8, 1)],
                            "tf32": [(64, 32, 4, 1)] * 3,
                            "fp32": [(32, 16, 4, 1), (32, 16, 8, 1)] + [(16, 16, 8, 1)] * 3},
     "double_keys": {"16 bit": [(32, 64, 4, 2)] * 3 + [(32, 32, 4, 1), (16, 16, 8, 1)],
@@ -407,7 +407,7 @@ def _has_room(device):
 
 def _precision(q, widths):
     """How fp32 is multiplied: three products of tf32 on matrix units are as exact as fp32's own, and faster."""
-    if q.dtype == torch.float32 and sum(widths) <= 192 and _has_room(q.device):
+    if q.dtype == torch.float32 and widths[0] <= 64 and sum(widths) <= 192 and _has_room(q.device):
         return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
     return "ieee"
 

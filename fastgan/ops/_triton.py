@@ -6,10 +6,11 @@ import importlib.util
 
 import torch
 
+INSTALLED = importlib.util.find_spec("triton") is not None
 
-@functools.cache
+
 def triton_installed():
-    return importlib.util.find_spec("triton") is not None
+    return INSTALLED  # found out at import: torch.compile cannot trace the search
 
 
 def register_triton(family):

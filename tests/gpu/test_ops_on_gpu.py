@@ -47,8 +47,8 @@ def errors(ours, reference, inputs, dtype):
     rounded = [t.to(dtype).double() for t in inputs]
     got, want = derivatives(ours, inputs, dtype), derivatives(reference, rounded, torch.float64)
     largest = max([t.norm().item() for t in want], default=1.0)
-    return [
-        (a.double() - b).norm().item() / max(b.norm().item(), 1e-3 * largest, 1e-30)
+    return [  # what should be zero, as all derivatives of attention to a single key, is measured by what is beside it
+        (a.double() - b).norm().item() / max(b.norm().item(), 0.02 * largest, 1e-30)
         for a, b in zip(got, want, strict=True)
     ]
 

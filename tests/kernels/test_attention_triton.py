@@ -183,5 +183,15 @@ def test_compiled_kernel_uses_matrix_instructions_and_spills_little(function, ar
     assert shared <= limit
 
 
+@pytest.mark.parametrize("function", TABLE_OF)
+@pytest.mark.parametrize(
+    "element, widths, precision, arch, kilobytes",
+    [("bf16", (128, 128), "ieee", 80, 99), ("fp32", (64, 128), "tf32x3", 90, 227)],  # 99: what a GeForce of 2020 has
+)
+def test_largest_block_of_a_table_fits_into_shared_memory(function, element, widths, precision, arch, kilobytes):
+    _, shared, _ = compile_ahead(function, element, *widths, precision, arch)
+    assert shared <= kilobytes * 1024
+
+
 if __name__ == "__main__":
     print(json.dumps({name: run_interpreted(name) for name in CASES}))
