@@ -2,9 +2,9 @@
 
     python -m benchmarks.papers.duality_gap [--seeds 0 1 2 3 4] [--processes 2] [--steps 10000]
 
-The experiment in two dimensions of the perturbed gap's published code (perturbed-dg/Perturbed-Duality-Gap, 2D_EXP): the
-ratio of critic to generator updates makes the three behaviours. The plain gap (Grnarova et al., 2019) stands beside it.
-Up to five minutes a run on one core.
+The experiment in two dimensions of the perturbed gap's published code (perturbed-dg/Perturbed-Duality-Gap, 2D_EXP):
+the ratio of critic to generator updates makes the three behaviours. The plain gap (Grnarova et al., 2019) stands
+beside it. Up to five minutes a run on one core.
 """
 
 import tempfile
@@ -27,11 +27,11 @@ TABLE = Table(
     source="perturbed-dg/Perturbed-Duality-Gap, 2D_EXP; Grnarova et al., 2019 (arXiv 1811.05512)",
     label="reduced",
     protocol=(
-        "8 Gaussians on a circle (radius 2, sigma 0.02), MLPs 128-128 ReLU, z of 100, Adam 5e-4, betas (0.5, 0.999), batch"
-        " 128, non-saturating loss, 10,000 steps; a step is so many updates of critic and generator as the ratio says."
-        " Gap after 250 updates of each copy alone, payoff with log(D + 1e-4) over 100 x 128 samples, at 5 checkpoints;"
-        " modes from 2500 samples of the last iterate. Initialisation and ring are ours: the source that we have does not"
-        " name them."
+        "8 Gaussians on a circle (radius 2, sigma 0.02), MLPs 128-128 ReLU, z of 100, Adam 5e-4, betas (0.5,"
+        " 0.999), batch 128, non-saturating loss, 10,000 steps; a step is so many updates of critic and generator"
+        " as the ratio says. Gap after 250 updates of each copy alone, payoff with log(D + 1e-4) over 100 x 128"
+        " samples, at 5 checkpoints; modes from 2500 samples of the last iterate. Initialisation and ring are"
+        " ours: the source that we have does not name them."
     ),
     published={name: "a figure: the plain gap is small under collapse, the perturbed one large" for name in RATIOS},
 )

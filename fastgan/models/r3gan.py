@@ -23,9 +23,9 @@ HEAD = Layers(None, None, nn.Linear, EqualizedEmbedding)
 def r3gan(channels=3, resolution=32, classes=None, width=768, z_dim=64, pack=1, blocks=2, spectral_norm="none"):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels up to 32 pixels; above, they halve as the resolution doubles. The default is about the paper's size,
-    whose layout this follows in outline, not layer by layer. blocks: how many at each resolution. The generator ends in
-    no tanh: its samples may leave [-1, 1].
+    width: channels up to 32 pixels; above, they halve as the resolution doubles. Defaults and layout are those of the
+    published code: at 32 pixels four stages of 768 channels in 96 groups, 768, 384, 192, 96 from there to 256 pixels.
+    blocks: how many at each resolution. The generator ends in no tanh: its samples may leave [-1, 1].
     classes: an embedding joins z, the critic projects on one.
     """
     if spectral_norm != "none":
