@@ -1,0 +1,119 @@
+"""A short version of each paper table: the same code with fewer steps, and criteria that can fail."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks.papers import (
+    clip_versus_penalty,
+    duality_gap,
+    pacgan_digits,
+    pacgan_grid,
+    spectral_norm_works,
+    ttur_saddle,
+    wasserstein_estimate,
+)
+
+
+def rows_of(table, configurations, seeds, **options):
+    return [
+        {"configuration": name, "seed": seed, **table.run(name, seed, **options)}
+        for name in configurations
+        for seed in seeds
+    ]
+
+
+def planted(columns):
+    """Rows of {configuration: {name: values}}."""
+    return [
+        {"configuration": configuration, "seed": seed, **{name: v[seed] for name, v in values.items()}}
+        for configuration, values in columns.items()
+        for seed in range(len(next(iter(values.values()))))
+    ]
+
+
+def verdicts(table, rows):
+    return [criterion.passed for criterion in table.criteria(rows)]
+
+
+def test_two_time_scales_beat_one_on_the_saddle():
+    rows = rows_of(ttur_saddle, ttur_saddle.RATES, range(3))
+    assert verdicts(ttur_saddle, rows) == [True, True, True]
+    for row in rows:
+        row["distance"] = 0.25
+    assert verdicts(ttur_saddle, rows) == [True, False, False]
+
+
+def test_clipping_kills_gradients_and_the_penalty_does_not():
+    configurations = ("clip 0.01", "clip 0.001", "penalty")
+    rows = rows_of(clip_versus_penalty, configurations, [7], steps=40)
+    slopes = {row["configuration"]: row["decades_per_layer"] for row in rows}
+    assert slopes["clip 0.01"] < -0.5
+    assert slopes["clip 0.001"] < -1
+    assert abs(slopes["penalty"]) < 0.05
+
+
+def test_slope_is_the_decades_from_layer_to_layer():
+    assert clip_versus_penalty.slope([1.0, 10.0, 100.0, 1000.0]) == pytest.approx(1)
+    assert clip_versus_penalty.slope([2.0, 2.0, 2.0]) == pytest.approx(0, abs=1e-12)
+
+
+def test_spectral_norm_keeps_its_critic_within_lipschitz_one():
+    normalized, clipped = rows_of(spectral_norm_works, ("spectral norm", "clipping"), [7], steps=150)
+    assert normalized["fixed_matrix_error"] < 1e-6
+    assert normalized["sigma_error"] < 0.1
+    assert normalized["lipschitz"] <= 1.01
+    assert clipped["stable_rank"] < normalized["stable_rank"]
+
+
+def test_the_critics_estimate_falls_with_the_distance():
+    (row,) = rows_of(wasserstein_estimate, ["WGAN-GP"], [7], steps=100)
+    assert len(row["estimates"]) == len(row["distances"]) == 2
+    assert all(value > 0 for value in row["distances"])
+    assert wasserstein_estimate.spearman([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]) == pytest.approx(1)
+    assert wasserstein_estimate.spearman([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == pytest.approx(-1)
+
+
+def test_packing_runs_and_its_criteria_tell_the_papers_result_from_none():
+    rows = rows_of(pacgan_grid, pacgan_grid.CONFIGURATIONS, [7], steps=60)
+    assert all(0 <= row["modes"] <= 25 for row in rows)
+    good = planted({
+        "GAN": {"modes": [12.0] * 10, "reverse_kl": [1.3] * 10},
+        "PacGAN2": {"modes": [24.0] * 10, "reverse_kl": [0.1] * 10},
+    })  # fmt: skip
+    assert verdicts(pacgan_grid, good) == [True, True, True]
+    same = planted({name: {"modes": [12.0] * 10, "reverse_kl": [1.3] * 10} for name in pacgan_grid.CONFIGURATIONS})
+    assert verdicts(pacgan_grid, same) == [False, False, False]
+
+
+def test_the_classifier_of_digits_passes_its_controls():
+    rows = rows_of(pacgan_digits, pacgan_digits.CONTROLS, [0], steps=0)
+    weak = {f"weak critic, {n}": {"modes": [m] * 10, "reverse_kl": [k] * 10} for n, m, k in
+            (("GAN", 400, 3.0), ("PacGAN2", 600, 2.0))}  # fmt: skip
+    assert verdicts(pacgan_digits, rows + planted(weak)) == [True] * 5
+    assert pacgan_digits.held_out_accuracy() > 0.95
+    (trained,) = rows_of(pacgan_digits, ["weak critic, PacGAN2"], [7], steps=20)
+    assert 1 <= trained["modes"] <= 1000
+
+
+def test_the_duality_gap_is_measured_in_every_regime(monkeypatch):
+    monkeypatch.setattr(duality_gap, "CHECKPOINTS", 1)
+    rows = rows_of(duality_gap, ["diverging (1:15)"], [7], steps=5)
+    assert rows[0]["steps_seen"] == [5]
+    assert all(torch.tensor(row["perturbed_gap"]).isfinite() for row in rows)
+    healthy, collapse, diverging = duality_gap.RATIOS
+    right = {healthy: {"perturbed_gap": [0.1] * 5, "modes": [8.0] * 5},
+             collapse: {"perturbed_gap": [4.0] * 5, "modes": [1.0] * 5},
+             diverging: {"perturbed_gap": [2.0] * 5, "modes": [0.0] * 5}}  # fmt: skip
+    assert verdicts(duality_gap, planted(right)) == [True, True, True]
+    right[healthy]["perturbed_gap"] = [4.0] * 5
+    assert verdicts(duality_gap, planted(right)) == [False, False, True]
+
+
+@pytest.mark.parametrize("module", [clip_versus_penalty, duality_gap, pacgan_digits, pacgan_grid, spectral_norm_works])
+def test_a_table_says_what_it_is(module):
+    table = dataclasses.asdict(module.TABLE)
+    assert table["label"] in ("exact", "reduced", "own")
+    assert table["name"] == module.__name__.rsplit(".", 1)[1]
+    assert table["protocol"] and table["source"]
