@@ -19,7 +19,7 @@ from fastgan.training import Trainer
 from fastgan.training.compare import draw
 from fastgan.training.recipes import recipe as named_recipe
 
-CONFIGURATIONS = {"clip 0.1": 0.1, "clip 0.01": 0.01, "clip 0.001": 0.001, "penalty": None}
+CONFIGURATIONS = {"clip 0.1": 0.1, "clip 0.01": 0.01, "clip 0.001": 0.001, "penalty 10": None}
 TABLE = Table(
     name="clip_versus_penalty",
     id="T3",
@@ -29,15 +29,16 @@ TABLE = Table(
     protocol=(
         "Swiss roll, generator and critic of 12 linear layers with ReLU between, width 128 (the paper does not"
         " say its width), 300 generator steps of 5 critic steps, the recipes wgan (RMSprop 5e-5, clipping) and"
-        " wgan-gp-toy (Adam 1e-4, penalty 0.1). Afterwards, on a batch of 256: the norm of the critic loss'"
-        " gradient with respect to each layer's output, and the slope of its logarithm from the last layer back to"
-        " the first."
+        " wgan-gp-toy (Adam 1e-4) with the paper's penalty weight of 10. Afterwards, on a batch of 256: the norm"
+        " of the critic loss' gradient with respect to each layer's output, and the slope of its logarithm from"
+        " the last layer back to the first. With the weight of 0.1 that the published toys use, the slope was 0.06"
+        " to 0.08."
     ),
     published={
         "clip 0.1": "grows exponentially (figure)",
         "clip 0.01": "falls exponentially (figure)",
         "clip 0.001": "falls exponentially (figure)",
-        "penalty": "flat (figure)",
+        "penalty 10": "flat (figure)",
     },
 )
 BOUND = 0.99  # of c: a weight beyond that lies at the bound
@@ -47,8 +48,7 @@ def run(configuration, seed, steps, device="cpu"):
     clip, points = CONFIGURATIONS[configuration], data.load("swiss_roll")
     named = named_recipe("wgan" if clip else "wgan-gp-toy")
     recipe = replace(named.settings, ema_decay=0.0, batch_size=256, seed=seed)
-    if clip:
-        recipe = replace(recipe, penalties=(f"WeightClip({clip})",))
+    recipe = replace(recipe, penalties=(f"WeightClip({clip})" if clip else "WGANGP(weight=10.0)",))
     with global_seed(seed, "initial weights"):
         pair = create("mlp", features=2, width=128, depth=11, z_dim=2)
     with tempfile.TemporaryDirectory() as folder:
@@ -104,8 +104,8 @@ def criteria(rows):
         ),
         Criterion(
             "decades per layer, penalty: within 0.05 of 0",
-            _list(slopes["penalty"]),
-            max(map(abs, slopes["penalty"])) <= 0.05,
+            _list(slopes["penalty 10"]),
+            max(map(abs, slopes["penalty 10"])) <= 0.05,
         ),
         Criterion("share of weights at the bound, clip 0.01 and 0.001: above 0.9", _list(shares), min(shares) > 0.9),
     ]

@@ -8,10 +8,12 @@ import torch
 from benchmarks.papers import (
     clip_versus_penalty,
     duality_gap,
+    fashion_benchmark,
     pacgan_digits,
     pacgan_grid,
     spectral_norm_works,
     ttur_saddle,
+    unrolled_ring,
     wasserstein_estimate,
 )
 
@@ -46,12 +48,12 @@ def test_two_time_scales_beat_one_on_the_saddle():
 
 
 def test_clipping_kills_gradients_and_the_penalty_does_not():
-    configurations = ("clip 0.01", "clip 0.001", "penalty")
+    configurations = ("clip 0.01", "clip 0.001", "penalty 10")
     rows = rows_of(clip_versus_penalty, configurations, [7], steps=40)
     slopes = {row["configuration"]: row["decades_per_layer"] for row in rows}
     assert slopes["clip 0.01"] < -0.5
     assert slopes["clip 0.001"] < -1
-    assert abs(slopes["penalty"]) < 0.05
+    assert abs(slopes["penalty 10"]) < 0.05
 
 
 def test_slope_is_the_decades_from_layer_to_layer():
@@ -117,3 +119,21 @@ def test_a_table_says_what_it_is(module):
     assert table["label"] in ("exact", "reduced", "own")
     assert table["name"] == module.__name__.rsplit(".", 1)[1]
     assert table["protocol"] and table["source"]
+
+
+def test_the_unrolled_gradient_is_exact_and_the_copy_is_not():
+    unrolled, copied = unrolled_ring.gradient_errors()
+    assert unrolled < 1e-4 < copied
+    (row,) = rows_of(unrolled_ring, ["K = 5"], [7], steps=10)
+    assert 0 <= row["modes"] <= row["ever"] <= 8
+
+
+def test_methods_on_garments_are_scored_by_a_named_extractor(monkeypatch):
+    monkeypatch.setattr(fashion_benchmark, "IMAGES", 300)
+    (row,) = rows_of(fashion_benchmark, ["growing"], [7], steps=6)
+    assert row["extractor"].startswith("fashion-cnn ")
+    good = planted({name: {"fid": [90.0] * 3, "untrained_fid": [800.0] * 3, "recall": [0.4] * 3}
+                    for name in fashion_benchmark.METHODS})  # fmt: skip
+    assert verdicts(fashion_benchmark, good) == [True, True]
+    good[0]["fid"] = 400.0
+    assert verdicts(fashion_benchmark, good) == [False, True]
