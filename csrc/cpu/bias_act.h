@@ -81,11 +81,14 @@ FASTGAN_INLINE void slope_of(const T* saved, const accumulate_t<T>* bias, int bi
   }
 }
 
+// Vectors at a time: chains of an exponential's operations that run side by side.
+constexpr int kChains = 4;
+
 template <int Act, class T>
 void act_forward(const T* x, const accumulate_t<T>* bias, int bias_step, T* y, int64_t n,
                  const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  each_vector<A, 1>(
+  each_vector<A, kChains>(
       n, FASTGAN_EACH {
         (void)u;
         Vec<A> f, first, second, z = load_first(x + i, k);
@@ -102,10 +105,9 @@ template <int Act, class T>
 void act_backward(const T* g, const T* saved, const accumulate_t<T>* bias, int bias_step, T* dx, accumulate_t<T>* dbias,
                   int64_t n, const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  Vec<A> sum = {};
-  each_vector<A, 1>(
+  Vec<A> sums[kChains] = {};
+  each_vector<A, kChains>(
       n, FASTGAN_EACH {
-        (void)u;
         Vec<A> slope, curvature;
         slope_of<Act, T>(saved, bias, bias_step, i, k, p, slope, curvature);
         const Vec<A> d = load_first(g + i, k) * slope;
@@ -113,10 +115,10 @@ void act_backward(const T* g, const T* saved, const accumulate_t<T>* bias, int b
         if (bias_step) {
           if (dbias) store_first(dbias + i, load_first(dbias + i, k) + d, k);
         } else {
-          sum += d;
+          sums[u] += d;
         }
       });
-  if (dbias && !bias_step) *dbias += sum_lanes<A>(sum);
+  if (dbias && !bias_step) *dbias += sum_chains<A>(sums);
 }
 
 // With H = h + h_bias, the cotangent of dx: d_g = H slope, d_saved = H g curvature, whose sum is added to d_bias. h,
@@ -126,10 +128,9 @@ void act_double_backward(const T* h, const accumulate_t<T>* h_bias, const T* g, 
                          const accumulate_t<T>* bias, int bias_step, T* d_g, T* d_saved, accumulate_t<T>* d_bias,
                          int64_t n, const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  Vec<A> sum = {};
-  each_vector<A, 1>(
+  Vec<A> sums[kChains] = {};
+  each_vector<A, kChains>(
       n, FASTGAN_EACH {
-        (void)u;
         Vec<A> slope, curvature, H = h ? load_first(h + i, k) : Vec<A>{};
         if (h_bias) H += bias_step ? load_first(h_bias + i, k) : Vec<A>{} + *h_bias;
         slope_of<Act, T>(saved, bias, bias_step, i, k, p, slope, curvature);
@@ -141,8 +142,8 @@ void act_double_backward(const T* h, const accumulate_t<T>* h_bias, const T* g, 
           if (d_bias) store_first(d_bias + i, load_first(d_bias + i, k) + d, k);
         } else {
           // beyond the end g is 0, and so is d unless the curvature is not finite there: z = bias is an ordinary number
-          sum += d;
+          sums[u] += d;
         }
       });
-  if (d_bias && !bias_step) *d_bias += sum_lanes<A>(sum);
+  if (d_bias && !bias_step) *d_bias += sum_chains<A>(sums);
 }
