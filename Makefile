@@ -5,7 +5,10 @@ OTHER_TORCH ?= torch==2.13.0
 BIN := .venv/bin
 CSRC := $(shell find csrc -type f)
 
-.PHONY: train test lint format bench sanitize test-wheel clean
+PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
+  metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works
+
+.PHONY: train test lint format bench papers sanitize test-wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
 	$(BIN)/fastgan train --recipe garments --resolution 32 --width 24 --z-dim 32 --steps 7000
@@ -30,6 +33,10 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
 	$(BIN)/python -m benchmarks.compiled_critic
+
+papers: .venv/built  ## every table of docs/papers.md: some three hours on two cores; what is finished is kept
+	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
+	$(BIN)/python -m benchmarks.papers.page
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
