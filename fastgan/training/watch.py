@@ -62,6 +62,11 @@ class Watch:
             "g_grad": monitors.gradient_norm(state.generator),
             "d_grad": monitors.gradient_norm(state.discriminator),
         }
+        if self.recipe.loss == "wasserstein":
+            numbers["wasserstein"] = real_logits.mean() - fake_logits.mean()
+            numbers["wasserstein_noise"] = (
+                real_logits.var() / len(real_logits) + fake_logits.var() / len(fake_logits)
+            ).sqrt()
         average = monitors.pooled(self._generate(state.average))  # what is kept as best, so what must be judged
         if average.shape == fake.shape and average.isfinite().all():
             reference = self._reference(fake.shape)

@@ -7,6 +7,7 @@ from torch import nn
 from fastgan import Recipe, Trainer, models
 from fastgan.data.toys import Toy
 from fastgan.metrics import monitors
+from fastgan.training import gap_watch
 from fastgan.training.metrics_log import read_metrics
 from fastgan.training.recorder import Recorder
 
@@ -87,3 +88,50 @@ def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path):
     assert trainer.state.step == 12 and trainer.recorder.best_step == 2
     assert [p.name for p in (tmp_path / "best").iterdir()] == ["step_00000002"]
     assert (tmp_path / "checkpoints" / "step_00000012").exists()
+
+
+@pytest.mark.parametrize(
+    "criterion, changes",
+    [("gap", {"loss": "non_saturating"}), ("wasserstein", {"loss": "wasserstein", "penalties": ("WGANGP()",)})],
+)
+def test_other_criteria_stop_a_run_that_stands_still(tmp_path, monkeypatch, criterion, changes):
+    monkeypatch.setattr(gap_watch, "STEPS", 3)
+    monkeypatch.setattr(gap_watch, "EVALUATION_BATCHES", 2)
+    torch.manual_seed(0)
+    pair = models.create("mlp", features=2, z_dim=2, width=8)
+    recipe = Recipe(generator_lr=0.0, discriminator_lr=0.0, batch_size=8, **changes)
+    intervals = {"log_every": 5, "sample_every": 2, "checkpoint_every": 1000}
+    trainer = Trainer(*pair, recipe, ring(), run_dir=tmp_path, progress=False, stop_when=criterion, **intervals)
+    trainer.fit(100)
+    assert trainer.state.step == 12 and trainer.recorder.best_step == 2
+    quantity, noise = monitors.CRITERIA[criterion]
+    seen = [row for row in read_metrics(tmp_path / "metrics.jsonl") if quantity in row]
+    assert len({row[quantity] for row in seen}) == 1 and all(
+        row[noise] > 0 for row in seen
+    )  # same seeds, same networks
+
+
+def test_the_gap_falls_where_training_helps_and_is_high_for_a_collapsed_generator(tmp_path):
+    torch.manual_seed(0)
+    pair = models.create("mlp", features=2, z_dim=2, width=48)
+    recipe = Recipe(**(GOOD | {"loss": "non_saturating"}))
+    trainer = Trainer(*pair, recipe, ring(), run_dir=tmp_path, progress=False, stop_when="gap", sample_every=10**6)
+    before = trainer.recorder.gap(trainer.state)["watch_duality_gap"]
+    trainer.fit(300)
+    after = trainer.recorder.gap(trainer.state)["watch_duality_gap"]
+    assert after < before
+
+
+@pytest.mark.parametrize(
+    "stop_when, changes, message",
+    [
+        ("soon", {}, "stop_when must be one of plateau, gap, wasserstein, never"),
+        ("wasserstein", {"loss": "hinge"}, 'needs the loss "wasserstein"'),
+        ("gap", {"pack": 2}, "neither packs nor grows"),
+        ("gap", {"loss": "wasserstein", "penalties": ("WeightClip(0.01)",)}, "cannot keep constraints like WeightClip"),
+    ],
+)
+def test_a_criterion_that_makes_no_sense_is_refused(tmp_path, stop_when, changes, message):
+    pair = models.create("mlp", features=2, z_dim=2, width=8, pack=changes.get("pack", 1))
+    with pytest.raises(ValueError, match=message):
+        Trainer(*pair, Recipe(**changes), ring(), run_dir=tmp_path, progress=False, stop_when=stop_when)
