@@ -45,7 +45,7 @@ class Train:
     """1 (grey) or 3 (colour); by default 1 for the garments, 3 for a folder."""
 
     conditional: bool = False
-    """Train both networks with the labels of the images."""
+    """Train both networks with the labels of the images; some recipes do so by themselves."""
 
     width: int | None = None
     """Size of the networks, as each architecture defines it; by default its paper's."""

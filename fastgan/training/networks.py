@@ -8,11 +8,15 @@ def describe(data, named, recipe, *, model=None, conditional=False, width=None, 
     """The arguments of models.create, as plain values that a file can hold.
 
     named: a NamedRecipe, whose model and options serve where `model` is None. Data that are no images get an "mlp".
+    conditional: with labels, as also where the recipe itself asks for them. Errors: ValueError for data without any.
     """
     images = len(data.shape) == 3
     name = model or (named.model if images else "mlp")
     own = model in (None, named.model)
     options = {} if not own else named.options if images else named.vectors
+    conditional = conditional or named.conditional
+    if conditional and data.classes is None:
+        raise ValueError("a conditional recipe needs labels, which these data have not: choose another recipe or data")
     size = {"channels": data.shape[0], "resolution": data.shape[1]} if images else {"features": data.shape[0]}
     spectral_norm = recipe.spectral_norm if recipe.spectral_norm in ("none", "discriminator", "both") else None
     chosen = {

@@ -10,7 +10,7 @@ class NamedRecipe:
     """paper: where the settings come from, and in what they differ. model, options: for fastgan.models.create.
 
     vectors: options of the "mlp" that takes the model's place on data that are no images.
-    data: what to train on where nothing else is asked for.
+    data: what to train on where nothing else is asked for. conditional: whether both networks are given the labels.
     """
 
     paper: str
@@ -19,6 +19,7 @@ class NamedRecipe:
     options: dict = field(default_factory=dict)
     vectors: dict = field(default_factory=dict)
     data: str = "fashion"
+    conditional: bool = False
 
 
 DCGAN = Recipe(
@@ -111,6 +112,18 @@ RECIPES = {
             ),
         ),
         "sngan",
+    ),
+    "projection": NamedRecipe(
+        "Miyato and Koyama, 2018: conditional batch norm, a critic that projects on the class",
+        SNGAN,
+        "sngan",
+        conditional=True,
+    ),
+    "acgan": NamedRecipe(
+        "Odena et al., 2017: a critic that classifies, too",
+        replace(DCGAN, penalties=("AuxiliaryClassifier()",), generator_terms=("AuxiliaryClassifier()",)),
+        options={"head": "auxiliary"},
+        conditional=True,
     ),
     "sagan": NamedRecipe("Zhang et al., 2019", Recipe(generator_lr=1e-4, discriminator_lr=4e-4), "sagan"),
     "biggan": NamedRecipe(

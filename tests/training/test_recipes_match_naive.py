@@ -113,13 +113,19 @@ class Naive:
             x = DiffAugment(self.recipe.augment)(x, p=0.0 if self.recipe.augment_target else 1.0)
         if self.condition is None:
             return self.d(x)
-        return self.d(x, self.condition.repeat(len(x) // len(self.condition), 1, 1, 1))
+        return self.d(x, torch.cat([self.condition] * (len(x) // len(self.condition))))
 
     def logits(self, real, fake):
         if couples_samples(self.d):
             return self.critic(real), self.critic(fake)
         both = self.critic(torch.cat([real, fake]))
         return both[: len(real)], both[len(real) :]
+
+    def misjudged(self, x):
+        logits = self.d.classify(x)
+        return -torch.stack(
+            [row[y] - torch.log(torch.exp(row).sum()) for row, y in zip(logits, self.condition, strict=True)]
+        ).mean()
 
     def critic_gradients(self, real, z):
         recipe = self.recipe
@@ -130,6 +136,9 @@ class Naive:
         r, f = self.logits(real, fake)
         total = critic_loss(recipe.loss, r, f)
         for term, place in zip(recipe.penalties, places, strict=True):
+            if type(term).__name__ == "AuxiliaryClassifier":
+                total = total + term.weight * (self.misjudged(real) + self.misjudged(fake))
+                continue
             total = total + penalty_value(term, self.critic, real, fake, r, f, place)
         return torch.autograd.grad(total, list(self.d.parameters()), allow_unused=True)
 
@@ -144,6 +153,8 @@ class Naive:
         for term in recipe.generator_terms:
             if type(term).__name__ == "L1":
                 total = total + term.weight * (fake - real).abs().sum() / fake.numel()
+            elif type(term).__name__ == "AuxiliaryClassifier":
+                total = total + term.weight * self.misjudged(packed)
             else:
                 assert type(term).__name__ == "OrthogonalRegularization"
                 for module in self.g.modules():
@@ -205,7 +216,7 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     if stage is not None:
         for _ in range(generator.levels - stage.level):
             samples = torch.nn.functional.avg_pool2d(samples, 2)
-    condition = condition if generator.z_dim == 0 else None
+    condition = condition if generator.z_dim == 0 or getattr(generator, "classes", None) else None
     source = randomness.generator(recipe.seed, "latents", 0)
     zs = [torch.randn(BATCH * recipe.pack, generator.z_dim, generator=source) for _ in range(2)]
     torch.manual_seed(randomness.derive(recipe.seed, "step", 0))
