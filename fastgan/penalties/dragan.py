@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fastgan.penalties.gradient_penalty import GradientPenalty, per_sample
+from fastgan.penalties.penalty import mean_over_processes
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class DRAGAN(GradientPenalty):
 
     variant "paper": d ~ N(0, c I), c in squared units of the data (the default is the paper's, for its own scale).
     variant "code", the published program: d = a_i * s / 2 * U[0, 1) per element, with a_i ~ U[0, 1) for each sample and
-        s the (biased) standard deviation of all elements of the batch at hand: it shifts upwards only, and s differs
-        between processes and between micro-batches.
+        s the (biased) standard deviation of all elements of the batch at hand, over all processes: it shifts upwards
+        only, and s differs between micro-batches.
     Norm, modes and errors: GradientPenalty.
     """
 
@@ -37,7 +38,9 @@ class DRAGAN(GradientPenalty):
         if self.variant == "paper":
             x = real + self.c**0.5 * like(torch.randn)
         else:
-            scale = real.std(correction=0) / 2 * per_sample(torch.rand, real, generator)
+            mean = mean_over_processes(real.mean())
+            spread = mean_over_processes((real - mean).square().mean()).sqrt()
+            scale = spread / 2 * per_sample(torch.rand, real, generator)
             x = torch.addcmul(real, scale, like(torch.rand))
         return x.requires_grad_()
 

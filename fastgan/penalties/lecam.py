@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.penalty import Penalty, mean_over_processes
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class LeCam(Penalty):
     """weight * (E (D(real) - a_fake)^2 + E (D(fake) - a_real)^2), a the moving averages of the critic's logits.
 
     The averages move first, a <- decay * a + (1 - decay) * mean, and start at the first batch's means; they are
-    constants for the gradient. State: "real", "fake", "updates", 0-d; the process's own under data parallelism.
+    constants for the gradient. State: "real", "fake", "updates", 0-d. Means are over the batches of all processes.
     variant "paper": equation 4. variant "code": relu(D(real) - a_fake)^2 and relu(a_real - D(fake))^2, as published.
     Diagnostics: "average_real", "average_fake".
     """
@@ -50,5 +50,5 @@ class LeCam(Penalty):
             share = torch.where(state["updates"] == 0, 1.0, 1 - self.decay)
             for name, logits in (("real", real), ("fake", fake)):
                 average = state[name]
-                average.lerp_(logits.mean().to(average), share.to(average.dtype))
+                average.lerp_(mean_over_processes(logits.mean()).to(average), share.to(average.dtype))
             state["updates"] += 1

@@ -11,14 +11,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastgan import losses
-from fastgan.penalties import R1, R2, evaluate
+from fastgan.penalties import R1, R2, LeCam, evaluate
 
 ROOT = Path(__file__).parents[2]
 WORLD = 2
 
 
 def loss_of(critic, real, fake):
-    found = evaluate((R1(2.0), R2(2.0), PointPenalty()), critic, real, fake)
+    lecam = LeCam(0.5)  # whose averages are those of the whole batch
+    states = ({}, {}, {}, lecam.initial_state())
+    found = evaluate((R1(2.0), R2(2.0), PointPenalty(), lecam), critic, real, fake, states=states)
     adversarial = losses.get("non_saturating").discriminator(found.real_logits, found.fake_logits)
     return adversarial + sum(value for value, _ in found.terms)
 

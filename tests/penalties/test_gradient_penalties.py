@@ -163,6 +163,12 @@ def conv_critic():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_and_grad_scaler_give_the_gradient_of_full_precision(dtype):
+    # oneDNN's bf16 convolution on processors with AMX gives plain torch a wrong weight gradient at two input channels.
+    with torch.backends.mkldnn.flags(enabled=False):
+        gradients_under_autocast(dtype)
+
+
+def gradients_under_autocast(dtype):
     critic, (real, fake) = conv_critic(), batches(8, (2, 8, 8), torch.float32)
     penalty = WGANGP()
     penalty(critic, real=real, fake=fake, generator=draw()).backward()
