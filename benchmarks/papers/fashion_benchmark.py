@@ -117,7 +117,7 @@ def figure(rows):
 
 
 def main():
-    parser = arguments(__doc__, seeds=3)
+    parser = arguments(__doc__, seeds=1)
     parser.add_argument("--steps", type=int, default=600)
     options = parser.parse_args()
     metrics.fashion_cnn()  # trained and kept here once, before the processes ask for it

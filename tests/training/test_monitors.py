@@ -135,3 +135,19 @@ def test_a_criterion_that_makes_no_sense_is_refused(tmp_path, stop_when, changes
     pair = models.create("mlp", features=2, z_dim=2, width=8, pack=changes.get("pack", 1))
     with pytest.raises(ValueError, match=message):
         Trainer(*pair, Recipe(**changes), ring(), run_dir=tmp_path, progress=False, stop_when=stop_when)
+
+
+def test_the_largest_singular_value_of_the_critics_weights_is_watched(tmp_path):
+    layers = nn.Sequential(nn.Linear(9, 7), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    nn.init.normal_(layers[1].weight, std=3.0)
+    exact = torch.linalg.matrix_norm(layers[1].weight.detach().flatten(1), 2)
+    assert 0.8 * exact < monitors.largest_singular_value(layers) <= exact * 1.001
+    assert monitors.largest_singular_value(nn.ReLU()) == 0
+    pair = models.create("mlp", features=2, z_dim=2, width=8, spectral_norm="discriminator")
+    trainer = Trainer(*pair, Recipe(batch_size=8), ring(), run_dir=tmp_path, progress=False, sample_every=5)
+    trainer.fit(5)
+    before = {name: buffer.clone() for name, buffer in trainer.state.discriminator.named_buffers()}
+    seen = trainer.recorder.watch(trainer.state)
+    assert 0.9 < seen["watch_d_sigma"] < 1.1
+    for name, buffer in trainer.state.discriminator.named_buffers():
+        assert torch.equal(buffer, before[name]), name
