@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan import data, losses
 from fastgan.models import create
 from fastgan.randomness import global_seed
@@ -136,14 +136,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=3)
-    parser.add_argument("--steps", type=int, default=300)
-    options = parser.parse_args()
-    jobs = [{"configuration": c, "seed": s, "steps": options.steps} for s in options.seeds for c in CONFIGURATIONS]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, CONFIGURATIONS, seeds=3, steps=300)

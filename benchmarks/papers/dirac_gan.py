@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, arguments, run_all, write
+from benchmarks.papers.table import Criterion, Table, main
 from fastgan import losses
 from fastgan.penalties import R1, WGANGP, WeightClip
 
@@ -123,11 +123,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    options = arguments(__doc__, seeds=1).parse_args()
-    rows = run_all(TABLE, run, [{"configuration": name, "seed": 0} for name in METHODS], options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, METHODS, seeds=1)

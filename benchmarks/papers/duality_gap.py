@@ -11,7 +11,7 @@ import tempfile
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan import data, losses, metrics
 from fastgan.models import create
 from fastgan.randomness import global_seed
@@ -121,14 +121,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=5)
-    parser.add_argument("--steps", type=int, default=10_000)
-    options = parser.parse_args()
-    jobs = [{"configuration": c, "seed": seed, "steps": options.steps} for seed in options.seeds for c in RATIOS]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, RATIOS, seeds=5, steps=10_000)

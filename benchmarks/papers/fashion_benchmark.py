@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan import data, metrics
 from fastgan.training import Trainer, networks
 from fastgan.training.compare import draw
@@ -116,15 +116,6 @@ def figure(rows):
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=1)
-    parser.add_argument("--steps", type=int, default=600)
-    options = parser.parse_args()
-    metrics.fashion_cnn()  # trained and kept here once, before the processes ask for it
-    jobs = [{"configuration": c, "seed": s, "steps": options.steps} for s in options.seeds for c in METHODS]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    metrics.fashion_cnn()  # trained and kept here once, before the processes ask for it
+    main(__doc__, TABLE, run, criteria, figure, METHODS, seeds=1, steps=600)

@@ -10,7 +10,7 @@ benchmarks/papers/results/metric_calibration.json.
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, arguments, run_all, write
+from benchmarks.papers.table import Criterion, Table, main
 from fastgan import metrics
 
 PUBLISHED = {"precision": 0.4772, "recall": 0.4705, "density": 1.0555, "coverage": 0.9735}
@@ -105,12 +105,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    options = arguments(__doc__, seeds=3).parse_args()
-    jobs = [{"configuration": "two sets of one Gaussian", "seed": seed} for seed in options.seeds]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, ["two sets of one Gaussian"], seeds=3)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, mean_and_error, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main, mean_and_error
 from fastgan import data
 from fastgan.training import Trainer, networks
 from fastgan.training.compare import draw, observe_modes
@@ -109,18 +109,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=10)
-    parser.add_argument("--steps", type=int, default=20_000)
-    options = parser.parse_args()
-    jobs = [
-        {"configuration": name, "seed": seed, "steps": options.steps}
-        for seed in options.seeds
-        for name in CONFIGURATIONS
-    ]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, CONFIGURATIONS, seeds=10, steps=20_000)

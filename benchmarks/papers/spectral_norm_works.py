@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan import data, ops
 from fastgan.models import create
 from fastgan.randomness import global_seed
@@ -35,6 +35,8 @@ TABLE = Table(
         " flat, and one iteration a step tells their first values apart slowly."
     ),
 )
+
+CONFIGURATIONS = ("spectral norm", "clipping")
 
 
 def run(configuration, seed, steps, device="cpu"):
@@ -129,7 +131,7 @@ def criteria(rows):
 
 def figure(rows):
     def draw(figure):
-        for axis, name in zip(figure.subplots(1, 2), ("spectral norm", "clipping"), strict=True):
+        for axis, name in zip(figure.subplots(1, 2), CONFIGURATIONS, strict=True):
             spectra = next(row["spectra"] for row in rows if row["configuration"] == name and row["spectra"])
             for i, values in enumerate(spectra):
                 axis.plot([v / values[0] for v in values], label=f"hidden layer {i + 2}")
@@ -139,18 +141,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=3)
-    parser.add_argument("--steps", type=int, default=2000)
-    options = parser.parse_args()
-    jobs = [
-        {"configuration": c, "seed": s, "steps": options.steps}
-        for s in options.seeds
-        for c in ("spectral norm", "clipping")
-    ]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, CONFIGURATIONS, seeds=3, steps=2000)

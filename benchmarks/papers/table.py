@@ -1,7 +1,7 @@
 """What the paper tables share: seeds in parallel processes, criteria, and one file of results beside one figure.
 
-A table is a module with a `TABLE`, a function `run(seed, ...) -> {name: value}` that trains through fastgan.Trainer,
-and a `main` that lists the jobs, judges the criteria and draws the figure. Finished runs are kept in
+A table is a module with a `TABLE`, a function `run(configuration, seed, ...) -> {name: value}` that trains through
+fastgan.Trainer, `criteria(rows)` and `figure(rows)`. Finished runs are kept in
 runs/papers/NAME.jsonl, so a table that was stopped goes on; `--fresh` forgets them.
 """
 
@@ -51,6 +51,18 @@ def arguments(doc, seeds):
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--fresh", action="store_true", help="run again what an earlier, stopped call has finished")
     return parser
+
+
+def main(doc, table, run, criteria, figure, configurations, seeds, steps=None):
+    """What most tables do: every configuration from every seed, --steps of each where a run has steps."""
+    parser = arguments(doc, seeds)
+    if steps is not None:
+        parser.add_argument("--steps", type=int, default=steps)
+    options = parser.parse_args()
+    more = {} if steps is None else {"steps": options.steps}
+    jobs = [{"configuration": name, "seed": seed, **more} for seed in options.seeds for name in configurations]
+    rows = run_all(table, run, jobs, options)
+    write(table, rows, criteria(rows), figure(rows))
 
 
 def run_all(table, run, jobs, options):

@@ -12,7 +12,7 @@ import statistics
 import torch
 from torch import nn
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan.training import Recipe
 from fastgan.training.optimizers import make_optimizers
 
@@ -81,11 +81,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    options = arguments(__doc__, seeds=20).parse_args()
-    rows = run_all(TABLE, run, [{"configuration": c, "seed": s} for c in RATES for s in options.seeds], options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, RATES, seeds=20)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, mean_and_error, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main, mean_and_error
 from fastgan import data, losses, metrics
 from fastgan.training import Trainer, networks, unrolled_generator_loss
 from fastgan.training.compare import COUNT, draw
@@ -136,14 +136,5 @@ def figure(rows):
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=2)
-    parser.add_argument("--steps", type=int, default=1500)
-    options = parser.parse_args()
-    jobs = [{"configuration": c, "seed": s, "steps": options.steps} for s in options.seeds for c in CONFIGURATIONS]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, CONFIGURATIONS, seeds=2, steps=1500)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, arguments, column, run_all, write
+from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan import data, losses, metrics
 from fastgan.training import Trainer, networks
 from fastgan.training.compare import draw
@@ -84,19 +84,10 @@ def figure(rows):
             for row in (r for r in rows if r["configuration"] == name):
                 axis.plot(row["distances"], row["estimates"], ".", alpha=0.6)
             label = "E D(x) - E D(G(z))" if name == "WGAN-GP" else "critic's loss"
-            axis.set(title=f"{name}: a dot for each moment, a colour for each seed", xlabel="exact W1", ylabel=label)
+            axis.set(title=f"{name}, a colour for each seed", xlabel="exact W1", ylabel=label)
 
     return draw
 
 
-def main():
-    parser = arguments(__doc__, seeds=5)
-    parser.add_argument("--steps", type=int, default=2000)
-    options = parser.parse_args()
-    jobs = [{"configuration": c, "seed": s, "steps": options.steps} for s in options.seeds for c in RECIPES]
-    rows = run_all(TABLE, run, jobs, options)
-    write(TABLE, rows, criteria(rows), figure(rows))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, TABLE, run, criteria, figure, RECIPES, seeds=5, steps=2000)
