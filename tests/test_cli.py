@@ -177,8 +177,9 @@ def test_the_doctor_reports_and_speaks_json(capsys):
 
 
 def test_an_unknown_command_is_one_line(capsys):
-    assert "there is no command 'tran'; there are train, compare, recipes, sample, evaluate, doctor" in complaint(
-        capsys, "tran"
+    assert (
+        "there is no command 'tran'; there are train, compare, stages, recipes, sample, evaluate, doctor"
+        in complaint(capsys, "tran")
     )
 
 
@@ -219,3 +220,13 @@ def test_help_needs_no_optional_dependency():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "doctor" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("joint", [[], ["--joint"]])
+def test_stages_are_trained_one_after_the_other(tmp_path, capsys, joint):
+    small = ["--width", "4", "--z-dim", "8", "--batch-size", "4", "--device", "cpu", "--run-dir", str(tmp_path)]
+    assert run("stages", "--first-steps", "1", "--second-steps", "1", *small, *joint) == 0
+    said = capsys.readouterr().out
+    for stage in ("stage_one", "stage_two"):
+        assert (tmp_path / stage / "samples.png").exists() and stage in said
+    assert "images with 1 or 3 channels" in complaint(capsys, "stages", "--data", "ring")

@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "train": ("fastgan.cli.train", "train a pair of networks on the embedded garments or on a folder of images"),
     "compare": ("fastgan.cli.compare", "train recipes side by side: a table and a figure"),
+    "stages": ("fastgan.cli.stages", "train two stages, a silhouette first and then the image on it"),
     "recipes": ("fastgan.cli.recipes", "list the named recipes and their papers"),
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
