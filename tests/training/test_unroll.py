@@ -176,3 +176,28 @@ def test_an_optimiser_that_is_not_known_is_refused():
     ):
         with pytest.raises(TypeError, match="unrolling knows"):
             unrolled_generator_loss(Objective(losses.get("hinge")), critic, optimizer, fake, real, steps=1)
+
+
+def kept_bytes(steps, recompute):
+    """What the graph of the unrolled loss keeps for its backward, each storage once."""
+    critic, real, fake = make("mlp")
+    optimizer, objective = optimizer_of("sgd", critic), Objective(losses.get("minimax"))
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss, _ = unrolled_generator_loss(
+            objective, critic, optimizer, fake.requires_grad_(), real, steps=steps, recompute=recompute
+        )
+    assert loss.requires_grad
+    return sum(kept.values())
+
+
+def test_memory_grows_with_the_steps_and_recomputing_keeps_the_weights_alone():
+    graphs = [kept_bytes(steps, recompute=False) for steps in (2, 4, 8)]
+    weights = [kept_bytes(steps, recompute=True) for steps in (2, 4, 8)]
+    assert (graphs[2] - graphs[1]) / (graphs[1] - graphs[0]) == pytest.approx(2, rel=0.05)  # O(K), no more
+    assert (weights[2] - weights[1]) < (graphs[2] - graphs[1]) / 3
