@@ -68,10 +68,9 @@ class Train:
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next."""
 
-    stop_when: Literal["plateau", "gap", "wasserstein", "never"] = "never"
-    """Stop before `steps`, with the best state in best/ of the run's folder, where this has stopped falling: "plateau",
-    the distance of samples from real ones; "gap", the duality gap (600 more updates at each observation);
-    "wasserstein", the critic's estimate under that loss."""
+    stop_when: Literal["plateau", "never"] = "never"
+    """"plateau": stop before `steps` where samples have stopped getting nearer to the real ones; best/ in the
+    run's folder holds the best state."""
 
     settings: training.Recipe = field(default_factory=training.Recipe)
 

@@ -52,7 +52,7 @@ class Watch:
         seen = monitors.observe(self._reference(fake.shape), fake, before)
         seen["interval"], self.before, self.step = state.step - self.step, fake, state.step
         real = self._real_like(samples)
-        real_logits, fake_logits, sigma = self._judge(state.discriminator, real, samples)
+        real_logits, fake_logits = self._judge(state.discriminator, real, samples)
         numbers = {
             "auc": monitors.auc(real_logits, fake_logits),
             "d_real": real_logits.mean(),
@@ -61,13 +61,7 @@ class Watch:
             "sample_distance": (real - samples).flatten(1).norm(dim=1).mean(),
             "g_grad": monitors.gradient_norm(state.generator),
             "d_grad": monitors.gradient_norm(state.discriminator),
-            "d_sigma": sigma,  # grows where nothing holds the critic
         }
-        if self.recipe.loss == "wasserstein":
-            numbers["wasserstein"] = real_logits.mean() - fake_logits.mean()
-            numbers["wasserstein_noise"] = (
-                real_logits.var() / len(real_logits) + fake_logits.var() / len(fake_logits)
-            ).sqrt()
         average = monitors.pooled(self._generate(state.average))  # what is kept as best, so what must be judged
         if average.shape == fake.shape and average.isfinite().all():
             reference = self._reference(fake.shape)
@@ -89,14 +83,13 @@ class Watch:
 
     @torch.no_grad()
     def _judge(self, discriminator, real, fake):
-        """Mean logit of each real and generated sample (pack), (n,) each; the weights' largest singular value."""
+        """Mean logit of each real and generated sample (pack), (n,) each."""
         size, was_training = self.recipe.pack, discriminator.training
         condition = pack(self.condition, size)
         discriminator.eval()
         try:
             critic = Critic(discriminator, condition, None, size)
-            logits = [critic(pack(x, size)).float().reshape(len(x) // size, -1).mean(1) for x in (real, fake)]
-            return *logits, monitors.largest_singular_value(discriminator)
+            return [critic(pack(x, size)).float().reshape(len(x) // size, -1).mean(1) for x in (real, fake)]
         finally:
             discriminator.train(was_training)
 

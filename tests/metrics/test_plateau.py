@@ -1,4 +1,4 @@
-from fastgan.metrics.monitors import CRITERIA, is_best, plateau
+from fastgan.metrics.monitors import is_best, plateau
 
 
 def rows(*values, noise=0.01):
@@ -21,12 +21,3 @@ def test_rows_without_observations_count_for_nothing():
 
 def test_the_best_is_the_lowest():
     assert is_best(rows(1.0, 0.5)) and not is_best(rows(0.5, 1.0)) and not is_best(rows(0.5, 0.5))
-
-
-def test_every_criterion_reads_its_own_quantity():
-    for criterion, (quantity, noise) in CRITERIA.items():
-        series = [{"step": 10 * i, quantity: value, noise: 0.01} for i, value in enumerate([1.0, 0.5, *[0.5] * 5])]
-        assert plateau(series, criterion=criterion) == 10
-        assert is_best(series[:2], criterion) and not is_best(series, criterion)
-        for other in CRITERIA.keys() - {criterion}:
-            assert plateau(series, criterion=other) is None

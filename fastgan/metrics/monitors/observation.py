@@ -3,7 +3,6 @@
 import torch
 from torch.nn import functional as F
 
-from fastgan import ops
 from fastgan.metrics.kernel_distance import kernel_distance
 from fastgan.metrics.precision_recall_density_coverage import expected_coverage, precision_recall_density_coverage
 
@@ -89,22 +88,6 @@ def gradient_norm(module):
     """The Euclidean norm of all .grad together, () float32."""
     norms = [p.grad.norm().float() for p in module.parameters() if p.grad is not None]
     return torch.stack(norms).norm() if norms else torch.zeros(())
-
-
-@torch.no_grad()
-def largest_singular_value(module, iterations=8):
-    """The largest over the module's matrices and convolutions (as out x in kh kw), () float32, by power iteration.
-
-    From below: so few iterations tell growth, not digits. 0 for a module without any. In evaluation mode: in training a
-    layer with spectral norm moves its vectors when its weight is read.
-    """
-    found = [getattr(m, "weight", None) for m in module.modules()]
-    weights = [w.detach().float().flatten(1).contiguous() for w in found if isinstance(w, torch.Tensor) and w.dim() > 1]
-    if not weights:
-        return torch.zeros(())
-    source = torch.Generator().manual_seed(0)
-    left, right = ([torch.randn(w.shape[i], generator=source).to(w) for w in weights] for i in (0, 1))
-    return torch.stack(ops.spectral_norm(weights, left, right, n_power_iterations=iterations)[1]).max()
 
 
 def _spread(x):
