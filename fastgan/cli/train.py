@@ -68,9 +68,10 @@ class Train:
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next."""
 
-    stop_when: Literal["plateau", "never"] = "never"
-    """"plateau": stop before `steps` where samples have stopped getting nearer to the real ones; best/ in the
-    run's folder holds the best state."""
+    stop_when: Literal["plateau", "gap", "wasserstein", "never"] = "never"
+    """Stop before `steps` where a number has stopped falling; best/ in the run's folder holds the best state.
+    "plateau": the samples' distance from real ones; "gap": the duality gap, at a cost of 300 updates every
+    sample_every steps; "wasserstein": the critic's estimate of that distance."""
 
     settings: training.Recipe = field(default_factory=training.Recipe)
 

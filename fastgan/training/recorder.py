@@ -24,11 +24,11 @@ QUERIES = ((0.5, 0.5), (0.25, 0.5), (0.75, 0.25))  # rows and columns, as shares
 class Recorder:
     """Intervals are in steps; after the last step everything is due."""
 
-    def __init__(self, folder, recipe, data, *, log_every, sample_every, checkpoint_every, progress, keep_best=False):
+    def __init__(self, folder, recipe, data, *, log_every, sample_every, checkpoint_every, progress, stop=None):
         self.folder, self.recipe, self.data = folder, recipe, data
         self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
-        self.progress, self.keep_best = progress, keep_best
-        self.best_step = None  # of a run that has stopped getting better
+        self.progress, self.stop = progress, stop
+        self.best_step = None  # of a run that has stopped getting better, where `stop` asks
         self.images = len(data.shape) == 3 and data.shape[0] <= 4
         self.points = tuple(data.shape) == (2,)
 
@@ -73,13 +73,16 @@ class Recorder:
     def _observe(self, state):
         self.tally.check()
         _check_weights(state)
-        return self.watch(state)
+        seen = self.watch(state)
+        return seen | self.stop.measure(state) if seen and self.stop is not None else seen
 
     def _report(self, state):
         rows = read_metrics(self.folder.metrics)
-        found, self.best_step = findings(rows), plateau(rows)
-        if self.keep_best and is_best(rows):
-            checkpoint.save(state, self.folder.best, self.recipe, keep=1)
+        found = findings(rows)
+        if self.stop is not None:
+            self.best_step = plateau(rows, self.stop.series)
+            if is_best(rows, self.stop.series):
+                checkpoint.save(state, self.folder.best, self.recipe, keep=1)
         with replacing(self.folder.findings) as unfinished:
             unfinished.write_text("".join(f"{finding}\n" for finding in found))
         self.bar.set_description_str(found[0].name if found else "")

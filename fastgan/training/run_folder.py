@@ -17,7 +17,7 @@ class RunFolder:
         self.real = self.path / "real.png"
         self.samples = self.path / "samples.png"  # the newest of:
         self.attention_maps = self.path / "attention_maps.png"  # the newest, where the networks attend
-        self.best = self.path / "best"  # the checkpoint with the lowest kernel distance so far
+        self.best = self.path / "best"  # the best checkpoint so far by what the run stops for
         self.checkpoints = self.path / "checkpoints"
 
     def samples_at(self, step):

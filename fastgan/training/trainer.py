@@ -19,6 +19,7 @@ from fastgan.training.recorder import Recorder
 from fastgan.training.run_folder import RunFolder
 from fastgan.training.state import TrainState
 from fastgan.training.step_schedule import StepSchedule
+from fastgan.training.stopping import criterion
 from fastgan.training.updates import alternating, simultaneous
 
 NEEDED = ("tqdm", "yaml", "safetensors.torch", "matplotlib.figure", "PIL.Image")
@@ -34,8 +35,10 @@ class Trainer:
     resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped.
     device: by default the GPU where there is one.
     log_every, sample_every, checkpoint_every: in steps. progress: show a bar on stderr.
-    stop_when: "plateau" ends `fit` where the samples have stopped getting nearer to the real ones
-        (fastgan.metrics.monitors.plateau), and keeps the best state so far in run_dir/best, beside the last one.
+    stop_when: ends `fit` where a number of the observations has stopped falling (fastgan.metrics.monitors.plateau), and
+        keeps the best state so far in run_dir/best, beside the last one. "plateau": the averaged generator's distance
+        from real samples; "wasserstein": the critic's estimate, where it is one; "gap": the perturbed duality gap,
+        300 updates of copies at each observation (every sample_every steps).
     Errors: ValueError, TypeError for networks and data that do not fit each other; FileExistsError, FileNotFoundError
         where run_dir contradicts `resume`.
     """
@@ -57,13 +60,11 @@ class Trainer:
         progress=True,
         stop_when="never",
     ):
-        if stop_when not in ("plateau", "never"):
-            raise ValueError(f"stop_when must be plateau or never, got {stop_when!r}")
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due
-        self.stop_when = stop_when
         self.recipe, self.data = recipe, as_data(data)
         self.conditional = _check_fit(generator, self.data)
+        stop = criterion(stop_when, recipe, self.data, generator, discriminator)
         self.device = _choose_device(device)
         self.folder = RunFolder(run_dir)
         found = self.folder.claim(resume)
@@ -83,7 +84,7 @@ class Trainer:
             sample_every=sample_every,
             checkpoint_every=checkpoint_every,
             progress=progress,
-            keep_best=stop_when == "plateau",
+            stop=stop,
         )
 
     def fit(self, steps):
@@ -105,7 +106,7 @@ class Trainer:
                 state.step += 1
                 update_average(state.average, state.generator, self.recipe.at(state.step).ema_decay, state.step)
                 self.recorder.step(state, values)
-                if self.stop_when == "plateau" and self.recorder.best_step is not None:
+                if self.recorder.best_step is not None:
                     self.recorder.save(state)
                     break
 

@@ -7,6 +7,8 @@ from fastgan import randomness
 from fastgan.metrics import monitors
 from fastgan.training import sampling
 from fastgan.training.critic import Critic, pack
+from fastgan.training.objective import named
+from fastgan.training.stopping import estimates_wasserstein
 
 IMAGES, VECTORS = 256, 512  # samples in an observation
 FEWEST = 32
@@ -35,13 +37,15 @@ class Watch:
         self.condition = condition.to(self.device) if conditional else None
         self.real = self.real.to(self.device)
         self.pooled = [monitors.pooled(samples.to(self.device)) for samples, _ in halves]
-        labelled = data.classes is not None and condition is not None and condition.ndim == 1
+        self.modes = monitors.Modes.of(data, self.count)
+        labelled = self.modes is None and data.classes is not None and condition is not None and condition.ndim == 1
         self.labels = [labels.to(self.device) for _, labels in halves] if labelled else (None, None)
         self.classes = len(data.classes) if labelled else 0
+        self.estimates_wasserstein = estimates_wasserstein(recipe, state.discriminator)
         self.before = monitors.pooled(self._generate(state.generator))
 
     def __call__(self, state):
-        """name -> float, each name begins with "watch_"; nothing where the data are too few, or not all is finite."""
+        """name -> number, each name begins with "watch_"; nothing where the data are too few, or not all is finite."""
         if self.count < FEWEST:
             return {}
         samples = self._generate(state.generator)
@@ -50,7 +54,16 @@ class Watch:
             return {}
         before = self.before if self.before is not None and self.before.shape == fake.shape else None
         seen = monitors.observe(self._reference(fake.shape), fake, before)
+        if self.recipe.generator_lr:
+            seen["rate"] = self.recipe.at(self.step).generator_lr / self.recipe.generator_lr
         seen["interval"], self.before, self.step = state.step - self.step, fake, state.step
+        if self.modes is not None:
+            seen |= {"modes_missing": self.modes.missing(fake), "modes": len(self.modes.means)}
+        if getattr(state.generator, "level", None) is not None:  # of a pair that grows
+            seen["growing"] = (state.generator.level, state.generator.alpha) != (state.generator.levels, 1.0)
+        for name, term in named(self.recipe.at(state.step).penalties):
+            if asked := getattr(term, "target", getattr(term, "k", 0)):
+                seen[f"asked_{name}_gradient_norm"] = asked
         real = self._real_like(samples)
         real_logits, fake_logits = self._judge(state.discriminator, real, samples)
         numbers = {
@@ -59,9 +72,14 @@ class Watch:
             "d_fake": fake_logits.mean(),
             "logit_distance": (real_logits[:, None] - fake_logits).abs().mean(),
             "sample_distance": (real - samples).flatten(1).norm(dim=1).mean(),
+            "spectral_norm": monitors.largest_spectral_norm(state.discriminator),
             "g_grad": monitors.gradient_norm(state.generator),
             "d_grad": monitors.gradient_norm(state.discriminator),
         }
+        if self.estimates_wasserstein:
+            numbers["wasserstein"] = real_logits.mean() - fake_logits.mean()
+            variances = real_logits.var(), fake_logits.var()
+            numbers["wasserstein_noise"] = (sum(variances) / len(real_logits)).sqrt()
         average = monitors.pooled(self._generate(state.average))  # what is kept as best, so what must be judged
         if average.shape == fake.shape and average.isfinite().all():
             reference = self._reference(fake.shape)

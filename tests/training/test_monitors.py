@@ -7,6 +7,7 @@ from torch import nn
 from fastgan import Recipe, Trainer, models
 from fastgan.data.toys import Toy
 from fastgan.metrics import monitors
+from fastgan.nn import spectral_norm
 from fastgan.training.metrics_log import read_metrics
 from fastgan.training.recorder import Recorder
 
@@ -41,6 +42,32 @@ class Constant(nn.Module):
         return self.at + 0.01 * z
 
 
+class Far(Constant):
+    def forward(self, z):
+        return super().forward(z) + 20
+
+
+class Beside(Constant):
+    """As diverse as the real samples, and where there are none."""
+
+    def forward(self, z):
+        return self.at + 0.7 * z + 4
+
+
+class Half(nn.Module):
+    """Samples like the real ones, of the modes 0, 1 and 2 alone; what it learns is a little shift."""
+
+    z_dim, classes, shape = 3, None, (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, z):
+        angle = (z[:, 2].sigmoid() * 3).floor() * torch.pi / 3
+        return torch.stack([angle.cos(), angle.sin()], 1) + 0.15 * z[:, :2] + 0.1 * self.shift.tanh()
+
+
 def run(folder, seed, steps=320, generator=None, **changes):
     torch.manual_seed(seed)
     pair = models.create("mlp", features=2, z_dim=2, width=48)
@@ -54,9 +81,9 @@ def run(folder, seed, steps=320, generator=None, **changes):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_collapsed_generator_is_named(tmp_path, seed):
     found, folder = run(tmp_path, seed, generator=Constant())
-    assert "collapse" in found and found["missing classes"].steps >= 80, found
+    assert "collapse" in found and found["missing modes"].steps >= 80, found
     assert not {"frozen generator", "exploding critic"} & set(found), found
-    assert "classes missing" in (folder / "findings.txt").read_text()
+    assert "of 6 modes missing" in (folder / "findings.txt").read_text()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -75,6 +102,71 @@ def test_an_exploding_critic_is_named(tmp_path, seed):
 def test_nothing_is_said_of_a_healthy_run(tmp_path, seed):
     found, _ = run(tmp_path, seed, steps=800)
     assert not found, list(map(str, found.values()))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_missing_modes_are_named_by_number(tmp_path, seed):
+    found, _ = run(tmp_path, seed, steps=200, generator=Half())
+    assert "3 (numbers 3, 4, 5) of 6 modes missing" in found["missing modes"].text, found
+    assert not {"exploding critic", "dead gradients"} & set(found), found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_critic_that_is_too_strong_is_named(tmp_path, seed):
+    changes = {"loss": "hinge", "penalties": (), "generator_lr": 5e-5}
+    found, _ = run(tmp_path, seed, generator=Beside(), **changes)
+    assert "critic too strong" in found and "critic too weak" not in found, found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_critic_that_is_too_weak_is_named(tmp_path, seed):
+    found, _ = run(tmp_path, seed, discriminator_lr=0.0)
+    assert "critic too weak" in found and "critic too strong" not in found, found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_dead_gradients_are_named(tmp_path, seed):
+    changes = {
+        "loss": "minimax",
+        "penalties": (),
+        "generator_lr": 1e-4,
+        "discriminator_lr": 0.02,
+        "discriminator_steps": 4,
+    }
+    found, _ = run(tmp_path, seed, steps=240, generator=Far(), **changes)
+    assert "dead gradients" in found and "frozen generator" not in found, found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_penalty_that_asks_in_vain_is_named(tmp_path, seed):
+    changes = {"loss": "wasserstein", "penalties": ("WGANGP(weight=0.001)",), "discriminator_lr": 0.01}
+    found, _ = run(tmp_path, seed, **changes)
+    assert "where 1 is asked for" in found["steep penalty"].text, found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_generator_whose_rate_is_scheduled_to_nothing_is_not_frozen(tmp_path, seed):
+    found, _ = run(tmp_path, seed, schedules=("Schedule('generator_lr', to=0.0, steps=100)",))
+    assert "frozen generator" not in found, found
+
+
+def test_spectral_norms_that_grow_are_named():
+    rows = [{"step": 10 * i, "watch_spectral_norm": 4.0 * 2**i} for i in range(6)]
+    calm = {"watch_auc": 0.7, "watch_logit_distance": 1.0, "watch_sample_distance": 1.0, "watch_g_grad": 1.0}
+    found = monitors.findings([row | calm for row in rows])
+    assert [f.name for f in found] == ["growing spectral norms"] and "is 128 and grows, for 20 steps" in found[0].text
+    assert not monitors.findings([row | calm | {"watch_spectral_norm": 200.0} for row in rows])
+
+
+def test_the_largest_spectral_norm_is_that_of_svd():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8, 4))
+    with torch.no_grad():
+        network[0].weight[0] *= 5
+        network[2].weight /= 5
+    exact = torch.linalg.matrix_norm(network[0].weight.flatten(1), 2).item()
+    assert monitors.largest_spectral_norm(network).item() == pytest.approx(exact, rel=1e-3)
+    assert monitors.largest_spectral_norm(nn.Sequential(spectral_norm(nn.Linear(4, 4)))) == 0
 
 
 def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path):

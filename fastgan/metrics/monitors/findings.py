@@ -9,6 +9,9 @@ STILL = 1e-3  # of the mean distance of two real samples
 DEAD = 1e-7
 TELLS_ALL, TELLS_NOTHING = 0.99, 0.55
 HUGE, STEEP = 100.0, 10.0
+TOO_STEEP = 3.0  # times the gradient norm that a penalty asks for
+SPECTRAL, GROWN = 30.0, 5.0
+NAMED = 8  # missing modes that a sentence lists
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,21 @@ class Finding:
 def findings(rows):
     """rows: dicts of a metrics log, each with "step"; observations have keys "watch_...". What holds in the last three
     observations, as a list of Finding, the gravest first; none before there are three of them."""
-    seen = [row for row in rows if "watch_auc" in row]
+    seen = [row for row in _with_trained(rows) if "watch_auc" in row]
     found = []
     for name, holds, say in RULES:
         steps = _steps(seen, holds)
         if steps is not None:
             found.append(Finding(name, steps, say(seen[-1], f"{steps:,}")))
     return found
+
+
+def _with_trained(rows):
+    """The rows, each with the newest mean that training has logged of a penalty's gradient norm."""
+    newest = {}
+    for row in rows:
+        newest |= {key: row[key] for key in row if key.endswith("_gradient_norm") and not key.startswith("watch_")}
+        yield newest | row
 
 
 def _steps(seen, holds):
@@ -49,7 +60,7 @@ def _exploding(seen, i):
 
 def _frozen(seen, i):
     return (
-        seen[i].get("watch_movement", 1) < STILL
+        seen[i].get("watch_movement", 1) < STILL * seen[i].get("watch_rate", 1)  # a rate scheduled to 0 asks for none
         and seen[i].get("watch_interval", 0) >= FEWEST_STEPS
         and seen[i]["watch_g_grad"] >= DEAD
     )
@@ -62,6 +73,32 @@ def _dead(seen, i):
 def _collapsed(seen, i):
     row = seen[i]
     return row.get("watch_diversity", 1) < min(COLLAPSED, row.get("watch_diversity_low", 1))
+
+
+def _steep(seen, i):
+    return bool(_too_steep(seen[i]))
+
+
+def _too_steep(row):
+    """(norm, what is asked for) of the penalty whose gradient norm is the farthest above that, or None."""
+    pairs = [
+        (row[k.removeprefix("watch_asked_")], row[k])
+        for k in row
+        if k.startswith("watch_asked_") and k.removeprefix("watch_asked_") in row
+    ]
+    return max(
+        (pair for pair in pairs if pair[0] > TOO_STEEP * pair[1]), key=lambda pair: pair[0] / pair[1], default=None
+    )
+
+
+def _growing(seen, i):
+    """Beyond SPECTRAL and many times what it was at first, and it still grows."""
+    first, before, now = (seen[j].get("watch_spectral_norm", 0) for j in (0, max(i - 1, 0), i))
+    return now > max(SPECTRAL, GROWN * first) and now > before
+
+
+def _missing_modes(seen, i):
+    return bool(seen[i].get("watch_modes_missing"))
 
 
 def _missing(seen, i):
@@ -83,6 +120,12 @@ def _strong(seen, i):
 def _weak(seen, i):
     """It tells nothing apart, though nearest neighbours do."""
     return seen[i]["watch_auc"] < TELLS_NOTHING and _short_of_coverage(seen[i])
+
+
+def _listed(numbers):
+    """ "2 (numbers 3, 5)", of many the first ones."""
+    rest = ", ..." if len(numbers) > NAMED else ""
+    return f"{len(numbers)} (numbers {', '.join(map(str, numbers[:NAMED]))}{rest})"
 
 
 RULES = (  # name, whether it holds at an observation, the sentence
@@ -126,6 +169,30 @@ RULES = (  # name, whether it holds at an observation, the sentence
         lambda row, steps: (
             f"{row['watch_classes_missing']:.0f} of {row['watch_classes']} classes missing, some for {steps} steps:"
             " try packing (pack=2), RpGAN + R1 + R2, or unrolling (unroll_steps=5)"
+        ),
+    ),
+    (
+        "missing modes",
+        _missing_modes,
+        lambda row, steps: (
+            f"{_listed(row['watch_modes_missing'])} of {row['watch_modes']} modes missing, some for {steps} steps:"
+            " try packing (pack=2), RpGAN + R1 + R2, or unrolling (unroll_steps=5)"
+        ),
+    ),
+    (
+        "steep penalty",
+        _steep,
+        lambda row, steps: (
+            "the penalty's gradient norm is {:.3g} where {:.3g} is asked for,".format(*_too_steep(row))
+            + f" for {steps} steps: try a larger weight of the penalty, or a lower discriminator_lr"
+        ),
+    ),
+    (
+        "growing spectral norms",
+        _growing,
+        lambda row, steps: (
+            f"the largest spectral norm of the critic's weights is {row['watch_spectral_norm']:.3g} and grows, for"
+            f" {steps} steps: try spectral norm, R1 or WGANGP, or a lower discriminator_lr"
         ),
     ),
     (

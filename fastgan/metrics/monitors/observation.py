@@ -1,6 +1,7 @@
 """What a look at a generator in training sees, as plain numbers: generated samples against a fixed set of real ones."""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from fastgan.metrics.kernel_distance import kernel_distance
@@ -47,6 +48,31 @@ class Reference:
         return torch.bincount(self.labels[torch.cdist(samples, self.real).argmin(1)], minlength=self.classes)
 
 
+class Modes:
+    """Modes of a mixture in the plane: means (K, D), of which `count` samples are due in equal shares.
+
+    A sample is at its nearest mode, where it lies within three deviations of it or a quarter of the distance to the
+    next mode, whichever is more: coarse, so that a generator that is not sharp yet misses none.
+    """
+
+    def __init__(self, means, sigma, count):
+        apart = torch.cdist(means, means).fill_diagonal_(float("inf")).amin(1)
+        self.means, self.radius, self.due = means, (apart / 4).clamp_min(3 * sigma), count / len(means)
+
+    @classmethod
+    def of(cls, data, count):
+        """Those of a toy; None for data without modes, and where too few samples are due to each."""
+        means = getattr(data, "modes", None)
+        return None if means is None or count < PER_CLASS * len(means) else cls(means, data.sigma, count)
+
+    def missing(self, samples):
+        """The numbers of the modes that have less than a tenth of what is due, a list."""
+        distance, nearest = torch.cdist(samples, self.means.to(samples.device)).min(1)
+        there = nearest[distance < self.radius.to(samples.device)[nearest]]
+        counts = torch.bincount(there, minlength=len(self.means))
+        return (counts < ABSENT * self.due).nonzero().flatten().tolist()
+
+
 def pooled(samples):
     """Images (N, C, H, W) -> their averages over about 8 x 8 fields, (N, C, 8, 8); other samples as they are."""
     if samples.ndim != 4:
@@ -88,6 +114,23 @@ def gradient_norm(module):
     """The Euclidean norm of all .grad together, () float32."""
     norms = [p.grad.norm().float() for p in module.parameters() if p.grad is not None]
     return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+@torch.no_grad()
+def largest_spectral_norm(network, iterations=8):
+    """The largest of all layers' weights (as matrices, with the scale of an equalised layer), () float32, from below by
+    power iteration; 0 where each is divided by its own (spectral norm: all are 1)."""
+    source, largest = torch.Generator().manual_seed(0), [torch.zeros(())]
+    for module in network.modules():
+        weight = getattr(module, "_parameters", {}).get("weight")
+        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or weight is None:
+            continue  # a parametrized weight is no parameter
+        matrix = weight.flatten(1).float()
+        v = torch.randn(matrix.shape[1], generator=source).to(matrix.device)
+        for _ in range(iterations):
+            v = F.normalize(matrix.T @ (matrix @ v), dim=0)
+        largest.append((matrix @ v).norm().cpu() * getattr(module, "scale", 1.0))
+    return torch.stack(largest).max()
 
 
 def _spread(x):
