@@ -7,7 +7,7 @@ import torch
 
 from fastgan.metrics.feature_tensor import check_pair
 
-ROWS, STRIP = 500, 125  # whole parts of the usual 1000
+ROWS = 500  # of a block of products: a whole part of the usual 1000, and not so thin that a product is slow
 
 
 class KernelDistance(NamedTuple):
@@ -20,14 +20,15 @@ class KernelDistance(NamedTuple):
 def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamma=None, coef0=1.0, seed=2020):
     """Mean over random subsets of the unbiased MMD^2 under k(x, y) = (gamma x.y + coef0)^degree, gamma = 1/D.
 
-    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32; sums in float64.
+    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32; sums of rows in that type (pairwise), of those in float64.
     subset_size=None: one estimate from all samples, for sets that are small. The subsets are those that torch-fidelity
     draws for the same seed. Under equality the expectation is 0, and single values may be negative.
     Memory: O(subset_size (D + 500)). Errors: TypeError, ValueError that name the argument, N too small among them.
     """
     real, fake = check_pair(real, fake)
     gamma = 1 / real.shape[1] if gamma is None else gamma
-    kernel = lambda products: products.mul_(gamma).add_(coef0).pow_(degree)  # noqa: E731
+    shift = torch.tensor(coef0, dtype=real.dtype, device=real.device)
+    kernel = lambda x, y: torch.addmm(shift, x, y.T, alpha=gamma).pow_(degree)  # noqa: E731
     if subset_size is None:
         return KernelDistance(_unbiased(kernel, real, fake), 0.0)
     if subset_size < 2 or subsets < 1:
@@ -48,16 +49,19 @@ def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamm
 def _unbiased(kernel, x, y):
     n, m = len(x), len(y)
     within = _pairs_within(kernel, x) / (n * (n - 1)) + _pairs_within(kernel, y) / (m * (m - 1))
-    between = sum(kernel(rows @ y.T).sum(dtype=torch.float64) for rows in x.split(ROWS)) / (n * m)
+    between = sum(_sum(kernel(rows, y)) for rows in x.split(ROWS)) / (n * m)
     return (within - 2 * between).item()
 
 
 def _pairs_within(kernel, x):
     """Sum of k(x_i, x_j) over i != j; the kernel is symmetric, so only a strip right of the diagonal is computed."""
     total = 0
-    for start in range(0, len(x), STRIP):
-        values = kernel(x[start : start + STRIP] @ x[start:].T)
+    for start in range(0, len(x), ROWS):
+        values = kernel(x[start : start + ROWS], x[start:])
         square = values[:, : len(values)]  # on the diagonal: each pair is in it twice
-        total = total + 2 * values.sum(dtype=torch.float64)
-        total = total - square.sum(dtype=torch.float64) - square.diagonal().sum(dtype=torch.float64)
+        total = total + 2 * _sum(values) - _sum(square) - square.diagonal().sum(dtype=torch.float64)
     return total
+
+
+def _sum(values):
+    return values.sum(1).sum(dtype=torch.float64)

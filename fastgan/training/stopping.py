@@ -37,7 +37,8 @@ class WassersteinStop(Stop):
 class GapStop(Stop):
     """The perturbed duality gap of copies of both networks, the mean of REPEATS measurements.
 
-    A measurement costs 2 x STEPS updates of one network and 4 x EVALUATED batches of samples. Its noise is the mean's
+    A measurement costs 2 x STEPS updates of one network and 4 x EVALUATED batches of samples, by Adam at the recipe's
+    higher rate: at a lower one so few steps would find nothing to gain. Its noise is the mean's
     standard error; the seeds are always the same.
     """
 
@@ -70,6 +71,7 @@ class GapStop(Stop):
                 self.loss,
                 real,
                 steps=self.STEPS,
+                lr=max(self.recipe.generator_lr, self.recipe.discriminator_lr),
                 perturbed=True,
                 evaluation_batches=self.EVALUATED,
                 penalties=[p for p in self.recipe.at(state.step).penalties if not hasattr(p, "apply_")],

@@ -1,4 +1,4 @@
-from fastgan.metrics.monitors import is_best, plateau
+from fastgan.metrics.monitors import WASSERSTEIN, is_best, plateau
 
 
 def rows(*values, noise=0.01):
@@ -21,3 +21,19 @@ def test_rows_without_observations_count_for_nothing():
 
 def test_the_best_is_the_lowest():
     assert is_best(rows(1.0, 0.5)) and not is_best(rows(0.5, 1.0)) and not is_best(rows(0.5, 0.5))
+
+
+def test_what_a_pair_does_before_it_is_whole_does_not_count():
+    growing = [row | {"watch_growing": True} for row in rows(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)]
+    assert plateau(growing) is None and not is_best(growing)
+    assert is_best([*growing, *rows(0.5)]) and plateau([*growing, *rows(0.5, 0.5)]) is None
+
+
+def test_an_estimate_counts_from_its_peak_on():
+    def estimates(*values):
+        return [{"step": 10 * i, "watch_wasserstein": v, "watch_wasserstein_noise": 0.01} for i, v in enumerate(values)]
+
+    rising = estimates(0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+    assert plateau(rising, WASSERSTEIN) is None
+    falling = estimates(0.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    assert plateau(falling, WASSERSTEIN) == 20 and plateau(falling[:-1], WASSERSTEIN) is None

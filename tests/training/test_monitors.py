@@ -10,6 +10,7 @@ from fastgan.metrics import monitors
 from fastgan.nn import spectral_norm
 from fastgan.training.metrics_log import read_metrics
 from fastgan.training.recorder import Recorder
+from fastgan.training.stopping import GapStop
 
 SEEDS = range(5)
 GOOD = {"loss": "relativistic_paired", "penalties": ("R1(gamma=0.1)", "R2(gamma=0.1)"), "generator_lr": 2e-3}
@@ -179,3 +180,68 @@ def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path):
     assert trainer.state.step == 12 and trainer.recorder.best_step == 2
     assert [p.name for p in (tmp_path / "best").iterdir()] == ["step_00000002"]
     assert (tmp_path / "checkpoints" / "step_00000012").exists()
+
+
+def stopping(folder, recipe, stop_when, generator=None):
+    torch.manual_seed(0)
+    pair = models.create("mlp", features=2, z_dim=2, width=48)
+    intervals = {"log_every": 20, "sample_every": 40, "checkpoint_every": 10_000}
+    networks = generator or pair.generator, pair.discriminator
+    return Trainer(
+        *networks, recipe, ring(), run_dir=folder, progress=False, device="cpu", stop_when=stop_when, **intervals
+    )
+
+
+def test_the_gap_ends_a_run_where_it_has_stopped_falling(tmp_path, monkeypatch):
+    monkeypatch.setattr(GapStop, "REPEATS", 2)
+    trainer = stopping(tmp_path, Recipe(**GOOD), "gap")
+    trainer.fit(3000)
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "watch_gap" in row]
+    gaps = [row["watch_gap"] for row in rows]
+    best = trainer.recorder.best_step
+    assert 80 <= best < trainer.state.step < 3000 and gaps[0] > 10 * min(gaps), gaps
+    assert [p.name for p in (tmp_path / "best").iterdir()] == [f"step_{40 * (gaps.index(min(gaps)) + 1):08d}"]
+
+
+def test_measuring_the_gap_changes_nothing_of_the_run(tmp_path):
+    recipe = Recipe(**GOOD)
+    trainers = [stopping(tmp_path / name, recipe, name) for name in ("gap", "never")]
+    for trainer in trainers:
+        trainer.fit(80)
+    for a, b in zip(*(t.state.generator.parameters() for t in trainers), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_wasserstein_estimate_is_logged_where_it_is_one_and_ends_a_run(tmp_path):
+    lipschitz = Recipe(loss="wasserstein", penalties=("WGANGP(weight=1.0)",), discriminator_steps=3, generator_lr=1e-9)
+    trainer = stopping(tmp_path / "yes", lipschitz, "wasserstein")
+    trainer.fit(3000)
+    rows = [row for row in read_metrics(tmp_path / "yes" / "metrics.jsonl") if "watch_auc" in row]
+    for row in rows:
+        assert row["watch_wasserstein"] == pytest.approx(row["watch_d_real"] - row["watch_d_fake"], abs=1e-5)
+    peak = max(rows, key=lambda row: row["watch_wasserstein"])["step"]
+    assert peak <= trainer.recorder.best_step < trainer.state.step < 3000
+    stopping(tmp_path / "no", Recipe(**GOOD), "never").fit(40)
+    assert not any("watch_wasserstein" in row for row in read_metrics(tmp_path / "no" / "metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "recipe, stop_when, words",
+    [
+        ({}, "now", "stop_when must be one of plateau, gap, wasserstein, never; got 'now'"),
+        ({}, "wasserstein", "needs a critic that estimates that distance"),
+        ({"loss": "wasserstein"}, "wasserstein", "needs a critic that estimates that distance"),
+        ({"loss": "wasserstein"}, "gap", 'measures losses with a bounded payoff; try stop_when="wasserstein"'),
+        ({"pack": 2}, "gap", "measures critics of single samples"),
+    ],
+)
+def test_a_criterion_that_means_nothing_in_a_run_is_refused(tmp_path, recipe, stop_when, words):
+    with pytest.raises(ValueError, match=words):
+        stopping(tmp_path, Recipe(**recipe), stop_when)
+
+
+def test_the_gap_is_refused_for_networks_with_conditions(tmp_path):
+    generator = Constant()
+    generator.classes = 6
+    with pytest.raises(ValueError, match='measures networks without conditions; try stop_when="plateau"'):
+        stopping(tmp_path, Recipe(), "gap", generator)

@@ -34,14 +34,14 @@ def plateau(rows, series=KERNEL_DISTANCE, patience=PATIENCE):
     """The step of the best observation, if none of the `patience` ones after it was better beyond the noise; else None.
 
     rows: dicts of a metrics log, those without the series count for nothing. An observation is better than the best
-    one before it where it is lower by more than twice the best one's noise, so that a run ends neither for a single
-    bad value nor goes on for a lucky one.
+    one before it where it is lower by more than twice its own noise, so that a run ends neither for a single bad value
+    nor goes on for a lucky one.
     """
     if patience < 1:
         raise ValueError(f"patience must be at least 1, got {patience}")
     best, since = None, 0
     for row in series.of(rows):
-        if best is None or row[series.value] < best[series.value] - 2 * best[series.noise]:
+        if best is None or row[series.value] < best[series.value] - 2 * row[series.noise]:
             best, since = row, 0
         else:
             since += 1
