@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastgan import cli
+from fastgan import cli, metrics
 from fastgan.data import fashion_mnist
 from fastgan.report import save_grid
 
@@ -75,3 +75,24 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, flags, words):
     assert run(*(f.format(mine=mine) for f in flags)) == 2
     said = capsys.readouterr().err.strip()
     assert words in said and "\n" not in said
+
+
+def test_features_of_real_images_are_kept_until_the_images_change(tmp_path, monkeypatch, capsys):
+    mine, other = images(tmp_path / "mine", range(20)), images(tmp_path / "other", range(20, 50))
+    made = []
+    of = metrics.Extractor.features
+    monkeypatch.setattr(metrics.Extractor, "features", lambda self, x: made.append(len(x)) or of(self, x))
+
+    def value(*more):
+        assert run("--images", mine, "--against", other, "--metrics", "fid", "--json", *more) == 0
+        return json.loads(capsys.readouterr().out)["value"]
+
+    first = value()
+    assert value() == first and made == [20, 30, 20]
+    assert value("--seed", 1) == pytest.approx(first, rel=1e-3) and made[3:] == [20, 30]
+    for path in (tmp_path / "cache/fastgan/real_features").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert value() == first and made[5:] == [20, 30]
+    save_grid(fashion_mnist().batch(torch.tensor([99]))[0], other / "20.png")
+    assert value() != first and made[7:] == [20, 30]
+    assert run("--images", mine, "--against", other, "--metrics", "fid,ms_ssim", "--resolution", 64) == 0

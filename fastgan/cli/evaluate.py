@@ -9,6 +9,7 @@ import torch
 from fastgan import data, metrics, randomness
 from fastgan.cli import setup_file
 from fastgan.cli.flags import mendable, parse
+from fastgan.cli.real_features import real_features, stamp
 from fastgan.training import sampling
 from fastgan.training.run_folder import RunFolder
 
@@ -77,8 +78,8 @@ def _evaluate(flags):
     metrics.check_names(names)
     fake, about = _folder(flags) if flags.run_dir is None else _run(flags)
     extractor = _extractor(flags.extractor)
-    real = _images(data.load(about["against"], *about.pop("size")), flags)
-    found = metrics.measure(*(metrics.Samples.of(images, extractor) for images in (real, fake)), names)
+    fake = metrics.Samples.of(fake, extractor)
+    found = metrics.measure(_real(flags, about["against"], about.pop("size"), extractor, names), fake, names)
     rows = [{**about, **measurement.as_dict(), "extractor_hash": extractor.hash} for measurement in found]
     if flags.run_dir is None:
         return rows, None
@@ -116,6 +117,18 @@ def _images(images, flags):
     """A random selection of a data set's images in [-1, 1], in random order."""
     order = torch.randperm(len(images), generator=randomness.generator(flags.seed, "selection"))[: flags.count]
     return torch.cat([images.batch(indices)[0] for indices in order.split(256)])
+
+
+def _real(flags, source, size, extractor, names):
+    """Samples whose features are kept; without images where no metric in `names` looks at those."""
+
+    def images():
+        return _images(data.load(source, *size), flags)
+
+    about = {"data": stamp(source), "size": list(size), "count": flags.count, "seed": flags.seed}
+    if set(names) & set(metrics.ON_IMAGES):
+        return metrics.Samples.of(images(), extractor)
+    return metrics.Samples(None, real_features(about, extractor, lambda: extractor.features(images())))
 
 
 def _extractor(name):

@@ -14,7 +14,7 @@ from fastgan.metrics.inception import inception
 from fastgan.metrics.inception_score import InceptionScore, inception_score
 from fastgan.metrics.kernel_distance import KernelDistance, kernel_distance
 from fastgan.metrics.laplacian_pyramid import laplacian_pyramid
-from fastgan.metrics.measure import DEFAULT, Samples, check_names, measure, names
+from fastgan.metrics.measure import DEFAULT, ON_IMAGES, Samples, check_names, measure, names
 from fastgan.metrics.measurement import Measurement, column, table
 from fastgan.metrics.mode_coverage import ModeCoverage, kl_floor, mode_coverage, reverse_kl
 from fastgan.metrics.ms_ssim import fitting_scales, ms_ssim, ms_ssim_diversity, ms_ssim_name
@@ -33,6 +33,7 @@ from fastgan.metrics.wasserstein import wasserstein
 
 __all__ = [
     "DEFAULT",
+    "ON_IMAGES",
     "PRDC",
     "ClassCoverage",
     "DualityGap",

@@ -12,7 +12,7 @@ def check_features(features, name, at_least=2):
         raise ValueError(f"{name} must have shape (N, D), got {tuple(features.shape)}")
     if len(features) < at_least:
         raise ValueError(f"{name} must hold at least {at_least} samples for this metric, got {len(features)}")
-    if not features.isfinite().all():
+    if not torch.stack(features.detach().aminmax()).isfinite().all():  # one pass; NaN goes through
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return features.detach() if features.dtype in (torch.float32, torch.float64) else features.detach().float()
 

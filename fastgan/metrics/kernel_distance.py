@@ -7,7 +7,8 @@ import torch
 
 from fastgan.metrics.feature_tensor import check_pair
 
-ROWS = 500  # of a block of products: a whole part of the usual 1000, and not so thin that a product is slow
+ROWS = 500  # of a block of products
+WHOLE = 250  # samples whose products with each other are all computed; products of thin strips would be slow
 
 
 class KernelDistance(NamedTuple):
@@ -20,7 +21,8 @@ class KernelDistance(NamedTuple):
 def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamma=None, coef0=1.0, seed=2020):
     """Mean over random subsets of the unbiased MMD^2 under k(x, y) = (gamma x.y + coef0)^degree, gamma = 1/D.
 
-    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32; sums of rows in that type (pairwise), of those in float64.
+    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32; rows are summed in that
+    type (pairwise), their sums in float64.
     subset_size=None: one estimate from all samples, for sets that are small. The subsets are those that torch-fidelity
     draws for the same seed. Under equality the expectation is 0, and single values may be negative.
     Memory: O(subset_size (D + 500)). Errors: TypeError, ValueError that name the argument, N too small among them.
@@ -41,7 +43,10 @@ def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamm
     random = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
-        x, y = (s[torch.from_numpy(random.choice(len(s), subset_size, replace=False))] for s in (real, fake))
+        x, y = (
+            s.index_select(0, torch.from_numpy(random.choice(len(s), subset_size, replace=False)).to(s.device))
+            for s in (real, fake)
+        )
         values.append(_unbiased(kernel, x, y))
     return KernelDistance(float(np.mean(values)), float(np.std(values)))
 
@@ -49,18 +54,20 @@ def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamm
 def _unbiased(kernel, x, y):
     n, m = len(x), len(y)
     within = _pairs_within(kernel, x) / (n * (n - 1)) + _pairs_within(kernel, y) / (m * (m - 1))
-    between = sum(_sum(kernel(rows, y)) for rows in x.split(ROWS)) / (n * m)
-    return (within - 2 * between).item()
+    return (within - 2 * _between(kernel, x, y) / (n * m)).item()
 
 
 def _pairs_within(kernel, x):
-    """Sum of k(x_i, x_j) over i != j; the kernel is symmetric, so only a strip right of the diagonal is computed."""
-    total = 0
-    for start in range(0, len(x), ROWS):
-        values = kernel(x[start : start + ROWS], x[start:])
-        square = values[:, : len(values)]  # on the diagonal: each pair is in it twice
-        total = total + 2 * _sum(values) - _sum(square) - square.diagonal().sum(dtype=torch.float64)
-    return total
+    """Sum of k(x_i, x_j) over i != j; the kernel is symmetric, so half against half is computed once."""
+    if len(x) <= WHOLE:
+        square = kernel(x, x)
+        return _sum(square) - square.diagonal().sum(dtype=torch.float64)
+    first, second = x.tensor_split(2)
+    return _pairs_within(kernel, first) + _pairs_within(kernel, second) + 2 * _between(kernel, first, second)
+
+
+def _between(kernel, x, y):
+    return sum(_sum(kernel(rows, y)) for rows in x.split(ROWS))
 
 
 def _sum(values):

@@ -20,12 +20,13 @@ from fastgan.metrics.resize import to_bytes
 from fastgan.metrics.vendi_score import vendi_score
 
 DEFAULT = ("fid", "kid", "prdc")
+ON_IMAGES = ("swd", "ms_ssim")  # what looks at Samples.images, not at features alone
 
 
 class Samples(NamedTuple):
-    """A set of samples (N, ...) with its features, whose extractor it is that they carry."""
+    """A set of samples (N, ...), None where only features are kept, with its features, which name their extractor."""
 
-    images: torch.Tensor
+    images: torch.Tensor | None
     features: Features
 
     @classmethod

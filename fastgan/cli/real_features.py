@@ -1,0 +1,50 @@
+"""Features of real images, kept from one `fastgan evaluate` to the next."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+import fastgan
+from fastgan import data
+from fastgan.atomic_file import replacing
+from fastgan.extras import require
+from fastgan.metrics import Features
+
+
+def real_features(about, extractor, make):
+    """The Features that `make()` computes, read from the user's cache folder where the same were asked for before.
+
+    about: plain values that determine the images: data (see `stamp`), resolution, channels, count, seed. The key has
+    the extractor's name and hash as well, and the versions of what prepares images. A file that cannot be read is made
+    anew.
+    """
+    key = {**about, "extractor": extractor.identity, "versions": [fastgan.__version__, torch.__version__]}
+    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
+    path = folder() / f"{digest}.safetensors"
+    try:
+        tensors = require("safetensors.torch").load_file(path)
+    except Exception:  # not there, or cut off: safetensors has an error of its own
+        features = make()
+        tensors = {"values": features.values, "logits": features.logits}
+        tensors = {name: t.cpu().contiguous() for name, t in tensors.items() if t is not None}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as unfinished:
+            require("safetensors.torch").save_file(tensors, unfinished, metadata={"made_of": json.dumps(key)})
+        return features
+    return Features(tensors["values"], tensors.get("logits"), extractor.identity)
+
+
+def folder():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan" / "real_features"
+
+
+def stamp(source):
+    """What tells one state of a data set from another: its name, or each file's path, size and time of change."""
+    if source in data.names():
+        return source
+    root = Path(source)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return [[str(root.resolve())], *([str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]
