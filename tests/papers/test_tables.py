@@ -17,6 +17,18 @@ from benchmarks.papers import (
     wasserstein_estimate,
 )
 
+TABLES = [
+    clip_versus_penalty,
+    duality_gap,
+    fashion_benchmark,
+    pacgan_digits,
+    pacgan_grid,
+    spectral_norm_works,
+    ttur_saddle,
+    unrolled_ring,
+    wasserstein_estimate,
+]
+
 
 def rows_of(table, configurations, seeds, **options):
     return [
@@ -113,7 +125,7 @@ def test_the_duality_gap_is_measured_in_every_regime(monkeypatch):
     assert verdicts(duality_gap, planted(right)) == [False, False, True]
 
 
-@pytest.mark.parametrize("module", [clip_versus_penalty, duality_gap, pacgan_digits, pacgan_grid, spectral_norm_works])
+@pytest.mark.parametrize("module", TABLES)
 def test_a_table_says_what_it_is(module):
     table = dataclasses.asdict(module.TABLE)
     assert table["label"] in ("exact", "reduced", "own")
@@ -123,9 +135,10 @@ def test_a_table_says_what_it_is(module):
 
 def test_the_unrolled_gradient_is_exact_and_the_copy_is_not():
     unrolled, copied = unrolled_ring.gradient_errors()
-    assert unrolled < 1e-4 < copied
-    (row,) = rows_of(unrolled_ring, ["K = 5"], [7], steps=10)
-    assert 0 <= row["modes"] <= row["ever"] <= 8
+    assert unrolled < 1e-4 and copied > 0.01
+    rows = rows_of(unrolled_ring, unrolled_ring.CONFIGURATIONS, [7], steps=10)
+    assert all(0 <= row["modes"] <= row["ever"] <= 8 for row in rows)
+    assert verdicts(unrolled_ring, rows) == [True, True, True]
 
 
 def test_methods_on_garments_are_scored_by_a_named_extractor(monkeypatch):
