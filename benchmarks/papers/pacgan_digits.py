@@ -30,11 +30,11 @@ TABLE = Table(
     label="own",
     protocol=(
         "1000 modes: three 8 x 8 digits of scikit-learn on the channels of an image. MLPs: generator 3 x 256,"
-        " critic 3 x 32 (weak) or 3 x 256 (strong), the recipes pacgan1 and pacgan2 with Adam 1e-3, betas (0.5,"
-        " 0.999), batch 64, 8000 iterations; no average of the weights; 5 seeds (10 were asked for) for the weak"
-        " critic, 3 for the strong. Modes and reverse KL over 26,000 samples by a classifier trained on four"
-        " fifths of the digits; the control rows are fresh stacks of the real digits, and ten images repeated on"
-        " all channels."
+        " critic 3 x 32 (weak) or 3 x 256 (strong), the recipes pacgan1 and pacgan2 with Adam 2e-4, betas (0.5,"
+        " 0.999), batch 64, 8000 iterations; no average of the weights; 5 seeds for the weak critic (10 were asked"
+        " for), 1 for the strong. Modes and reverse KL over 26,000 samples by a classifier trained on four fifths"
+        " of the digits; the control rows are fresh stacks of the real digits, and ten images repeated on all"
+        " channels. At a rate of 1e-3 both fall to some 70 modes by the end."
     ),
     published={
         "weak critic, GAN": "DCGAN, critic a fourth of the generator: 78.5 modes",
@@ -49,7 +49,7 @@ CONFIGURATIONS = {
     "strong critic, GAN": ("pacgan1", 256),
     "strong critic, PacGAN2": ("pacgan2", 256),
 }
-SAMPLES, STRONG_SEEDS = 26_000, 3
+SAMPLES, STRONG_SEEDS = 26_000, 1
 
 
 def run(configuration, seed, steps, device="cpu"):
@@ -58,8 +58,8 @@ def run(configuration, seed, steps, device="cpu"):
     name, width = CONFIGURATIONS[configuration]
     recipe = replace(
         named_recipe(name).settings,
-        generator_lr=1e-3,
-        discriminator_lr=1e-3,
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
         betas=(0.5, 0.999),
         batch_size=64,
         ema_decay=0.0,
@@ -160,9 +160,9 @@ def main():
     parser.add_argument("--steps", type=int, default=8000)
     options = parser.parse_args()
     jobs = [{"configuration": c, "seed": 0, "steps": options.steps} for c in CONTROLS]
-    for seed in options.seeds:
-        wanted = [c for c in CONFIGURATIONS if c.startswith("weak") or seed < STRONG_SEEDS]
-        jobs += [{"configuration": c, "seed": seed, "steps": options.steps} for c in wanted]
+    for strength, seeds in (("weak", options.seeds), ("strong", options.seeds[:STRONG_SEEDS])):
+        wanted = [c for c in CONFIGURATIONS if c.startswith(strength)]
+        jobs += [{"configuration": c, "seed": seed, "steps": options.steps} for seed in seeds for c in wanted]
     rows = run_all(TABLE, run, jobs, options)
     write(TABLE, rows, criteria(rows), figure(rows))
 
