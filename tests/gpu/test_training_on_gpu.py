@@ -76,7 +76,8 @@ def test_a_recipe_trains_and_its_checkpoint_loads_on_the_cpu(name, tmp_path):
     options = {"progress": False, "log_every": 1, "checkpoint_every": 2, "sample_every": 2}
     Trainer(*networks.build(model, recipe), recipe, images, run_dir=tmp_path, device="cuda", **options).fit(3)
     for row in read_metrics(tmp_path / "metrics.jsonl"):
-        assert all(value == value and abs(value) < 1e6 for value in row.values()), row
+        numbers = [value for value in row.values() if not isinstance(value, list)]
+        assert all(value == value and abs(value) < 1e6 for value in numbers), row
     on_cpu = Trainer(
         *networks.build(model, recipe), recipe, images, run_dir=tmp_path, resume=True, device="cpu", **options
     )

@@ -207,7 +207,8 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     trainer.state.generator_optimizer.register_step_pre_hook(before_generator)
     trainer.fit(2)
     last = read_metrics(tmp_path / "metrics.jsonl")[-1]
-    assert all(value == value and abs(value) < 1e6 for value in last.values()), last
+    numbers = [value for value in last.values() if not isinstance(value, list)]  # of the modes that are missing
+    assert all(value == value and abs(value) < 1e6 for value in numbers), last
 
     if recipe.unroll_steps:
         return  # its gradient is checked against finite differences in test_unroll.py
