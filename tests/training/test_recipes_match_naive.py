@@ -134,7 +134,7 @@ class Naive:
         real, fake = pack(real, recipe.pack), pack(fake, recipe.pack)
         places = [drawn_places(term, real, fake) for term in recipe.penalties]
         r, f = self.logits(real, fake)
-        total = critic_loss(recipe.loss, r, f)
+        total = self.loss = critic_loss(recipe.loss, r, f)
         for term, place in zip(recipe.penalties, places, strict=True):
             if type(term).__name__ == "AuxiliaryClassifier":
                 total = total + term.weight * (self.misjudged(real) + self.misjudged(fake))
@@ -149,7 +149,7 @@ class Naive:
             r, f = self.logits(real, packed)
         else:
             r, f = None, self.critic(packed)
-        total = generator_loss(recipe.loss, f, r)
+        total = self.loss = generator_loss(recipe.loss, f, r)
         for term in recipe.generator_terms:
             if type(term).__name__ == "L1":
                 total = total + term.weight * (fake - real).abs().sum() / fake.numel()
@@ -202,6 +202,13 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     def before_generator(*_):
         seen.setdefault("g_grads", grads(generator))
 
+    record = trainer.recorder.step
+
+    def first_values(state, values):
+        seen.setdefault("values", {name: float(value) for name, value in values.items()})
+        record(state, values)
+
+    trainer.recorder.step = first_values
     trainer.state.discriminator_optimizer.register_step_pre_hook(before_critic)
     trainer.state.discriminator_optimizer.register_step_post_hook(after_critic)
     trainer.state.generator_optimizer.register_step_pre_hook(before_generator)
@@ -223,6 +230,7 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     torch.manual_seed(randomness.derive(recipe.seed, "step", 0))
     naive = Naive(recipe, *start, condition)
     close(seen["d_grads"], naive.critic_gradients(samples, zs[0]))
+    assert seen["values"]["d_loss"] == pytest.approx(naive.loss.item(), rel=1e-4, abs=1e-5)
     if recipe.update == "simultaneous":
         close(seen["g_grads"], naive.generator_gradients(samples, zs[0]))
     else:
@@ -231,4 +239,6 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
             for parameter in networks_then[1].parameters():  # the copy is of the moment before
                 parameter.data = parameter.data.clamp(-clip.c, clip.c)
         torch.set_rng_state(state)
-        close(seen["g_grads"], Naive(recipe, *networks_then, condition).generator_gradients(samples, zs[1]))
+        naive = Naive(recipe, *networks_then, condition)
+        close(seen["g_grads"], naive.generator_gradients(samples, zs[1]))
+    assert seen["values"]["g_loss"] == pytest.approx(naive.loss.item(), rel=1e-4, abs=1e-5)
