@@ -1,9 +1,11 @@
 """A short version of each paper table: the same code with fewer steps, and criteria that can fail."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.papers import (
     clip_versus_penalty,
@@ -16,6 +18,7 @@ from benchmarks.papers import (
     unrolled_ring,
     wasserstein_estimate,
 )
+from fastgan import metrics
 
 TABLES = [
     clip_versus_penalty,
@@ -143,10 +146,20 @@ def test_the_unrolled_gradient_is_exact_and_the_copy_is_not():
 
 def test_methods_on_garments_are_scored_by_a_named_extractor(monkeypatch):
     monkeypatch.setattr(fashion_benchmark, "IMAGES", 300)
-    (row,) = rows_of(fashion_benchmark, ["growing"], [7], steps=6)
-    assert row["extractor"].startswith("fashion-cnn ")
+    methods = ("growing", "R3GAN")
+    monkeypatch.setattr(fashion_benchmark, "METHODS", {name: fashion_benchmark.METHODS[name] for name in methods})
+    rows = rows_of(fashion_benchmark, methods, [7], steps=6)
+    for row in rows:
+        assert row["extractor"] == metrics.fashion_cnn().identity
+        assert all(math.isfinite(row[name]) for name in ("fid", "kid", "precision", "recall", "untrained_fid"))
+    drawn = Figure()
+    fashion_benchmark.figure(rows)(drawn)
+    strips = [axis.images[0].get_array().shape for axis in drawn.axes if axis.images]
+    assert strips == [(28, 8 * 28)] * 2
     good = planted({name: {"fid": [90.0] * 3, "untrained_fid": [800.0] * 3, "recall": [0.4] * 3}
                     for name in fashion_benchmark.METHODS})  # fmt: skip
     assert verdicts(fashion_benchmark, good) == [True, True]
     good[0]["fid"] = 400.0
     assert verdicts(fashion_benchmark, good) == [False, True]
+    good[0]["fid"], good[1]["recall"] = 90.0, 0.1
+    assert verdicts(fashion_benchmark, good) == [True, False]
