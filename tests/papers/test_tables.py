@@ -146,7 +146,7 @@ def test_the_unrolled_gradient_is_exact_and_the_copy_is_not():
 
 def test_methods_on_garments_are_scored_by_a_named_extractor(monkeypatch):
     monkeypatch.setattr(fashion_benchmark, "IMAGES", 300)
-    methods = ("growing", "R3GAN")
+    methods = ("growing", "NS-GAN")
     monkeypatch.setattr(fashion_benchmark, "METHODS", {name: fashion_benchmark.METHODS[name] for name in methods})
     rows = rows_of(fashion_benchmark, methods, [7], steps=6)
     for row in rows:
