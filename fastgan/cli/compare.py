@@ -8,7 +8,7 @@ import torch
 
 from fastgan import data, metrics, training
 from fastgan.atomic_file import replacing
-from fastgan.cli.flags import mendable, parse
+from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.report import save_comparison
 from fastgan.training import recipes
 from fastgan.training.compare import compare, draw
@@ -58,9 +58,7 @@ def main(arguments):
         chosen = {name: recipes.recipe(name) for name in flags.recipes}
         if not chosen:
             raise ValueError("name the recipes to compare: `fastgan compare minimax pacgan2 --data grid`")
-        for name in ("steps", "seeds", "count"):
-            if getattr(flags, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+        at_least_one(flags, "steps", "seeds", "count")
         samples = data.load(flags.data, flags.resolution)
         settings = {} if flags.batch_size is None else {"batch_size": flags.batch_size}
         outcomes = compare(

@@ -8,7 +8,7 @@ import torch
 
 from fastgan import data, metrics, randomness
 from fastgan.cli import setup_file
-from fastgan.cli.flags import mendable, parse
+from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.cli.real_features import real_features, stamp
 from fastgan.training import sampling
 from fastgan.training.run_folder import RunFolder
@@ -69,9 +69,7 @@ def _evaluate(flags):
     """-> a dict for each number, and the file that they were added to, if any"""
     if (flags.run_dir is None) == (flags.images is None):
         raise ValueError("evaluate needs one of --run-dir and --images")
-    for name in ("count", "threads"):
-        if getattr(flags, name) is not None and getattr(flags, name) < 1:
-            raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+    at_least_one(flags, "count", "threads")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     names = metrics.names() if flags.metrics == "all" else tuple(flags.metrics.split(","))

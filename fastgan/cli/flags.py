@@ -17,6 +17,13 @@ def parse(command, default, arguments):
         return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
 
 
+def at_least_one(flags, *names):
+    """Errors: ValueError for the first of these flags that is given and below 1."""
+    for name in names:
+        if getattr(flags, name) is not None and getattr(flags, name) < 1:
+            raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+
+
 @contextmanager
 def mendable(*errors):
     """These errors are the user's to mend: one line, no traceback."""

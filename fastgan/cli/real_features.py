@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from fastgan import data
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 from fastgan.metrics import Features
+from fastgan.metrics.fashion_cnn import cache_folder
 
 
 def real_features(about, extractor, make):
@@ -38,7 +38,7 @@ def real_features(about, extractor, make):
 
 
 def folder():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan" / "real_features"
+    return cache_folder() / "real_features"
 
 
 def stamp(source):

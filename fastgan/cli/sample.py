@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastgan import data
 from fastgan.cli import setup_file
-from fastgan.cli.flags import mendable, parse
+from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.report import save_grid
 from fastgan.training import sampling
 
@@ -33,9 +33,7 @@ class Sample:
 def main(arguments):
     flags = parse("sample", Sample(), arguments)
     with mendable(ValueError, TypeError, OSError):
-        for name in ("count", "columns"):
-            if getattr(flags, name) is not None and getattr(flags, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+        at_least_one(flags, "count", "columns")
         generator, before, model, _ = setup_file.load_generator(flags.run_dir)
         z = sampling.latents(generator, flags.count, flags.seed, "samples")
         source = None

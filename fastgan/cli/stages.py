@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastgan import data, training
-from fastgan.cli.flags import mendable, parse
+from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.training import recipes
 
 
@@ -45,9 +45,7 @@ class Stages:
 def main(arguments):
     flags = parse("stages", Stages(), arguments)
     with mendable(ValueError, TypeError, OSError, training.Diverged):
-        for name in ("first_steps", "second_steps", "width", "z_dim"):
-            if getattr(flags, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+        at_least_one(flags, "first_steps", "second_steps", "width", "z_dim")
         images = data.load(flags.data, flags.resolution)
         if len(images.shape) != 3 or images.shape[0] not in (1, 3):
             raise ValueError(f"data must be images with 1 or 3 channels; {flags.data} has samples {images.shape}")

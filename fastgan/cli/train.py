@@ -10,7 +10,7 @@ import torch
 
 from fastgan import data, models, training
 from fastgan.cli import setup_file
-from fastgan.cli.flags import mendable, parse
+from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.training import networks, recipes
 from fastgan.training.run_folder import RunFolder
 
@@ -113,9 +113,7 @@ def _defaults(flags):
 
 
 def _prepare(flags):
-    for name in ("steps", "threads", "log_every", "sample_every", "checkpoint_every"):
-        if getattr(flags, name) is not None and getattr(flags, name) < 1:
-            raise ValueError(f"{name} must be at least 1; got {getattr(flags, name)}")
+    at_least_one(flags, "steps", "threads", "log_every", "sample_every", "checkpoint_every")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     named = recipes.recipe(flags.recipe)

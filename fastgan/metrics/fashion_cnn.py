@@ -42,10 +42,14 @@ class FashionCNN(nn.Module):
         return features, self.logits(features)
 
 
+def cache_folder():
+    """Where fastgan keeps what it can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan"
+
+
 def default_path():
     """In the user's cache folder; another recipe or torch trains other weights."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "fastgan" / f"{NAME}-{RECIPE}-torch-{torch.__version__}.safetensors"
+    return cache_folder() / f"{NAME}-{RECIPE}-torch-{torch.__version__}.safetensors"
 
 
 def fashion_cnn(path=None, *, device="cpu"):
