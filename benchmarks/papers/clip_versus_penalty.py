@@ -5,17 +5,15 @@
 Gulrajani et al., 2017, figure 1b. Half a minute a run.
 """
 
-import tempfile
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from benchmarks.papers.table import Criterion, Table, column, main
+from benchmarks.papers.table import Criterion, Table, column, main, silent_trainer
 from fastgan import data, losses
 from fastgan.models import create
 from fastgan.randomness import global_seed
-from fastgan.training import Trainer
 from fastgan.training.compare import draw
 from fastgan.training.recipes import recipe as named_recipe
 
@@ -51,9 +49,7 @@ def run(configuration, seed, steps, device="cpu"):
     recipe = replace(recipe, penalties=(f"WeightClip({clip})" if clip else "WGANGP(weight=10.0)",))
     with global_seed(seed, "initial weights"):
         pair = create("mlp", features=2, width=128, depth=11, z_dim=2)
-    with tempfile.TemporaryDirectory() as folder:
-        never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": steps}
-        trainer = Trainer(*pair, recipe, points, run_dir=folder, device=device, progress=False, **never)
+    with silent_trainer(pair, recipe, points, device, steps) as trainer:
         trainer.fit(steps)
         critic = trainer.state.discriminator
         real, fake = points.batch(torch.arange(256))[0], draw(trainer, 256)

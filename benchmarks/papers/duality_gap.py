@@ -7,15 +7,13 @@ the ratio of critic to generator updates makes the three behaviours. The plain g
 beside it. Up to five minutes a run on one core.
 """
 
-import tempfile
-
 import torch
 
-from benchmarks.papers.table import Criterion, Table, column, main
+from benchmarks.papers.table import Criterion, Table, column, main, silent_trainer
 from fastgan import data, losses, metrics
 from fastgan.models import create
 from fastgan.randomness import global_seed
-from fastgan.training import Recipe, Trainer
+from fastgan.training import Recipe
 from fastgan.training.compare import observe_modes
 
 RATIOS = {"healthy (1:1)": (1, 1), "collapse (15:1)": (15, 1), "diverging (1:15)": (1, 15)}  # critic : generator
@@ -55,9 +53,7 @@ def run(configuration, seed, steps, device="cpu"):
     with global_seed(seed, "initial weights"):
         pair = create("mlp", features=2, width=128, depth=2, z_dim=100)
     found = {"steps_seen": [], "perturbed_gaps": [], "plain_gaps": [], "modes_seen": []}
-    with tempfile.TemporaryDirectory() as folder:
-        never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": steps}
-        trainer = Trainer(*pair, recipe, points, run_dir=folder, device=device, progress=False, **never)
+    with silent_trainer(pair, recipe, points, device, steps) as trainer:
         for i in range(CHECKPOINTS):
             trainer.fit(round(steps * (i + 1) / CHECKPOINTS))
             found["steps_seen"].append(trainer.state.step)

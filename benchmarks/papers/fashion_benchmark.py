@@ -8,15 +8,14 @@ No ranking is meant: networks are narrow and runs are short. Half a minute (NS-G
 import base64
 import io
 import re
-import tempfile
 from dataclasses import replace
 
 import torch
 from PIL import Image
 
-from benchmarks.papers.table import Criterion, Table, column, main
+from benchmarks.papers.table import Criterion, Table, column, main, silent_trainer
 from fastgan import data, metrics
-from fastgan.training import Trainer, networks
+from fastgan.training import networks
 from fastgan.training.compare import draw
 from fastgan.training.recipes import recipe as named_recipe
 
@@ -61,11 +60,7 @@ def run(configuration, seed, steps, device="cpu"):
         )
     real = metrics.Samples.of(images.batch(torch.arange(IMAGES))[0], extractor)
     described = networks.describe(images, named, recipe) | {"width": WIDTH} | options
-    with tempfile.TemporaryDirectory() as folder:
-        never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": steps}
-        trainer = Trainer(
-            *networks.build(described, recipe), recipe, images, run_dir=folder, device=device, progress=False, **never
-        )
+    with silent_trainer(networks.build(described, recipe), recipe, images, device, steps) as trainer:
         untrained = scores(real, trainer, extractor, ("fid",))["fid"]
         trainer.fit(steps)
         found = scores(real, trainer, extractor, metrics.DEFAULT)

@@ -7,18 +7,16 @@ minute to a minute a run.
 """
 
 import functools
-import tempfile
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from benchmarks.papers.pacgan_grid import mann_whitney
-from benchmarks.papers.table import Criterion, Table, arguments, column, mean_and_error, run_all, write
+from benchmarks.papers.table import Criterion, Table, arguments, column, mean_and_error, run_all, silent_trainer, write
 from fastgan import data, metrics
 from fastgan.models import create
 from fastgan.randomness import generator, global_seed
-from fastgan.training import Trainer
 from fastgan.training.compare import draw
 from fastgan.training.recipes import recipe as named_recipe
 
@@ -69,9 +67,7 @@ def run(configuration, seed, steps, device="cpu"):
     with global_seed(seed, "initial weights"):
         size = {"channels": 3, "resolution": 8, "z_dim": 64, "width": 256, "depth": 3, "batch_norm": True}
         pair = create("mlp", **size, critic_width=width, critic_depth=3, pack=recipe.pack)
-    with tempfile.TemporaryDirectory() as folder:
-        never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": steps}
-        trainer = Trainer(*pair, recipe, data.load("digits"), run_dir=folder, device=device, progress=False, **never)
+    with silent_trainer(pair, recipe, data.load("digits"), device, steps) as trainer:
         trainer.fit(steps)
         samples = draw(trainer, SAMPLES)
     return scores(samples)

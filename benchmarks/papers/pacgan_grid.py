@@ -6,15 +6,14 @@ Lin et al., 2018 (arXiv 1712.04086), Table 1. Data, batch, simultaneous updates 
 networks are smaller and the run is shorter (see TABLE). About two minutes a run on one core.
 """
 
-import tempfile
 from dataclasses import replace
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, column, main, mean_and_error
+from benchmarks.papers.table import Criterion, Table, column, main, mean_and_error, silent_trainer
 from fastgan import data
 from fastgan.extras import require
-from fastgan.training import Trainer, networks
+from fastgan.training import networks
 from fastgan.training.compare import draw, observe_modes
 from fastgan.training.recipes import recipe as named_recipe
 
@@ -45,9 +44,7 @@ def run(configuration, seed, steps, device="cpu"):
     named, points = named_recipe(CONFIGURATIONS[configuration]), data.load("grid")
     recipe = replace(named.settings, **CHANGES, seed=seed)
     pair = networks.build(networks.describe(points, named, recipe) | NETWORKS, recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"log_every": 1000, "sample_every": steps + 1, "checkpoint_every": steps + 1, "progress": False}
-        trainer = Trainer(*pair, recipe, points, run_dir=folder, device=device, **options)
+    with silent_trainer(pair, recipe, points, device, steps) as trainer:
         trainer.fit(steps)
         found = observe_modes(trainer)
         samples = draw(trainer, 1000)

@@ -5,18 +5,16 @@
 Miyato et al., 2018, Algorithm 1, and the spectra of its figure 3 in the plane. About half a minute a run.
 """
 
-import tempfile
 from dataclasses import replace
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from benchmarks.papers.table import Criterion, Table, column, main
+from benchmarks.papers.table import Criterion, Table, column, main, silent_trainer
 from fastgan import data, ops
 from fastgan.models import create
 from fastgan.randomness import global_seed
-from fastgan.training import Trainer
 from fastgan.training.recipes import recipe as named_recipe
 
 TABLE = Table(
@@ -49,9 +47,7 @@ def run(configuration, seed, steps, device="cpu"):
     with global_seed(seed, "initial weights"):
         normalized = "discriminator" if spectral else "none"
         pair = create("mlp", features=2, width=128, depth=2, z_dim=2, spectral_norm=normalized)
-    with tempfile.TemporaryDirectory() as folder:
-        never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": steps}
-        trainer = Trainer(*pair, recipe, points, run_dir=folder, device=device, progress=False, **never)
+    with silent_trainer(pair, recipe, points, device, steps) as trainer:
         trainer.fit(steps)
         critic = trainer.state.discriminator.cpu().eval()
     found = {"fixed_matrix_error": power_iteration_error(seed), "stable_rank": stable_rank(critic)}

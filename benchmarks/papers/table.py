@@ -1,8 +1,8 @@
 """What the paper tables share: seeds in parallel processes, criteria, and one file of results beside one figure.
 
 A table is a module with a `TABLE`, a function `run(configuration, seed, ...) -> {name: value}` that trains through
-fastgan.Trainer, `criteria(rows)` and `figure(rows)`. Finished runs are kept in
-runs/papers/NAME.jsonl, so a table that was stopped goes on; `--fresh` forgets them.
+fastgan.Trainer, `criteria(rows)` and `figure(rows)`. Finished runs are kept in runs/papers/NAME.jsonl, so a table that
+was stopped goes on; `--fresh` forgets them.
 """
 
 import argparse
@@ -11,15 +11,19 @@ import multiprocessing
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from benchmarks.interleaved import hardware
+from fastgan.extras import require
 from fastgan.metrics.measurement import versions
+from fastgan.training import Trainer
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = Path("runs/papers")
@@ -41,6 +45,7 @@ class Criterion:
     asked: str
     measured: str
     passed: bool
+    judged: bool = True  # or only shown
 
 
 def arguments(doc, seeds):
@@ -91,8 +96,8 @@ def run_all(table, run, jobs, options):
     return [done[_key(job, job)] for job in jobs]
 
 
-def write(table, rows, criteria, draw=None):
-    """results/NAME.json, and results/NAME.png by draw(figure); says what passed. -> whether all criteria hold."""
+def write(table, rows, criteria, draw):
+    """results/NAME.json, and results/NAME.png by draw(figure); says what passed."""
     by_configuration = {}
     for row in rows:
         by_configuration.setdefault(row["configuration"], []).append(row)
@@ -105,15 +110,19 @@ def write(table, rows, criteria, draw=None):
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{table.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    if draw is not None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 4), layout="constrained")
-        draw(figure)
-        figure.savefig(RESULTS / f"{table.name}.png", dpi=110)
+    figure = require("matplotlib.figure").Figure(figsize=(9, 4), layout="constrained")
+    draw(figure)
+    figure.savefig(RESULTS / f"{table.name}.png", dpi=110)
     for criterion in criteria:
         print(f"{'passed' if criterion.passed else 'MISSED'}: {criterion.asked}; measured {criterion.measured}")
-    return result["passed"]
+
+
+@contextmanager
+def silent_trainer(pair, recipe, samples, device, steps):
+    """A Trainer whose run's folder goes with it, and which draws, logs and keeps nothing before the last of `steps`."""
+    never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": max(1, steps)}
+    with tempfile.TemporaryDirectory() as folder:
+        yield Trainer(*pair, recipe, samples, run_dir=folder, device=device, progress=False, **never)
 
 
 def column(rows, configuration, name):

@@ -6,14 +6,13 @@ Arjovsky et al., 2017, figure 3, with the penalty of Gulrajani et al., 2017. The
 on the same data stands beside it. Under a minute a run.
 """
 
-import tempfile
 from dataclasses import replace
 
 import torch
 
-from benchmarks.papers.table import Criterion, Table, column, main
+from benchmarks.papers.table import Criterion, Table, column, main, silent_trainer
 from fastgan import data, losses, metrics
-from fastgan.training import Trainer, networks
+from fastgan.training import networks
 from fastgan.training.compare import draw
 from fastgan.training.recipes import recipe as named_recipe
 
@@ -44,9 +43,7 @@ def run(configuration, seed, steps, device="cpu"):
     pair = networks.build(networks.describe(points, named, recipe, width=128), recipe)
     source = torch.Generator().manual_seed(seed)
     distances, estimates = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": steps}
-        trainer = Trainer(*pair, recipe, points, run_dir=folder, device=device, progress=False, **never)
+    with silent_trainer(pair, recipe, points, device, steps) as trainer:
         for moment in range(EVERY, steps + 1, EVERY):
             trainer.fit(moment)
             real = points.batch(torch.randint(len(points), (POINTS,), generator=source))[0]
@@ -71,7 +68,7 @@ def criteria(rows):
     wgan, ns = column(rows, "WGAN-GP", "spearman"), column(rows, "NS-GAN", "spearman")
     return [
         Criterion("Spearman of WGAN-GP's estimate and W1 at least 0.8 in every seed", _list(wgan), min(wgan) >= 0.8),
-        Criterion("the same of NS-GAN's critic loss, for comparison (no bound)", _list(ns), True),
+        Criterion("the same of NS-GAN's critic loss, for comparison (no bound)", _list(ns), True, judged=False),
     ]
 
 
