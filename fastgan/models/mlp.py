@@ -36,6 +36,7 @@ INITS = {
     "paper": partial(nn.init.normal_, std=0.02),  # PacGAN's
     "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "orthogonal": partial(nn.init.orthogonal_, gain=1.4),  # the unrolled GAN's
+    "xavier": nn.init.xavier_uniform_,  # the default of Keras
 }
 
 
@@ -61,9 +62,9 @@ def mlp(
 
     width, depth: units and number of hidden layers; activation: "relu", "tanh" or "maxout" (of 5 pieces); batch_norm:
     in the generator, whose hidden layers then have no bias; the critic has none. critic_*: where the critic differs.
-    init: "he", "paper" (N(0, 0.02^2)) or "orthogonal" (gain 1.4); biases are 0. preset: "pacgan", "unrolled", "wgan_gp"
-    for those papers' toys; what is given beside it goes before it. classes: an embedding of the label joins z, the
-    critic projects on one.
+    init: "he", "xavier", "paper" (N(0, 0.02^2)) or "orthogonal" (gain 1.4); biases are 0. preset: "pacgan",
+    "unrolled", "wgan_gp" for those papers' toys; what is given beside it goes before it. classes: an embedding of the
+    label joins z, the critic projects on one.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(filter(None, PRESETS))}; got {preset!r}")

@@ -200,6 +200,11 @@ def test_progan_has_the_size_of_the_paper():
     assert [round(size / 1e6, 1) for size in sizes("progressive", channels=3, resolution=1024)] == [23.1, 23.1]
 
 
+def test_r3gan_has_the_size_of_the_paper():
+    """23.058 and 23.010 million parameters at 256 pixels (Huang et al., 2024, Table 2, configuration E)."""
+    assert [round(size / 1e6, 3) for size in sizes("r3gan", channels=3, resolution=256)] == [23.058, 23.010]
+
+
 def sizes(name, **kw):
     with torch.device("meta"):  # no memory, no numbers
         return [sum(p.numel() for p in network.parameters()) for network in models.create(name, **kw)]
