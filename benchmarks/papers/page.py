@@ -22,7 +22,7 @@ SHOWN = 6  # numbers of a configuration
 
 def tables():
     found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda table: int(table["id"][1:]))
+    return sorted(found, key=lambda table: (table["id"][0] != "T", int(table["id"][1:])))
 
 
 def page(found):

@@ -85,11 +85,11 @@ def compare(recipes, data, *, steps, seeds=1, run_dir, moments=5, observe=None, 
     return outcomes
 
 
-def draw(trainer, count, purpose="comparison"):
-    """Samples of the averaged generator, always from the same latents."""
-    average = trainer.state.average
-    z = sampling.latents(average, count, trainer.recipe.seed, purpose, device=trainer.device)
-    return sampling.sample(average, z, sampling.conditions(average, trainer.data, count, trainer.device)).cpu()
+def draw(trainer, count, purpose="comparison", averaged=True):
+    """Samples of the averaged generator (or of the last weights), always from the same latents."""
+    network = trainer.state.average if averaged else trainer.state.generator
+    z = sampling.latents(network, count, trainer.recipe.seed, purpose, device=trainer.device)
+    return sampling.sample(network, z, sampling.conditions(network, trainer.data, count, trainer.device)).cpu()
 
 
 def observe_modes(trainer):

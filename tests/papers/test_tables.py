@@ -12,6 +12,7 @@ from benchmarks.papers import (
     clip_versus_penalty,
     duality_gap,
     fashion_benchmark,
+    few_garments,
     pacgan_digits,
     pacgan_grid,
     spectral_norm_works,
@@ -156,3 +157,23 @@ def test_methods_on_garments_are_scored_by_a_named_extractor(monkeypatch):
     assert verdicts(fashion_benchmark, good) == [False, True]
     good[0]["fid"], good[1]["recall"] = 90.0, 0.1
     assert verdicts(fashion_benchmark, good) == [True, False]
+
+
+def test_tricks_on_few_garments_are_scored_against_all_of_them(monkeypatch):
+    monkeypatch.setattr(few_garments, "IMAGES", 300)
+    rows = rows_of(few_garments, (few_garments.CONTROL, *few_garments.TRICKS), [7], steps=4)
+    assert rows[0]["fid"] == pytest.approx(0, abs=1e-3)  # of the first 300, which are here all that it is compared with
+    assert all(len(row["over_time"]) == few_garments.MOMENTS and math.isfinite(row["best_fid"]) for row in rows[1:])
+    assert {math.isfinite(row["fid_last_weights"]) for row in rows[1:]} == {True}
+    few_garments.figure([{"steps": 4, **row} for row in rows])(Figure())
+    helped = {name: {"fid": [50.0] * 3, "fid_last_weights": [60.0] * 3} for name in few_garments.TRICKS}
+    assert (
+        verdicts(
+            few_garments, planted(helped | {"nothing added": {"fid": [90.0] * 3, "fid_last_weights": [99.0] * 3}})
+        )[:3]
+        == [True] * 3
+    )
+    assert (
+        verdicts(few_garments, planted({name: {"fid": [9.0], "fid_last_weights": [8.0]} for name in helped}))[:3]
+        == [False] * 3
+    )
