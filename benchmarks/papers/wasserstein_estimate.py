@@ -27,12 +27,14 @@ TABLE = Table(
         " generator steps the critic's estimate E D(x) - E D(G(z)), and the exact W1, on 1000 points each. Beside"
         " it the critic's loss of a non-saturating GAN with the same networks. Rank correlation (Spearman) over"
         " the run. In every seed the estimate first rises while the distance falls, to about 1.7 at a distance of"
-        " 0.5, and follows it from some 600 steps on; why was not tested. The non-saturating critic's loss"
-        " correlates, too, here."
+        " 0.5, and follows it from some 600 steps on: the toys' penalty weight of 0.1 lets the critic become more than"
+        " three times as steep as the theory wants, and steepness, not distance, moves the estimate first. The paper's"
+        " weight of 10 is no way out: with it seed 3 stayed at distances of 1 to 3 (Spearman 0.31). The"
+        " non-saturating critic's loss correlates, too, here."
     ),
     published={"WGAN-GP": "correlation shown as a figure", "NS-GAN": "no correlation, as a figure (other data)"},
 )
-POINTS, EVERY = 1000, 50
+POINTS, EVERY, SETTLED = 1000, 50, 600
 RECIPES = {"WGAN-GP": {}, "NS-GAN": {"loss": "non_saturating", "penalties": (), "discriminator_steps": 1}}
 
 
@@ -66,8 +68,14 @@ def spearman(a, b):
 
 def criteria(rows):
     wgan, ns = column(rows, "WGAN-GP", "spearman"), column(rows, "NS-GAN", "spearman")
+    settled = [
+        spearman(row["estimates"][SETTLED // EVERY :], row["distances"][SETTLED // EVERY :])
+        for row in rows
+        if row["configuration"] == "WGAN-GP"
+    ]
     return [
         Criterion("Spearman of WGAN-GP's estimate and W1 at least 0.8 in every seed", _list(wgan), min(wgan) >= 0.8),
+        Criterion(f"the same after step {SETTLED} (no bound)", _list(settled), True, judged=False),
         Criterion("the same of NS-GAN's critic loss, for comparison (no bound)", _list(ns), True, judged=False),
     ]
 
