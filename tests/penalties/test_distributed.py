@@ -4,6 +4,7 @@ import copy
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.multiprocessing
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastgan import losses
-from fastgan.penalties import R1, R2, LeCam, evaluate
+from fastgan.penalties import DRAGAN, R1, R2, LeCam, evaluate
 
 ROOT = Path(__file__).parents[2]
 WORLD = 2
@@ -33,6 +34,12 @@ class PointPenalty:
         return 10 * R1(1.0, allow_coupled=True)(critic, real=x, fake=fake)
 
 
+def shift_of(real):
+    """DRAGAN's by its code where all that it draws is 1: half of the standard deviation."""
+    with mock.patch.object(torch, "rand", lambda shape, generator=None, **kw: torch.ones(shape, **kw)):
+        return (DRAGAN(variant="code").draw(real, None) - real).detach()
+
+
 def differentiate(rank, folder, shared, batches):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
@@ -40,7 +47,7 @@ def differentiate(rank, folder, shared, batches):
     half = [batch.chunk(WORLD)[rank] for batch in batches]
     parallel = DistributedDataParallel(model)  # it reduces gradients for as long as it lives
     loss_of(parallel, *half).backward()
-    torch.save([p.grad for p in model.parameters()], folder / f"{rank}.pt")
+    torch.save([*(p.grad for p in model.parameters()), shift_of(half[0])], folder / f"{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     os._exit(0)  # all is saved; on a busy machine gloo's threads can abort a process that shuts down in the usual way
@@ -54,5 +61,7 @@ def test_two_processes_equal_one_on_the_whole_batch(tmp_path, monkeypatch):
     torch.multiprocessing.spawn(differentiate, args=(tmp_path, critic, batches), nprocs=WORLD)
     loss_of(critic, *batches).backward()
     for rank in range(WORLD):
-        for got, parameter in zip(torch.load(tmp_path / f"{rank}.pt"), critic.parameters(), strict=True):
+        *gradients, shift = torch.load(tmp_path / f"{rank}.pt")
+        for got, parameter in zip(gradients, critic.parameters(), strict=True):
             torch.testing.assert_close(got, parameter.grad, rtol=1e-9, atol=1e-13)
+        torch.testing.assert_close(shift, (batches[0].std(correction=0) / 2).expand_as(shift))
