@@ -117,9 +117,10 @@ def test_the_duality_gap_is_measured_in_every_regime(monkeypatch):
     right = {healthy: {"perturbed_gap": [0.1] * 5, "modes": [8.0] * 5},
              collapse: {"perturbed_gap": [4.0] * 5, "modes": [1.0] * 5},
              diverging: {"perturbed_gap": [2.0] * 5, "modes": [0.0] * 5}}  # fmt: skip
-    assert verdicts(duality_gap, planted(right)) == [True, True, True]
+    right = {name: values | {"plain_gap": [0.2] * 5} for name, values in right.items()}
+    assert verdicts(duality_gap, planted(right))[:3] == [True, True, True]
     right[healthy]["perturbed_gap"] = [4.0] * 5
-    assert verdicts(duality_gap, planted(right)) == [False, False, True]
+    assert verdicts(duality_gap, planted(right))[:3] == [False, False, True]
 
 
 @pytest.mark.parametrize("module", TABLES)
