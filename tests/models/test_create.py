@@ -201,7 +201,7 @@ def test_progan_has_the_size_of_the_paper():
 
 
 def test_r3gan_has_the_size_of_the_paper():
-    """23.058 and 23.010 million parameters at 256 pixels (Huang et al., 2024, Table 2, configuration E)."""
+    """23.058 and 23.010 million parameters at 256 pixels (Huang et al., 2024, configuration E; quoted from memory)."""
     assert [round(size / 1e6, 3) for size in sizes("r3gan", channels=3, resolution=256)] == [23.058, 23.010]
 
 
