@@ -86,8 +86,7 @@ def criteria(rows):
     right = [
         modes["healthy (1:1)"][i] >= 7 and max(list(modes.values())[j][i] for j in (1, 2)) <= 2 for i in range(count)
     ]
-    gaps = [(row["perturbed_gap"], row["plain_gap"]) for row in rows if row["modes"] >= 7]
-    others = [(row["perturbed_gap"], row["plain_gap"]) for row in rows if row["modes"] <= 2]
+    kept, lost = [row for row in rows if row["modes"] >= 7], [row for row in rows if row["modes"] <= 2]
     return [
         Criterion(
             "perturbed gap, collapse - healthy > 2 in 4 of 5 seeds", f"{collapsed} of {count}", collapsed >= enough
@@ -103,8 +102,8 @@ def criteria(rows):
         Criterion(
             "whatever the ratio (no bound): gaps of the runs that ended with at least 7 modes, and with at most 2",
             "; ".join(
-                f"{kind} {_range(values[i] for values in gaps)} and {_range(values[i] for values in others)}"
-                for i, kind in enumerate(("perturbed", "plain"))
+                f"{kind} {_range(kept, f'{kind}_gap')} and {_range(lost, f'{kind}_gap')}"
+                for kind in ("perturbed", "plain")
             ),
             True,
             judged=False,
@@ -112,9 +111,9 @@ def criteria(rows):
     ]
 
 
-def _range(values):
-    values = sorted(values)
-    return f"{values[0]:.2f} to {values[-1]:.2f}" if values else "none"
+def _range(rows, name):
+    values = [row[name] for row in rows]
+    return f"{min(values):.2f} to {max(values):.2f}" if values else "none"
 
 
 def figure(rows):

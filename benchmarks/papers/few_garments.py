@@ -35,7 +35,7 @@ TABLE = Table(
     protocol=(
         "The first 300 of the embedded garments at 28 x 28 and nothing else to learn from; the recipe `garments`"
         " (hinge, spectral norm in both, 24 channels, batch 32) and one change, 2400 steps: 256 times each garment."
-        " FID(fashion-cnn) of 10,000 samples against all 10,000 garments, which the run never saw; that of the 300"
+        " FID(fashion-cnn) of 10,000 samples against all 10,000 garments, the unseen ones included; that of the 300"
         " themselves is the control row. `fid` is the averaged generator's (decay 0.99), `fid last weights` that of the"
         " weights as they are."
     ),
@@ -75,23 +75,20 @@ def run(configuration, seed, steps, device="cpu"):
 
 
 def criteria(rows):
-    fid = {name: column(rows, name, "fid") for name in TRICKS}
-    mean = {name: mean_and_error(values)[0] for name, values in fid.items()}
-    nothing = mean["nothing added"]
-    last = [row["fid_last_weights"] for row in rows if row["configuration"] in TRICKS]
-    averaged = [row["fid"] for row in rows if row["configuration"] in TRICKS]
+    mean = {name: mean_and_error(column(rows, name, "fid"))[0] for name in TRICKS}
+    better = [row["fid"] < row["fid_last_weights"] for row in rows if row["configuration"] in TRICKS]
     return [
         Criterion(
             f"mean FID with {name} below that with nothing added",
-            f"{mean[name]:.0f} against {nothing:.0f}",
-            mean[name] < nothing,
+            f"{mean[name]:.0f} against {mean['nothing added']:.0f}",
+            mean[name] < mean["nothing added"],
         )
         for name in ("DiffAugment", "ADA")
     ] + [
         Criterion(
             "averaged weights have the lower FID in nine of ten runs",
-            f"{sum(a < b for a, b in zip(averaged, last, strict=True))} of {len(last)}",
-            sum(a < b for a, b in zip(averaged, last, strict=True)) >= 0.9 * len(last),
+            f"{sum(better)} of {len(better)}",
+            sum(better) >= 0.9 * len(better),
         ),
         Criterion(
             "LeCam, feature matching (no bound)",
