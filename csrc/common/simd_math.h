@@ -12,9 +12,12 @@ struct int_lanes<double> {
   typedef int64_t type __attribute__((vector_size(FASTGAN_VECTOR_BYTES)));
 };
 
-// b where either is NaN.
+// b where either is NaN. It is one instruction of x86, but not to GCC.
 template <class A>
 FASTGAN_INLINE Vec<A> maximum(Vec<A> a, Vec<A> b) {
+#if FASTGAN_VECTOR_BYTES == 32
+  if constexpr (sizeof(A) == 4) return __builtin_ia32_maxps256(a, b);
+#endif
   return a > b ? a : b;
 }
 

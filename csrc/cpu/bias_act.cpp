@@ -1,8 +1,8 @@
 // Bias, activation, gain and clamp in one pass on the CPU, to second order.
 //
-// The activation is (outer, C, inner) with the bias along C. Where inner is 1 (channels_last, or a matrix) the unit of
-// work is a block of rows of C, else a plane of one channel, and without a bias a stretch of the whole tensor. Units
-// and the order of every sum depend on the shape alone.
+// The activation is (outer, C, inner) with the bias along C: a series of runs, which are rows of C where inner is 1
+// (channels_last, or a matrix), else planes of one channel, or pieces of large planes, and without a bias pieces of the
+// whole tensor. The order of every sum depends on the shape alone.
 #include <torch/csrc/stable/library.h>
 
 #include <memory>
@@ -24,6 +24,15 @@ struct ActParameters {
   bool clamped, from_output;
 };
 
+// `count` runs of n contiguous elements, one behind the other.
+struct Runs {
+  int64_t n, count;
+  bool rows;                      // a bias for every element of a run, else one for all of them:
+  int64_t first, per_channel, C;  // that of the channel of run `first + r`
+
+  int64_t channel(int64_t r) const { return (first + r) / per_channel % C; }
+};
+
 }  // namespace fastgan
 
 #define FASTGAN_KERNELS "cpu/bias_act.h"
@@ -36,19 +45,16 @@ using Optional = std::optional<Tensor>;
 using torch::headeronly::ScalarType;
 using torch::stable::parallel_for;
 
-constexpr int64_t kUnit = 4096;               // elements of a unit, and of a sum in fp32
-constexpr int64_t kWorthAThread = 16 * 1024;  // elements
+constexpr int64_t kPiece = 4096;      // elements of a plane's piece, and of a sum in fp32
+constexpr int64_t kUnit = 16 * 1024;  // elements that are worth a thread
 
 struct Geometry {
-  int64_t outer, C, inner;
+  int64_t outer, C, inner, size;
   bool rows;  // inner == 1: runs of C with one bias each
-  int64_t unit_rows = 1, units, size;
-
-  int64_t rows_of(int64_t unit) const { return std::min(unit_rows, outer - unit * unit_rows); }
 };
 
-Geometry geometry_of(const char* op, const Tensor& x, int64_t dim, bool per_channel) {
-  Geometry s{1, x.dim() == 0 ? 1 : x.size(dim), 1, false, 1, 0, x.numel()};
+Geometry geometry_of(const Tensor& x, int64_t dim, bool per_channel) {
+  Geometry s{1, x.dim() == 0 ? 1 : x.size(dim), 1, x.numel(), false};
   if (!per_channel) {
     s.outer = s.C = 1, s.inner = s.size;
   } else if (x.is_contiguous()) {
@@ -58,8 +64,6 @@ Geometry geometry_of(const char* op, const Tensor& x, int64_t dim, bool per_chan
     s.outer = s.C == 0 ? 0 : s.size / s.C;
   }
   s.rows = per_channel && s.inner == 1;
-  s.unit_rows = std::max<int64_t>(1, 4 * kUnit / std::max<int64_t>(1, s.C));
-  s.units = s.rows ? (s.outer + s.unit_rows - 1) / s.unit_rows : s.outer * s.C;
   return s;
 }
 
@@ -126,34 +130,45 @@ void dispatch_activation(const char* op, int64_t act, const Body& body) {
   }
 }
 
-// Runs body(at, n, c, step, sum) over contiguous elements [at, at + n): c is the channel, sum a partial of the bias'
-// gradient (null unless asked for), one number with step 0 or C of them with step 1. Then adds the partials in order.
+// Calls body(runs, at, sums) for neighbouring runs from element `at` on, so many that they are worth a thread. `sums`
+// (null unless there is a total) takes a partial of the bias' gradient: one for each run, or in rows C of them, which
+// are zero. Then adds the partials up in order.
 template <class A, class Body>
-void each_run(const Geometry& s, A* total, const Body& body) {
-  const auto grain = [&](int64_t size) { return std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, size)); };
+void each_runs(const Geometry& s, A* total, const Body& body) {
   if (s.size == 0) return;
   if (s.rows) {
-    const std::unique_ptr<A[]> partials(new A[total ? s.units * s.C : 1]());
-    parallel_for(0, s.units, grain(s.unit_rows * s.C), [&](int64_t begin, int64_t end) {
+    const int64_t rows = std::max<int64_t>(1, kUnit / s.C), units = (s.outer + rows - 1) / rows;
+    const std::unique_ptr<A[]> partials(new A[total ? units * s.C : 1]());
+    parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
       for (int64_t u = begin; u < end; u++) {
-        A* sum = total ? &partials[u * s.C] : nullptr;
-        for (int64_t r = 0; r < s.rows_of(u); r++) body((u * s.unit_rows + r) * s.C, s.C, 0, 1, sum);
+        const Runs runs{s.C, std::min(rows, s.outer - u * rows), true, 0, 1, 1};
+        body(runs, u * rows * s.C, total ? &partials[u * s.C] : nullptr);
       }
     });
     if (!total) return;
     parallel_for(0, s.C, 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t u = 0; u < s.units; u++) {
+      for (int64_t u = 0; u < units; u++) {
         for (int64_t c = begin; c < end; c++) total[c] = u == 0 ? partials[c] : total[c] + partials[u * s.C + c];
       }
     });
     return;
   }
-  const int64_t pieces = (s.inner + kUnit - 1) / kUnit;  // of a plane
-  const std::unique_ptr<A[]> partials(new A[total ? s.units * pieces : 1]());
-  parallel_for(0, s.units * pieces, grain(std::min(kUnit, s.inner)), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t plane = i / pieces, piece = i % pieces * kUnit;
-      body(plane * s.inner + piece, std::min(kUnit, s.inner - piece), plane % s.C, 0, total ? &partials[i] : nullptr);
+  // A large plane's pieces are of kPiece elements, but for the last one, which is a run on its own.
+  const int64_t pieces = (s.inner + kPiece - 1) / kPiece, n = std::min(kPiece, s.inner),
+                rest = s.inner - (pieces - 1) * n;
+  const int64_t planes = s.outer * s.C;
+  const std::unique_ptr<A[]> partials(new A[total ? planes * pieces : 1]);
+  const auto run = [&](int64_t first, int64_t count, int64_t size) {
+    const Runs runs{size, count, false, first, pieces, s.C};
+    body(runs, first / pieces * s.inner + first % pieces * n, total ? &partials[first] : nullptr);
+  };
+  parallel_for(0, planes * pieces, std::max<int64_t>(1, kUnit / n), [&](int64_t begin, int64_t end) {
+    if (rest == n) return run(begin, end - begin, n);
+    for (int64_t i = begin; i < end;) {
+      const int64_t whole = std::min(pieces - 1 - i % pieces, end - i);
+      if (whole > 0) run(i, whole, n);
+      i += whole;
+      if (i < end) run(i++, 1, rest);
     }
   });
   if (!total) return;
@@ -171,7 +186,7 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
   const char* op = "bias_act";
   const Tensor x = laid_out(op, x_in, dim);
   const Optional bias = checked_bias(op, "bias", bias_in, x, dim);
-  const Geometry s = geometry_of(op, x, dim, bias.has_value());
+  const Geometry s = geometry_of(x, dim, bias.has_value());
   Tensor y = empty_output(x);
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
@@ -182,8 +197,8 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
     T* to = mutable_data<T>(y);
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_run<A>(s, nullptr, [&](int64_t at, int64_t n, int64_t c, int step, A*) {
-        FASTGAN_CALL(act_forward<Act, T>)(from + at, b ? b + c : nullptr, step, to + at, n, p);
+      each_runs<A>(s, nullptr, [&](const Runs& runs, int64_t at, A*) {
+        FASTGAN_CALL(act_forward<Act, T>)(runs, from + at, b, to + at, p);
       });
     });
   });
@@ -208,7 +223,7 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
   const char* op = "bias_act_backward";
   const Tensor saved = laid_out(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
-  const Geometry s = geometry_of(op, saved, dim, bias || need_bias);
+  const Geometry s = geometry_of(saved, dim, bias || need_bias);
   Tensor dx = need_x ? empty_output(saved) : nothing(saved, saved.scalar_type());
   Tensor dbias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_type(saved));
   dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
@@ -220,11 +235,9 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
     T* to = need_x ? mutable_data<T>(dx) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_run<A>(s, need_bias ? mutable_data<A>(dbias) : nullptr,
-                  [&](int64_t at, int64_t n, int64_t c, int step, A* sum) {
-                    FASTGAN_CALL(act_backward<Act, T>)(g + at, from + at, b ? b + c : nullptr, step,
-                                                       to ? to + at : nullptr, sum, n, p);
-                  });
+      each_runs<A>(s, need_bias ? mutable_data<A>(dbias) : nullptr, [&](const Runs& runs, int64_t at, A* sums) {
+        FASTGAN_CALL(act_backward<Act, T>)(runs, g + at, from + at, b, to ? to + at : nullptr, sums, p);
+      });
     });
   });
   return {dx, dbias};
@@ -241,7 +254,7 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
   if (h_in) h = laid_out_like(op, "h", *h_in, saved);
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
   const Optional h_bias = checked_bias(op, "h_bias", h_bias_in, saved, dim);
-  const Geometry s = geometry_of(op, saved, dim, bias || h_bias || need_bias);
+  const Geometry s = geometry_of(saved, dim, bias || h_bias || need_bias);
   Tensor d_grad = need_grad ? empty_output(saved) : nothing(saved, saved.scalar_type());
   Tensor d_saved = need_saved ? empty_output(saved) : nothing(saved, saved.scalar_type());
   Tensor d_bias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_type(saved));
@@ -254,12 +267,10 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
     T *to_grad = need_grad ? mutable_data<T>(d_grad) : nullptr, *to = need_saved ? mutable_data<T>(d_saved) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_run<A>(
-          s, need_bias ? mutable_data<A>(d_bias) : nullptr, [&](int64_t at, int64_t n, int64_t c, int step, A* sum) {
-            FASTGAN_CALL(act_double_backward<Act, T>)(hp ? hp + at : nullptr, hb ? hb + c : nullptr, g + at, from + at,
-                                                      b ? b + c : nullptr, step, to_grad ? to_grad + at : nullptr,
-                                                      to ? to + at : nullptr, sum, n, p);
-          });
+      each_runs<A>(s, need_bias ? mutable_data<A>(d_bias) : nullptr, [&](const Runs& runs, int64_t at, A* sums) {
+        FASTGAN_CALL(act_double_backward<Act, T>)(runs, hp ? hp + at : nullptr, hb, g + at, from + at, b,
+                                                  to_grad ? to_grad + at : nullptr, to ? to + at : nullptr, sums, p);
+      });
     });
   });
   return {d_grad, d_saved, d_bias};

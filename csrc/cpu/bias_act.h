@@ -1,6 +1,6 @@
-// y = clamp(gain act(x + bias)) on the CPU, one run of n contiguous elements at a time: a channel's plane with one bias
-// (bias_step 0), or neighbouring channels with one each (bias_step 1). Compiled once per instruction set by each_isa.h;
-// T is the storage type, A = accumulate_t<T>. Activation codes and ActParameters are in bias_act.cpp.
+// y = clamp(gain act(x + bias)) on the CPU, a series of runs of contiguous elements at a time: channels' planes with
+// one bias each, or rows of neighbouring channels with a bias for every element. Compiled once per instruction set by
+// each_isa.h; T is the storage type, A = accumulate_t<T>. Activation codes, ActParameters and Runs are in bias_act.cpp.
 
 #include "common/simd_loops.h"
 #include "common/simd_math.h"
@@ -18,14 +18,17 @@ FASTGAN_INLINE void activation(Vec<A> z, A alpha, Vec<A>& f, Vec<A>& first, Vec<
   } else if constexpr (Act == kLeakyRelu) {
     f = z > 0 ? z : z * alpha, first = z > 0 ? one : zero + alpha;
   } else if constexpr (Act == kSilu || Act == kSoftplus || Act == kSigmoid) {
-    const Vec<A> e = exp_of_nonpositive(-absolute(z)), inverse = one / (one + e);
-    const Vec<A> s = z < 0 ? e * inverse : inverse, rest = z < 0 ? inverse : e * inverse;  // s(z), 1 - s(z)
+    // s(z) = (1 or e) / (1 + e) and s (1 - s) = e / (1 + e)^2 with e = exp(-|z|): only what is odd asks for z's sign.
+    const Vec<A> below = minus_absolute(z), e = exp_of_nonpositive(below), d = one + e, inverse = one / d;
+    const Vec<A> slope = e * inverse * inverse, even = (one - e) * inverse;  // s' and |s - (1 - s)|
     if constexpr (Act == kSilu) {
-      f = z * s, first = s * (one + z * rest), second = s * rest * (A(2) + z * (rest - s));
+      const Vec<A> left = slope * (d + below);  // act'(-|z|)
+      f = where_negative<A>(z, e, one) * z / d, first = where_negative<A>(z, left, one - left);
+      second = slope * (A(2) + below * even);
     } else if constexpr (Act == kSoftplus) {
-      f = (z < 0 ? zero : z) + log1p_of_unit(e), first = s, second = s * rest;
+      f = (z < 0 ? zero : z) + log1p_of_unit(e), first = where_negative<A>(z, e, one) / d, second = slope;
     } else {
-      f = s, first = s * rest, second = s * rest * (rest - s);
+      f = where_negative<A>(z, e, one) / d, first = slope, second = where_negative<A>(z, slope * even, -(slope * even));
     }
   } else if constexpr (Act == kGelu) {
     Vec<A> phi, Phi;
@@ -58,22 +61,18 @@ FASTGAN_INLINE void activation_from_output(Vec<A> u, A alpha, Vec<A>& first, Vec
   }
 }
 
-// slope = gain act'(z), 0 where clamped; curvature = the slope's derivative with respect to what is saved.
-template <int Act, class T>
-FASTGAN_INLINE void slope_of(const T* saved, const accumulate_t<T>* bias, int bias_step, int64_t i, int k,
-                             const ActParameters<accumulate_t<T>>& p, Vec<accumulate_t<T>>& slope,
-                             Vec<accumulate_t<T>>& curvature) {
-  using A = accumulate_t<T>;
-  const Vec<A> s = load_first(saved + i, k);
-  if (p.from_output) {
-    activation_from_output<Act, A>(s * p.inverse_gain, p.alpha, slope, curvature);
-    slope *= p.gain;  // and the curvature's gain cancels that of s = gain u
-    return;
+// slope = act'(z), 0 where clamped; curvature = gain times the slope's derivative with respect to what is saved.
+template <int Act, class A>
+FASTGAN_INLINE void slope_of(Vec<A> saved, Vec<A> bias, const ActParameters<A>& p, Vec<A>& slope, Vec<A>& curvature) {
+  if constexpr (Act != kSilu && Act != kGelu && Act != kSoftplus) {
+    if (p.from_output) {
+      activation_from_output<Act, A>(saved * p.inverse_gain, p.alpha, slope, curvature);
+      curvature *= p.inverse_gain;
+      return;
+    }
   }
-  Vec<A> f, first, second, z = s;
-  if (bias) z += bias_step ? load_first(bias + i, k) : Vec<A>{} + *bias;
-  activation<Act, A>(z, p.alpha, f, first, second);
-  slope = first * p.gain, curvature = second * p.gain;
+  Vec<A> f;
+  activation<Act, A>(saved + bias, p.alpha, f, slope, curvature);
   if (p.clamped) {
     f *= p.gain;
     const auto inside = (f <= p.clamp) & (f >= -p.clamp);
@@ -85,66 +84,106 @@ FASTGAN_INLINE void slope_of(const T* saved, const accumulate_t<T>* bias, int bi
 // the 16 of AVX2 four spill and take 1.3 times as long as one; with the 32 of AVX-512 one takes 1.4 times as long.
 constexpr int kChains = FASTGAN_VECTOR_BYTES == 64 ? 4 : 1;
 
+// One per-channel vector (a bias, or h_bias) as the elements of a run see it. Without one it is -0, which added to any
+// number leaves that number.
+template <class A>
+struct Channels {
+  Vec<A> same;
+  const A* each;  // of rows
+
+  FASTGAN_INLINE Channels(const A* values, const Runs& runs, int64_t run)
+      : same(Vec<A>{} + A(-0.0)), each(runs.rows ? values : nullptr) {
+    if (values && !runs.rows) same += values[runs.channel(run)];
+  }
+  FASTGAN_INLINE Vec<A> at(int64_t i, int k) const { return each ? load_first(each + i, k) : same; }
+};
+
+// Sums over a run for its channel: one number per run, or in rows one for each element, which all runs add to.
+template <class A>
+struct ChannelSums {
+  Vec<A> chains[kChains] = {};
+  A *one, *each;
+
+  FASTGAN_INLINE ChannelSums(A* sums, const Runs& runs, int64_t run)
+      : one(sums && !runs.rows ? sums + run : nullptr), each(runs.rows ? sums : nullptr) {}
+  FASTGAN_INLINE void add(Vec<A> v, int64_t i, int k, int u) {
+    if (each) {
+      store_first(each + i, load_first(each + i, k) + v, k);
+    } else {
+      chains[u] += v;
+    }
+  }
+  FASTGAN_INLINE void finish() {
+    if (one) *one = sum_chains<A>(chains);
+  }
+};
+
 template <int Act, class T>
-void act_forward(const T* x, const accumulate_t<T>* bias, int bias_step, T* y, int64_t n,
-                 const ActParameters<accumulate_t<T>>& p) {
+void act_forward(Runs runs, const T* x, const accumulate_t<T>* bias, T* y, const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  each_vector<A, kChains>(
-      n, FASTGAN_EACH {
-        (void)u;
-        Vec<A> f, first, second, z = load_first(x + i, k);
-        if (bias) z += bias_step ? load_first(bias + i, k) : Vec<A>{} + *bias;
-        activation<Act, A>(z, p.alpha, f, first, second);
-        f *= p.gain;
-        if (p.clamped) f = f > p.clamp ? Vec<A>{} + p.clamp : f < -p.clamp ? Vec<A>{} - p.clamp : f;
-        store_first(y + i, f, k);
-      });
+  for (int64_t run = 0; run < runs.count; run++, x += runs.n, y += runs.n) {
+    const Channels<A> beta(bias, runs, run);
+    each_vector<A, kChains>(
+        runs.n, FASTGAN_EACH {
+          (void)u;
+          Vec<A> f, first, second;
+          activation<Act, A>(load_first(x + i, k) + beta.at(i, k), p.alpha, f, first, second);
+          f *= p.gain;
+          if (p.clamped) f = f > p.clamp ? Vec<A>{} + p.clamp : f < -p.clamp ? Vec<A>{} - p.clamp : f;
+          store_first(y + i, f, k);
+        });
+  }
 }
 
-// dx = g slope. Its sum is added to dbias (unless null): one number, or with bias_step 1 one each. dx may be null.
+// dx = gain g slope, and its sums. Both may be null.
 template <int Act, class T>
-void act_backward(const T* g, const T* saved, const accumulate_t<T>* bias, int bias_step, T* dx, accumulate_t<T>* dbias,
-                  int64_t n, const ActParameters<accumulate_t<T>>& p) {
+void act_backward(Runs runs, const T* g, const T* saved, const accumulate_t<T>* bias, T* dx, accumulate_t<T>* dbias,
+                  const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  Vec<A> sums[kChains] = {};
-  each_vector<A, kChains>(
-      n, FASTGAN_EACH {
-        Vec<A> slope, curvature;
-        slope_of<Act, T>(saved, bias, bias_step, i, k, p, slope, curvature);
-        const Vec<A> d = load_first(g + i, k) * slope;
-        if (dx) store_first(dx + i, d, k);
-        if (bias_step) {
-          if (dbias) store_first(dbias + i, load_first(dbias + i, k) + d, k);
-        } else {
-          sums[u] += d;
-        }
-      });
-  if (dbias && !bias_step) *dbias += sum_chains<A>(sums);
+  for (int64_t run = 0; run < runs.count; run++) {
+    const int64_t at = run * runs.n;
+    const Channels<A> beta(bias, runs, run);
+    ChannelSums<A> sums(dbias, runs, run);
+    each_vector<A, kChains>(
+        runs.n, FASTGAN_EACH {
+          Vec<A> slope, curvature;
+          slope_of<Act, A>(load_first(saved + at + i, k), beta.at(i, k), p, slope, curvature);
+          const Vec<A> d = load_first(g + at + i, k) * p.gain * slope;
+          if (dx) [[likely]]
+            store_first(dx + at + i, d, k);
+          sums.add(d, i, k, u);
+        });
+    sums.finish();
+  }
 }
 
-// With H = h + h_bias, the cotangent of dx: d_g = H slope, d_saved = H g curvature, whose sum is added to d_bias. h,
-// h_bias and the outputs may be null.
+// With H = gain (h + h_bias), and h + h_bias the cotangent of dx: d_g = H slope, d_saved = H g curvature, and its sums.
+// h, h_bias and the outputs may be null.
 template <int Act, class T>
-void act_double_backward(const T* h, const accumulate_t<T>* h_bias, const T* g, const T* saved,
-                         const accumulate_t<T>* bias, int bias_step, T* d_g, T* d_saved, accumulate_t<T>* d_bias,
-                         int64_t n, const ActParameters<accumulate_t<T>>& p) {
+void act_double_backward(Runs runs, const T* h, const accumulate_t<T>* h_bias, const T* g, const T* saved,
+                         const accumulate_t<T>* bias, T* d_g, T* d_saved, accumulate_t<T>* d_bias,
+                         const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  Vec<A> sums[kChains] = {};
-  each_vector<A, kChains>(
-      n, FASTGAN_EACH {
-        Vec<A> slope, curvature, H = h ? load_first(h + i, k) : Vec<A>{};
-        if (h_bias) H += bias_step ? load_first(h_bias + i, k) : Vec<A>{} + *h_bias;
-        slope_of<Act, T>(saved, bias, bias_step, i, k, p, slope, curvature);
-        if (d_g) store_first(d_g + i, H * slope, k);
-        if (!d_saved && !d_bias) return;
-        const Vec<A> d = H * load_first(g + i, k) * curvature;
-        if (d_saved) store_first(d_saved + i, d, k);
-        if (bias_step) {
-          if (d_bias) store_first(d_bias + i, load_first(d_bias + i, k) + d, k);
-        } else {
+  for (int64_t run = 0; run < runs.count; run++) {
+    const int64_t at = run * runs.n;
+    const Channels<A> beta(bias, runs, run), eta(h_bias, runs, run);
+    ChannelSums<A> sums(d_bias, runs, run);
+    each_vector<A, kChains>(
+        runs.n, FASTGAN_EACH {
+          Vec<A> slope, curvature, H = eta.at(i, k);
+          if (h) [[likely]]
+            H += load_first(h + at + i, k);
+          H *= p.gain;
+          slope_of<Act, A>(load_first(saved + at + i, k), beta.at(i, k), p, slope, curvature);
+          if (d_g) [[likely]]
+            store_first(d_g + at + i, H * slope, k);
+          if (!d_saved && !d_bias) return;
+          const Vec<A> d = H * load_first(g + at + i, k) * curvature;
+          if (d_saved) [[likely]]
+            store_first(d_saved + at + i, d, k);
           // beyond the end g is 0, and so is d unless the curvature is not finite there: z = bias is an ordinary number
-          sums[u] += d;
-        }
-      });
-  if (d_bias && !bias_step) *d_bias += sum_chains<A>(sums);
+          sums.add(d, i, k, u);
+        });
+    sums.finish();
+  }
 }
