@@ -26,13 +26,14 @@ format: .venv/packages
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
 
-bench: .venv/built  ## kernels against plain torch, metrics against torch-fidelity; CSV in benchmarks/results
+bench: .venv/built  ## kernels against plain torch, metrics against torch-fidelity: docs/speed.md
 	$(BIN)/python -m benchmarks.spectral_norm
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.gradient_penalty
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
 	$(BIN)/python -m benchmarks.compiled_critic
+	$(BIN)/python -m benchmarks.page
 
 papers: .venv/built  ## every table of docs/papers.md: some four hours on two cores; what is finished is kept
 	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
