@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from benchmarks.papers import (
     unrolled_ring,
     wasserstein_estimate,
 )
-from fastgan import metrics
+from fastgan import Recipe, metrics
 
 FILES = sorted(path.stem for path in table.RESULTS.parent.glob("*.py"))
 TABLES = [m for m in (importlib.import_module(f"benchmarks.papers.{name}") for name in FILES) if hasattr(m, "TABLE")]
@@ -161,14 +162,33 @@ def test_methods_on_garments_are_scored_by_a_named_extractor(monkeypatch):
 
 
 def test_tricks_on_few_garments_are_scored_against_all_of_them(monkeypatch):
-    monkeypatch.setattr(few_garments, "IMAGES", 300)
+    for name, value in {"IMAGES": 300, "GARMENTS": 300, "UNSEEN": 50}.items():
+        monkeypatch.setattr(few_garments, name, value)
     rows = rows_of(few_garments, (few_garments.CONTROL, *few_garments.TRICKS), [7], steps=4)
-    assert rows[0]["fid"] == pytest.approx(0, abs=1e-3)  # of the first 300, which are here all that it is compared with
-    assert all(len(row["over_time"]) == few_garments.MOMENTS and math.isfinite(row["best_fid"]) for row in rows[1:])
-    assert all(math.isfinite(row["fid_last_weights"]) for row in rows[1:])
+    assert rows[0]["fid"] == pytest.approx(0, abs=1e-3)  # of the 300, which are here all that it is compared with
+    assert all(len(row["overfitting_over_time"]) == few_garments.MOMENTS for row in rows[1:])
+    assert all(math.isfinite(row["overfitting"]) and math.isfinite(row["fid_last_weights"]) for row in rows[1:])
     few_garments.figure([{"steps": 4, **row} for row in rows])(Figure())
-    helped = {name: {"fid": [50.0] * 3, "fid_last_weights": [60.0] * 3} for name in few_garments.TRICKS}
-    helped["nothing added"] = {"fid": [90.0] * 3, "fid_last_weights": [99.0] * 3}
-    assert verdicts(few_garments, planted(helped))[:3] == [True] * 3
-    same = {name: {"fid": [9.0], "fid_last_weights": [8.0]} for name in few_garments.TRICKS}
-    assert verdicts(few_garments, planted(same))[:3] == [False] * 3
+    values = {"fid": [50.0] * 3, "fid_last_weights": [60.0] * 3}
+    helped = {name: values | {"overfitting": [0.2, 0.3, 0.2]} for name in few_garments.TRICKS}
+    helped["nothing added"] = values | {"overfitting": [1.1, 0.9, 1.4]}
+    assert verdicts(few_garments, planted(helped))[:2] == [True, True]
+    helped["ADA"]["overfitting"] = [0.2, 0.5, 0.2]
+    assert verdicts(few_garments, planted(helped))[:2] == [True, False]
+
+
+class SeesThroughGarments(torch.nn.Module):
+    """A critic whose logit is the mean of an image."""
+
+    def forward(self, x):
+        return x.mean((1, 2, 3))
+
+
+def test_overfitting_is_nothing_where_unseen_garments_look_like_the_seen_ones(monkeypatch):
+    monkeypatch.setattr(few_garments, "UNSEEN", 40)
+    monkeypatch.setattr(few_garments, "draw", lambda *args, **kwargs: torch.full((40, 1, 28, 28), -1.0))
+    state = SimpleNamespace(discriminator=SeesThroughGarments(), memory={})
+    trainer = SimpleNamespace(recipe=Recipe(), state=state, device="cpu")
+    seen, like_them, half_way = (torch.full((40, 1, 28, 28), value) for value in (1.0, 1.0, 0.0))
+    assert few_garments.overfitting(trainer, seen[:20], like_them) == 0
+    assert few_garments.overfitting(trainer, seen[:20], half_way) == 0.5
