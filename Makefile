@@ -6,7 +6,7 @@ BIN := .venv/bin
 CSRC := $(shell find csrc -type f)
 
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
-  metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments
+  metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments relativistic_digits
 
 .PHONY: train test lint format bench papers sanitize test-wheel clean
 

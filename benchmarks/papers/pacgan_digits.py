@@ -42,11 +42,12 @@ TABLE = Table(
         "strong critic, PacGAN2": "840.7 modes",
     },
 )
+WEAK, STRONG = 32, 256  # critic's width; the generator's is 256
 CONFIGURATIONS = {
-    "weak critic, GAN": ("pacgan1", 32),
-    "weak critic, PacGAN2": ("pacgan2", 32),
-    "strong critic, GAN": ("pacgan1", 256),
-    "strong critic, PacGAN2": ("pacgan2", 256),
+    "weak critic, GAN": ("pacgan1", WEAK),
+    "weak critic, PacGAN2": ("pacgan2", WEAK),
+    "strong critic, GAN": ("pacgan1", STRONG),
+    "strong critic, PacGAN2": ("pacgan2", STRONG),
 }
 SAMPLES, STRONG_SEEDS = 26_000, 3
 
@@ -54,23 +55,22 @@ SAMPLES, STRONG_SEEDS = 26_000, 3
 def run(configuration, seed, steps, device="cpu"):
     if configuration in CONTROLS:
         return scores(CONTROLS[configuration]())
-    name, width = CONFIGURATIONS[configuration]
-    recipe = replace(
-        named_recipe(name).settings,
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        betas=(0.5, 0.999),
-        batch_size=64,
-        ema_decay=0.0,
-        seed=seed,
-    )
-    with global_seed(seed, "initial weights"):
+    name, critic_width = CONFIGURATIONS[configuration]
+    return trained(settings(name, seed), critic_width, steps, device)
+
+
+def settings(name, seed):
+    adam = {"generator_lr": 2e-4, "discriminator_lr": 2e-4, "betas": (0.5, 0.999)}
+    return replace(named_recipe(name).settings, batch_size=64, ema_decay=0.0, seed=seed, **adam)
+
+
+def trained(recipe, critic_width, steps, device):
+    with global_seed(recipe.seed, "initial weights"):
         size = {"channels": 3, "resolution": 8, "z_dim": 64, "width": 256, "depth": 3, "batch_norm": True}
-        pair = create("mlp", **size, critic_width=width, critic_depth=3, pack=recipe.pack)
+        pair = create("mlp", **size, critic_width=critic_width, critic_depth=3, pack=recipe.pack)
     with silent_trainer(pair, recipe, data.load("digits"), device, steps) as trainer:
         trainer.fit(steps)
-        samples = draw(trainer, SAMPLES)
-    return scores(samples)
+        return scores(draw(trainer, SAMPLES))
 
 
 def scores(images):
@@ -138,17 +138,22 @@ def criteria(rows):
 
 
 def figure(rows):
+    return bars(rows, CONFIGURATIONS, lambda name: name.replace(" critic, ", "\n"))
+
+
+def bars(rows, configurations, label, colours=2):
+    """Modes and reverse KL: a bar for the mean, a dot for each seed."""
+
     def draw(figure):
         axes = figure.subplots(1, 2)
-        shown = [c for c in CONFIGURATIONS if column(rows, c, "modes")]
+        shown = [c for c in configurations if column(rows, c, "modes")]
         for axis, name, title in ((axes[0], "modes", "modes of 1000"), (axes[1], "reverse_kl", "reverse KL")):
             for i, configuration in enumerate(shown):
                 values = column(rows, configuration, name)
-                axis.bar(i, mean_and_error(values)[0], color=f"C{i % 2}", alpha=0.4)
+                axis.bar(i, mean_and_error(values)[0], color=f"C{i % colours}", alpha=0.4)
                 axis.scatter([i + 0.04 * (j - len(values) / 2) for j in range(len(values))], values, s=14, color="0.2")
-            labels = [c.replace(" critic, ", "\n") for c in shown]
-            axis.set(title=title, xticks=range(len(labels)))
-            axis.set_xticklabels(labels, fontsize=9)
+            axis.set(title=title, xticks=range(len(shown)))
+            axis.set_xticklabels([label(c) for c in shown], fontsize=9)
 
     return draw
 

@@ -16,6 +16,7 @@ from benchmarks.papers import (
     few_garments,
     pacgan_digits,
     pacgan_grid,
+    relativistic_digits,
     spectral_norm_works,
     table,
     ttur_saddle,
@@ -107,6 +108,17 @@ def test_the_classifier_of_digits_passes_its_controls():
     assert pacgan_digits.held_out_accuracy() > 0.95
     (trained,) = rows_of(pacgan_digits, ["weak critic, PacGAN2"], [7], steps=20)
     assert 1 <= trained["modes"] <= 1000
+
+
+def test_r3gans_loss_is_compared_with_each_half_of_it():
+    rows = rows_of(relativistic_digits, relativistic_digits.CONFIGURATIONS, [7], steps=5)
+    assert all(1 <= row["modes"] <= 1000 and row["reverse_kl"] > 0 for row in rows)
+    relativistic_digits.figure(rows)(Figure())
+    modes = {"GAN": [300, 320], "RpGAN": [500, 400], "GAN + R1 + R2": [600, 500], "RpGAN + R1 + R2": [900, 800]}
+    columns = {name: {"modes": values, "reverse_kl": [1.0, 1.0]} for name, values in modes.items()}
+    assert verdicts(relativistic_digits, planted(columns)) == [True] * 3
+    columns["GAN"]["modes"] = [850, 850]
+    assert verdicts(relativistic_digits, planted(columns)) == [False, True, True]
 
 
 def test_the_duality_gap_is_measured_in_every_regime(monkeypatch):
