@@ -1,8 +1,8 @@
 // Bias, activation, gain and clamp in one pass on the CPU, to second order.
 //
-// The activation is (outer, C, inner) with the bias along C: a series of runs, which are rows of C where inner is 1
-// (channels_last, or a matrix), else planes of one channel, or pieces of large planes, and without a bias pieces of the
-// whole tensor. The order of every sum depends on the shape alone.
+// The activation is (outer, C, inner) with the bias along C: a series of runs, which are planes of one channel, or
+// pieces of large planes, and without a bias pieces of the whole tensor. Where inner is 1 (channels_last, or a matrix)
+// or a few, runs are rows of C inner elements with a bias each. The order of every sum depends on the shape alone.
 #include <torch/csrc/stable/library.h>
 
 #include <memory>
@@ -47,10 +47,11 @@ using torch::stable::parallel_for;
 
 constexpr int64_t kPiece = 4096;      // elements of a plane's piece, and of a sum in fp32
 constexpr int64_t kUnit = 16 * 1024;  // elements that are worth a thread
+constexpr int64_t kSmallPlane = 32;   // elements of a plane that is too short a run
 
 struct Geometry {
   int64_t outer, C, inner, size;
-  bool rows;  // inner == 1: runs of C with one bias each
+  bool rows;
 };
 
 Geometry geometry_of(const Tensor& x, int64_t dim, bool per_channel) {
@@ -63,7 +64,7 @@ Geometry geometry_of(const Tensor& x, int64_t dim, bool per_channel) {
   } else {
     s.outer = s.C == 0 ? 0 : s.size / s.C;
   }
-  s.rows = per_channel && s.inner == 1;
+  s.rows = per_channel && s.inner < kSmallPlane;
   return s;
 }
 
@@ -130,25 +131,42 @@ void dispatch_activation(const char* op, int64_t act, const Body& body) {
   }
 }
 
+// A channel's value for every element of a row, or for every run as it is; null stays null.
+template <class A>
+class PerChannel {
+ public:
+  PerChannel(const Geometry& s, const A* values) : values_(values) {
+    if (!values || !s.rows || s.inner == 1) return;
+    row_.reset(new A[s.C * s.inner]);
+    for (int64_t i = 0; i < s.C * s.inner; i++) row_[i] = values[i / s.inner];
+    values_ = row_.get();
+  }
+  operator const A*() const { return values_; }
+
+ private:
+  std::unique_ptr<A[]> row_;
+  const A* values_;
+};
+
 // Calls body(runs, at, sums) for neighbouring runs from element `at` on, so many that they are worth a thread. `sums`
-// (null unless there is a total) takes a partial of the bias' gradient: one for each run, or in rows C of them, which
-// are zero. Then adds the partials up in order.
+// (null unless there is a total, of zeros) takes a partial of the bias' gradient: one for each run, or in rows one for
+// each element of a row, which are zero. Then adds the partials up in order.
 template <class A, class Body>
 void each_runs(const Geometry& s, A* total, const Body& body) {
   if (s.size == 0) return;
   if (s.rows) {
-    const int64_t rows = std::max<int64_t>(1, kUnit / s.C), units = (s.outer + rows - 1) / rows;
-    const std::unique_ptr<A[]> partials(new A[total ? units * s.C : 1]());
+    const int64_t n = s.C * s.inner, rows = std::max<int64_t>(1, kUnit / n), units = (s.outer + rows - 1) / rows;
+    const std::unique_ptr<A[]> partials(new A[total ? units * n : 1]());
     parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
       for (int64_t u = begin; u < end; u++) {
-        const Runs runs{s.C, std::min(rows, s.outer - u * rows), true, 0, 1, 1};
-        body(runs, u * rows * s.C, total ? &partials[u * s.C] : nullptr);
+        const Runs runs{n, std::min(rows, s.outer - u * rows), true, 0, 1, 1};
+        body(runs, u * rows * n, total ? &partials[u * n] : nullptr);
       }
     });
     if (!total) return;
     parallel_for(0, s.C, 1024, [&](int64_t begin, int64_t end) {
       for (int64_t u = 0; u < units; u++) {
-        for (int64_t c = begin; c < end; c++) total[c] = u == 0 ? partials[c] : total[c] + partials[u * s.C + c];
+        for (int64_t i = begin * s.inner; i < end * s.inner; i++) total[i / s.inner] += partials[u * n + i];
       }
     });
     return;
@@ -192,7 +210,7 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
     using T = decltype(tag);
     using A = accumulate_t<T>;
     const auto p = parameters<A>(alpha, gain, clamp, false);
-    const A* b = pointer<A>(bias);
+    const PerChannel<A> b(s, pointer<A>(bias));
     const T* from = data<T>(x);
     T* to = mutable_data<T>(y);
     dispatch_activation(op, act, [&](auto code) {
@@ -230,7 +248,7 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
     using T = decltype(tag);
     using A = accumulate_t<T>;
     const auto p = parameters<A>(alpha, gain, clamp, from_output);
-    const A* b = from_output ? nullptr : pointer<A>(bias);
+    const PerChannel<A> b(s, from_output ? nullptr : pointer<A>(bias));
     const T *g = data<T>(grad), *from = data<T>(saved);
     T* to = need_x ? mutable_data<T>(dx) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
@@ -262,7 +280,7 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
     using T = decltype(tag);
     using A = accumulate_t<T>;
     const auto p = parameters<A>(alpha, gain, clamp, from_output);
-    const A *b = from_output ? nullptr : pointer<A>(bias), *hb = pointer<A>(h_bias);
+    const PerChannel<A> b(s, from_output ? nullptr : pointer<A>(bias)), hb(s, pointer<A>(h_bias));
     const T *hp = pointer<T>(h), *g = data<T>(grad), *from = data<T>(saved);
     T *to_grad = need_grad ? mutable_data<T>(d_grad) : nullptr, *to = need_saved ? mutable_data<T>(d_saved) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
