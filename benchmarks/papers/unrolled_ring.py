@@ -2,7 +2,7 @@
 
     python -m benchmarks.papers.unrolled_ring [--seeds 0 1 2] [--processes 2] [--steps 8000]
 
-Metz et al., 2017 (arXiv 1611.02163), the published notebook. Two minutes a run for K = 0, ten and seventeen for K = 5 and 10.
+Metz et al., 2017 (arXiv 1611.02163), the published notebook. Two to seventeen minutes a run.
 """
 
 import copy
