@@ -5,9 +5,16 @@ from functools import partial
 from fastgan.augment import AdaptiveProbability, DiffAugment
 
 
+def adaptive_probability(recipe):
+    """None where the recipe's augmentation does not adapt."""
+    if recipe.augment_target:
+        return AdaptiveProbability(recipe.augment_target, images=recipe.augment_images)
+
+
 def initial_memory(recipe):
     """What the adaptive probability starts from, {} where it does not adapt."""
-    return {"augment": AdaptiveProbability(recipe.augment_target).initial_state()} if recipe.augment_target else {}
+    adaptive = adaptive_probability(recipe)
+    return {"augment": adaptive.initial_state()} if adaptive else {}
 
 
 def augmentation(recipe, memory):
@@ -20,5 +27,5 @@ def augmentation(recipe, memory):
 
 def observe(recipe, memory, real_logits):
     """Moves the adaptive probability by what the critic said of a batch of real images."""
-    if recipe.augment_target:
-        AdaptiveProbability(recipe.augment_target).observe(memory["augment"], real_logits)
+    if adaptive := adaptive_probability(recipe):
+        adaptive.observe(memory["augment"], real_logits)

@@ -86,6 +86,9 @@ class Recipe:
     """Above 0: the augmentation's probability adapts until the mean sign of D(x) is this; ADA has 0.6 (Karras et al.,
     2020)."""
 
+    augment_images: int = 500_000
+    """Real images in which that probability can go from 0 to 1: ADA's, for runs of millions; short runs need fewer."""
+
     spectral_norm: Literal["as built", "none", "discriminator", "generator", "both"] = "as built"
     """Networks with spectral norm: `fastgan train` builds them so, and Trainer adds it to each convolution, linear
     layer and embedding that has none yet. "as built": the architecture's own choice."""
@@ -118,7 +121,7 @@ class Recipe:
             isinstance(self.betas, tuple) and len(self.betas) == 2 and all(_in_unit_interval(b) for b in self.betas)
         ):
             self._refuse("betas", "two numbers in [0, 1)")
-        for name in ("discriminator_steps", "generator_steps", "batch_size", "accumulate", "pack"):
+        for name in ("discriminator_steps", "generator_steps", "batch_size", "accumulate", "pack", "augment_images"):
             if not (_is_integer(getattr(self, name)) and getattr(self, name) >= 1):
                 self._refuse(name, "an integer of at least 1")
         for name in ("seed", "unroll_steps"):

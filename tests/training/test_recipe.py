@@ -131,6 +131,7 @@ def test_the_published_code_of_wgan_trains_its_critic_in_bursts():
         {"update": "simultaneous", "generator_steps": 2},
         {"unroll_steps": 1, "optimizer": "rmsprop"},
         {"augment_target": 0.6},
+        {"augment_images": 0},
         {"optimizer": "lion"},
     ],
 )

@@ -8,6 +8,7 @@ from torch import nn
 
 import fastgan
 from fastgan import Recipe, Trainer, losses
+from fastgan.training import augmentation
 from fastgan.training.critic import Critic, pack, unpack
 from fastgan.training.objective import Objective
 from fastgan.training.state import TrainState
@@ -75,6 +76,15 @@ def test_augmentation_treats_the_images_of_a_pack_one_by_one():
 
 
 # --- order and number of updates
+
+
+def test_the_augmentations_probability_rises_within_the_images_that_the_recipe_says():
+    recipe = Recipe(augment="color", augment_target=0.6, augment_images=1000)
+    memory = augmentation.initial_memory(recipe)
+    for _ in range(8):  # of 50: it moves every four observations
+        augmentation.observe(recipe, memory, torch.ones(50))
+    assert memory["augment"]["p"].item() == pytest.approx(0.4)
+    assert augmentation.augmentation(recipe, memory).keywords["p"] is memory["augment"]["p"]
 
 
 def test_simultaneous_players_answer_each_others_old_weights(toy):
