@@ -61,7 +61,7 @@ FASTGAN_INLINE void activation_from_output(Vec<A> u, A alpha, Vec<A>& first, Vec
   }
 }
 
-// slope = act'(z), 0 where clamped; curvature = gain times the slope's derivative with respect to what is saved.
+// slope = act'(z), 0 where clamped; curvature = its derivative with respect to what is saved.
 template <int Act, class A>
 FASTGAN_INLINE void slope_of(Vec<A> saved, Vec<A> bias, const ActParameters<A>& p, Vec<A>& slope, Vec<A>& curvature) {
   if constexpr (Act != kSilu && Act != kGelu && Act != kSoftplus) {
