@@ -35,7 +35,7 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.compiled_critic
 	$(BIN)/python -m benchmarks.page
 
-papers: .venv/built  ## every table of docs/papers.md: some four hours on two cores; what is finished is kept
+papers: .venv/built  ## every table of docs/papers.md: some three hours on two cores; what is finished is kept
 	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
 	$(BIN)/python -m benchmarks.papers.page
 

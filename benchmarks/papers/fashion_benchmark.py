@@ -2,7 +2,7 @@
 
     python -m benchmarks.papers.fashion_benchmark [--seeds 0 1 2] [--processes 2] [--steps 600] [--device cuda]
 
-No ranking is meant: networks are narrow and runs are short. Half a minute (NS-GAN) to five (WGAN-GP) a run on one core.
+No ranking is meant: networks are narrow and runs short. Half a minute (NS-GAN) to six (not grown) a run on one core.
 """
 
 import re
