@@ -1,5 +1,8 @@
 import torch
+from torch import nn
 
+from fastgan import Recipe, Trainer
+from fastgan.data import TensorData
 from fastgan.training.ema import make_average, update_average
 
 
@@ -49,3 +52,31 @@ def test_average_is_in_evaluation_mode_and_without_gradients(toy):
     assert not any(module.training for module in average.modules())
     assert not any(p.requires_grad for p in average.parameters())
     assert network.training and all(p.requires_grad for p in network.parameters())
+
+
+class Point(nn.Module):
+    """A generator of one number, whatever z is."""
+
+    def __init__(self):
+        super().__init__()
+        self.z_dim, self.shape, self.at = 1, (1,), nn.Parameter(torch.ones(1))
+
+    def forward(self, z):
+        return self.at.expand(len(z), 1)
+
+
+def test_the_average_of_players_that_circle_is_where_they_would_rest(tmp_path):
+    """The Dirac-GAN (Mescheder et al., 2018) without a penalty never converges; Yazici et al., 2019, average it."""
+    critic = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))
+    nn.init.ones_(critic[0].weight)
+    recipe = Recipe(
+        loss="wasserstein", optimizer="sgd", generator_lr=0.1, discriminator_lr=0.1, batch_size=4, ema_decay=0.99
+    )
+    never = {"log_every": 1000, "sample_every": 1000, "checkpoint_every": 1000, "progress": False}
+    trainer = Trainer(Point(), critic, recipe, TensorData(torch.zeros(8, 1)), run_dir=tmp_path / "run", **never)
+    last, averaged = [], []
+    for step in range(800, 900, 10):
+        trainer.fit(step)
+        last.append(trainer.state.generator.at.abs().item())
+        averaged.append(trainer.state.average.at.abs().item())
+    assert max(last) > 1 and max(averaged) < max(last) / 4
