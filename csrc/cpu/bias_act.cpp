@@ -138,7 +138,7 @@ class PerChannel {
   PerChannel(const Geometry& s, const A* values) : values_(values) {
     if (!values || !s.rows || s.inner == 1) return;
     row_.reset(new A[s.C * s.inner]);
-    for (int64_t i = 0; i < s.C * s.inner; i++) row_[i] = values[i / s.inner];
+    for (int64_t c = 0; c < s.C; c++) std::fill_n(&row_[c * s.inner], s.inner, values[c]);
     values_ = row_.get();
   }
   operator const A*() const { return values_; }
@@ -165,8 +165,11 @@ void each_runs(const Geometry& s, A* total, const Body& body) {
     });
     if (!total) return;
     parallel_for(0, s.C, 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t u = 0; u < units; u++) {
-        for (int64_t i = begin * s.inner; i < end * s.inner; i++) total[i / s.inner] += partials[u * n + i];
+      for (int64_t u = 1; u < units; u++) {
+        for (int64_t i = begin * s.inner; i < end * s.inner; i++) partials[i] += partials[u * n + i];
+      }
+      for (int64_t c = begin; c < end; c++) {
+        for (int64_t i = 0; i < s.inner; i++) total[c] += partials[c * s.inner + i];
       }
     });
     return;
