@@ -17,6 +17,7 @@ from fastgan.training import networks
 from fastgan.training.augmentation import augmentation
 from fastgan.training.compare import draw
 from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.sampling import evaluation_mode
 
 POLICY = "color,translation,cutout"
 TRICKS = {
@@ -95,14 +96,11 @@ def overfitting(trainer, seen, unseen):
     critic = trainer.state.discriminator
     augment = augmentation(trainer.recipe, trainer.state.memory) or (lambda images: images)
     repeated = seen.repeat(-(-UNSEEN // len(seen)), 1, 1, 1)[:UNSEEN]  # as many augmentations of them as of the others
-    critic.eval()
-    try:
+    with evaluation_mode(critic):
         seen, unseen, generated = (
             critic(augment(images.to(trainer.device))).mean().item()
             for images in (repeated, unseen, draw(trainer, UNSEEN, "overfitting", averaged=False))
         )
-    finally:
-        critic.train()
     return (seen - unseen) / (seen - generated)
 
 

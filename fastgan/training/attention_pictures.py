@@ -5,6 +5,7 @@ from contextlib import ExitStack
 import torch
 
 from fastgan.nn import SelfAttention2d
+from fastgan.training.sampling import evaluation_mode
 
 
 def attention_layers(network):
@@ -20,26 +21,18 @@ def attention_maps(network, queries, size, *inputs):
     spectral norm's vectors and batch norm's statistics stay; the network's mode is as it was afterwards.
     """
     layers, caught = attention_layers(network), {}
-    training = {module: module.training for module in network.modules()}
-    with ExitStack() as hooks:
+    with evaluation_mode(network), ExitStack() as hooks:
         for name, layer in layers.items():
 
             def catch(module, arguments, name=name):
                 caught[name] = arguments[0]
 
             hooks.enter_context(layer.register_forward_pre_hook(catch))
-        network.eval()
-        try:
-            network(*inputs)
-            return {
-                name: torch.stack(
-                    [layers[name].attention_map(x, _position(query, size, x.shape[2:])) for query in queries]
-                )
-                for name, x in caught.items()
-            }
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        network(*inputs)
+        return {
+            name: torch.stack([layers[name].attention_map(x, _position(query, size, x.shape[2:])) for query in queries])
+            for name, x in caught.items()
+        }
 
 
 def _position(query, size, map_size):

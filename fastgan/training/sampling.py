@@ -1,5 +1,7 @@
 """Images from a generator."""
 
+from contextlib import contextmanager
+
 import torch
 
 from fastgan import randomness
@@ -32,13 +34,21 @@ def takes_source(generator):
     return generator.z_dim == 0
 
 
+@contextmanager
+def evaluation_mode(network):
+    """Afterwards each of its modules is in the mode that it was in."""
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
 @torch.no_grad()
 def sample(generator, z, labels=None):
     """generator(z) in evaluation mode and in batches; the generator's mode is as it was afterwards."""
-    was_training = generator.training
-    generator.eval()
-    try:
-        parts = z.split(BATCH) if labels is None else zip(z.split(BATCH), labels.split(BATCH), strict=True)
+    parts = z.split(BATCH) if labels is None else zip(z.split(BATCH), labels.split(BATCH), strict=True)
+    with evaluation_mode(generator):
         return torch.cat([generate(generator, *(part if labels is not None else (part,))) for part in parts])
-    finally:
-        generator.train(was_training)

@@ -102,14 +102,10 @@ class Watch:
     @torch.no_grad()
     def _judge(self, discriminator, real, fake):
         """Mean logit of each real and generated sample (pack), (n,) each."""
-        size, was_training = self.recipe.pack, discriminator.training
-        condition = pack(self.condition, size)
-        discriminator.eval()
-        try:
-            critic = Critic(discriminator, condition, None, size)
+        size = self.recipe.pack
+        critic = Critic(discriminator, pack(self.condition, size), None, size)
+        with sampling.evaluation_mode(discriminator):
             return [critic(pack(x, size)).float().reshape(len(x) // size, -1).mean(1) for x in (real, fake)]
-        finally:
-            discriminator.train(was_training)
 
     def _reference(self, shape):
         if shape not in self.references:

@@ -75,9 +75,6 @@ def test_augmentation_treats_the_images_of_a_pack_one_by_one():
     assert batches == [(6, 2, 5, 5)]
 
 
-# --- order and number of updates
-
-
 def test_the_augmentations_probability_rises_within_the_images_that_the_recipe_says():
     recipe = Recipe(augment="color", augment_target=0.6, augment_images=1000)
     memory = augmentation.initial_memory(recipe)
@@ -85,6 +82,9 @@ def test_the_augmentations_probability_rises_within_the_images_that_the_recipe_s
         augmentation.observe(recipe, memory, torch.ones(50))
     assert memory["augment"]["p"].item() == pytest.approx(0.4)
     assert augmentation.augmentation(recipe, memory).keywords["p"] is memory["augment"]["p"]
+
+
+# --- order and number of updates
 
 
 def test_simultaneous_players_answer_each_others_old_weights(toy):
