@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from benchmarks.papers.page import row as line
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 INTRODUCTION = """# Speed
@@ -49,8 +51,10 @@ METRICS = """## Metrics
 
 def page():
     lines = [INTRODUCTION, "", LAYERS]
-    for path in [*sorted(RESULTS.glob("gradient_penalty*.csv")), *sorted(RESULTS.glob("*/gradient_penalty*.csv"))]:
+    for path in sorted(RESULTS.glob("gradient_penalty*.csv")):
         lines += ["", *layers(read(path))]
+    for path in sorted(RESULTS.glob("*/gradient_penalty*.csv")):
+        lines += ["", *layers_on_gpu(read(path))]
     lines += ["", CRITIC, "", *steps(read(RESULTS / "critic_step.csv"))]
     lines += ["", COMPILED, "", *steps(read(RESULTS / "compiled_critic.csv"))]
     lines += ["", ATTENTION]
@@ -70,25 +74,23 @@ def read(path):
 
 def machine(rows):
     first = rows[0]
-    isa = (
-        ""
-        if "NVIDIA" in first["hardware"]
-        else f", {first['threads']} threads" + (f", {first['isa'].upper()}" if "isa" in first else "")
-    )
-    return f"**{first['hardware']}{isa}**, torch {first['torch']}:"
+    words = [first["hardware"]]
+    if "NVIDIA" not in first["hardware"]:
+        words += [f"{first['threads']} threads", *([first["isa"].upper()] if "isa" in first else [])]
+    return f"**{', '.join(words)}**, torch {first['torch']}"
 
 
 def table(header, rows):
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    return [line(cells) for cells in (header, ["---"] * len(header), *rows)]
 
 
-def milliseconds(row):
-    value = float(row["milliseconds"])
+def milliseconds(measured):
+    value = float(measured["milliseconds"])
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
 
 
-def faster(row):
-    p20, median, p80 = (float(row[f"speedup_{name}"]) for name in ("p20", "median", "p80"))
+def faster(measured):
+    p20, median, p80 = (float(measured[f"speedup_{name}"]) for name in ("p20", "median", "p80"))
     return f"{median:.3g}x ({p20:.3g} .. {p80:.3g})"
 
 
@@ -101,30 +103,26 @@ def pivot(rows, *keys):
 
 
 def layers(rows):
-    groups = pivot(rows, "layer", "shape")
-    graphs = any("fastgan, graph" in group for group in groups.values())
-    if graphs:
-        header = ["layer", "shape", "torch", "fastgan", "", "torch, graph", "fastgan, graph", "copy"]
-    else:
-        header = ["layer", "torch", "fastgan", "", "compiled", "fastgan over it", "beyond results", "copy"]
     cells = []
-    for (layer, shape), group in groups.items():
-        torch, ours = group["torch"], group["fastgan"]
-        times = [milliseconds(torch), milliseconds(ours), faster(ours)]
-        if graphs:
-            replayed = [group[f"{name}, graph"] for name in ("torch", "fastgan")]
-            share = float(replayed[1]["copy_share"])
-            cells.append([layer, shape, *times, *map(milliseconds, replayed), f"{share:.0%}"])
-        else:
-            compiled = group["torch compiled"]
-            over = float(ours["milliseconds"]) / float(compiled["milliseconds"])
-            memory = ", ".join(f"{float(row['workspace_mib']):.0f}" for row in (torch, ours)) + " MiB"
-            share = float(ours["copy_share"])
-            cells.append([layer, *times, milliseconds(compiled), f"{over:.2f}", memory, f"{share:.0%}"])
-    title = machine(rows)
-    if graphs:
-        title = title[:-1] + "; *graph*: replayed from a CUDA graph, without the host's part, which *copy* is about:"
-    return [title, "", *table(header, cells)]
+    for (layer,), group in pivot(rows, "layer").items():
+        torch, ours, compiled = (group[name] for name in ("torch", "fastgan", "torch compiled"))
+        over = float(ours["milliseconds"]) / float(compiled["milliseconds"])
+        memory = ", ".join(f"{float(r['workspace_mib']):.0f}" for r in (torch, ours)) + " MiB"
+        times = [milliseconds(torch), milliseconds(ours), faster(ours), milliseconds(compiled)]
+        cells.append([layer, *times, f"{over:.2f}", memory, f"{float(ours['copy_share']):.0%}"])
+    header = ["layer", "torch", "fastgan", "", "compiled", "fastgan over it", "beyond results", "copy"]
+    return [f"{machine(rows)}:", "", *table(header, cells)]
+
+
+def layers_on_gpu(rows):
+    cells = []
+    for names, group in pivot(rows, "layer", "shape").items():
+        torch, ours, *replayed = (group[name] for name in ("torch", "fastgan", "torch, graph", "fastgan, graph"))
+        times = [milliseconds(torch), milliseconds(ours), faster(ours), *map(milliseconds, replayed)]
+        cells.append([*names, *times, f"{float(replayed[1]['copy_share']):.0%}"])
+    header = ["layer", "shape", "torch", "fastgan", "", "torch, graph", "fastgan, graph", "copy"]
+    graph = "*graph*: replayed from a CUDA graph, without the host's part, which *copy* is about"
+    return [f"{machine(rows)}; {graph}:", "", *table(header, cells)]
 
 
 def steps(rows):
@@ -132,7 +130,7 @@ def steps(rows):
     cells = [[*(row[word].replace("_", " ") for word in words), milliseconds(row), faster(row)] for row in rows]
     size = f"width {rows[0]['width']}, batch {rows[0]['batch']}"
     header = [*(word.replace("_", " ") for word in words), "a step", "faster"]
-    return [machine(rows)[:-1] + f"; {size}:", "", *table(header, cells)]
+    return [f"{machine(rows)}; {size}:", "", *table(header, cells)]
 
 
 def attention(rows):
@@ -145,7 +143,7 @@ def attention(rows):
             for name, row in group.items()
         ]
         cells.append([*names, milliseconds(ours), "; ".join(peers)])
-    return [machine(rows), "", *table([*keys, "fastgan", "fastgan is faster than"], cells)]
+    return [f"{machine(rows)}:", "", *table([*keys, "fastgan", "fastgan is faster than"], cells)]
 
 
 def spectral_norm(rows):
@@ -153,7 +151,7 @@ def spectral_norm(rows):
     for (network,), group in pivot(rows, "network").items():
         ours = [group["fastgan"], group["fastgan fused"]]
         cells.append([network, milliseconds(group["torch"]), *(f"{milliseconds(r)}, {faster(r)}" for r in ours)])
-    return [machine(rows), "", *table(["network", "torch", "fastgan", "fused"], cells)]
+    return [f"{machine(rows)}:", "", *table(["network", "torch", "fastgan", "fused"], cells)]
 
 
 def metrics(rows):
@@ -161,7 +159,7 @@ def metrics(rows):
         return f"{float(row[name + 'seconds']):.3g} s, {row[name + 'peak_mib']} MiB"
 
     cells = [[row["metric"], seconds(row, "torch_fidelity_"), seconds(row, ""), faster(row)] for row in rows]
-    return [machine(rows), "", *table(["metric", "torch-fidelity", "fastgan", "faster"], cells)]
+    return [f"{machine(rows)}:", "", *table(["metric", "torch-fidelity", "fastgan", "faster"], cells)]
 
 
 if __name__ == "__main__":
