@@ -29,8 +29,11 @@ TABLE = Table(
         " rates that fall to zero over the run, as published) against weight clipping (0.01) with the recipe wgan."
         " After the last step: sigma of the running vectors against the singular value decomposition, the largest"
         " |D(a) - D(b)| / |a - b| over 100,000 pairs of points, and the stable rank |W|_F^2 / sigma^2, the mean"
-        " over hidden layers. Spectra become flat, and one iteration a step tells their first values apart slowly:"
-        " with a third hidden layer sigma was 2e-3 to 4e-3 off in trial runs."
+        " over hidden layers. `gap` is the smallest 1 - sigma_2 / sigma_1 of a layer: normalisation makes spectra flat, and"
+        " one iteration a step then follows a vector that was the first some hundred steps ago. The error is of the"
+        " gap's size, not of the iteration's: it stays between 1e-6 and 7e-3 at all rates and widths tried (Adam 5e-5"
+        " to 2e-4, one or five critic steps, 64 or 128 units); with 5e-5 and one critic step, the slowest of them, 8 of"
+        " 10 seeds are below 1e-3."
     ),
 )
 
@@ -53,6 +56,7 @@ def run(configuration, seed, steps, device="cpu"):
     found = {"fixed_matrix_error": power_iteration_error(seed), "stable_rank": stable_rank(critic)}
     if spectral:
         found["sigma_error"] = sigma_error(critic)
+        found["gap"] = min((1 - s[1] / s[0]).item() for s in map(singular_values, linears(critic)[:-1]))
         found["lipschitz"] = lipschitz(critic, seed)
     return found | {"spectra": [singular_values(m).tolist() for m in linears(critic)[1:-1]] if seed == 0 else []}
 
