@@ -24,15 +24,15 @@ TABLE = Table(
     label="reduced",
     protocol=(
         "8 Gaussians of the WGAN-GP toys, recipe wgan-gp-toy with networks of 128 units, penalty weight 1 (the toys'"
-        " published one is 0.1, the paper's 10), and the warm-up of WGAN's published code: 100 critic updates in each of the"
-        " first 25 generator steps and in every 500th. Every 50 of 2000 generator steps the critic's estimate E D(x) -"
-        " E D(G(z)), and the exact W1, on 1000 points each. Beside it the critic's loss of a non-saturating GAN with"
-        " the same networks. Rank correlation (Spearman) over the run. Warm-up and weight were chosen on seed 100,"
-        " after this table's seeds had missed the bound (0.50 to 0.84) without warm-up and with weight 0.1: both 0.97;"
-        " warm-up alone 0.92, but the estimate doubles while the distance falls by a fourth, since so weak a penalty"
-        " lets the critic become several times as steep as the theory wants; weight 1 alone 0.62, since a critic that"
-        " is not trained yet says 0; warm-up and weight 10 0.32, where the generator stays at distances of 1 to 3. The"
-        " non-saturating critic's loss correlates, too, here."
+        " published one is 0.1, the paper's 10), and the warm-up of WGAN's published code: 100 critic updates in each"
+        " of the first 25 generator steps and in every 500th. Every 50 of 2000 generator steps the critic's estimate E"
+        " D(x) - E D(G(z)), and the exact W1, on 1000 points each. Beside it the critic's loss of a non-saturating GAN"
+        " with the same networks. Rank correlation (Spearman) over the run. Warm-up and weight were chosen on seed"
+        " 100, after this table's seeds had missed the bound (0.50 to 0.84) without warm-up and with weight 0.1: both"
+        " 0.97; warm-up alone 0.92, but the estimate doubles while the distance falls by a fourth, since so weak a"
+        " penalty lets the critic become several times as steep as the theory wants; weight 1 alone 0.62, since a"
+        " critic that is not trained yet says 0; warm-up and weight 10 0.32, where the generator stays at distances of"
+        " 1 to 3. The non-saturating critic's loss correlates, too, here."
     ),
     published={"WGAN-GP": "correlation shown as a figure", "NS-GAN": "no correlation, as a figure (other data)"},
 )
