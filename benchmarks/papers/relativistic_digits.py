@@ -25,9 +25,9 @@ TABLE = Table(
     source="Huang et al., 2024, Table 1 (idea)",
     label="own",
     protocol=(
-        "T8's thousand modes, generator, weak critic and settings (Adam 2e-4, 8000 iterations, both players at once), but"
-        f" batches of 64; R1 and R2 with gamma {GAMMA:g}, chosen on another seed (772 modes; 510 with 0.1). GAN is the"
-        " non-saturating loss."
+        "T8's thousand modes, generator, weak critic and settings (Adam 2e-4, 8000 iterations, both players at once),"
+        f" but batches of 64; R1 and R2 with gamma {GAMMA:g}, chosen on another seed (772 modes; 510 with 0.1). GAN is"
+        " the non-saturating loss."
     ),
     published={
         "RpGAN": "fails",
