@@ -46,7 +46,8 @@ def duality_gap(
     networks' device. penalties: penalty(critic, real=, fake=), added to the critic's loss.
     perturbed: before its training, N(0, var(w)) is added to each of a copy's parameter tensors w. The plain gap is
     small at any stationary point, a collapsed one among them; the perturbed one is small where the player finds its
-    way back.
+    way back. Noise of the weights' own size is little where weights are small, as from DCGAN's N(0, 0.02^2): a
+    collapsed generator may not get away then, and its gap is small (docs/papers.md, T7).
     payoff: (real logits, fake logits) -> M, which the critic raises, taken over evaluation_batches batches of fresh
     samples. Networks are used in the mode in which they come. Defaults: the perturbed gap's published 2D experiments.
     Costs 2 x steps updates. A function of its arguments and `seed`.
