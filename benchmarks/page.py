@@ -28,7 +28,10 @@ zero. The compiled function does not return the layer's output and goes through 
 but a norm has to reduce first, twice, and there fastgan is about as fast. For a curved activation the last of the three
 passes is nearly all that the compiled function does, and the others come on top. Called directly on data in the first
 cache, with AVX2, silu's passes take 3.8, 5.4 and 7.9 ns for 8 floats: with the same code for both, an eager step would
-take twice the compiled function's time."""
+take twice the compiled function's time.
+
+The first table is from before activations became faster; the third is of the version after it, on another day, when
+whatever waits for memory took nearly twice as long, for busy neighbours it seems: fastgan's and compiled cycles do."""
 CRITIC = """## A whole critic step
 
 WGAN-GP's ResNet-32 critic with group norm: loss, penalty, both backward passes and Adam. Convolutions dominate, so that
