@@ -30,8 +30,9 @@ passes is nearly all that the compiled function does, and the others come on top
 cache, with AVX2, silu's passes take 3.8, 5.4 and 7.9 ns for 8 floats: with the same code for both, an eager step would
 take twice the compiled function's time.
 
-The first table is from before activations became faster; the third is of the version after it, on another day, when
-whatever waits for memory took nearly twice as long, for busy neighbours it seems: fastgan's and compiled cycles do."""
+`gradient_penalty.csv` is from before activations became faster; `gradient_penalty_busy.csv` is of the version after it,
+on another day, when whatever waits for memory took nearly twice as long, for busy neighbours it seems: fastgan's and
+compiled cycles do."""
 CRITIC = """## A whole critic step
 
 WGAN-GP's ResNet-32 critic with group norm: loss, penalty, both backward passes and Adam. Convolutions dominate, so that
@@ -55,7 +56,7 @@ METRICS = """## Metrics
 def page():
     lines = [INTRODUCTION, "", LAYERS]
     for path in sorted(RESULTS.glob("gradient_penalty*.csv")):
-        lines += ["", *layers(read(path))]
+        lines += ["", *layers(read(path), path.name)]
     for path in sorted(RESULTS.glob("*/gradient_penalty*.csv")):
         lines += ["", *layers_on_gpu(read(path))]
     lines += ["", CRITIC, "", *steps(read(RESULTS / "critic_step.csv"))]
@@ -105,7 +106,7 @@ def pivot(rows, *keys):
     return found
 
 
-def layers(rows):
+def layers(rows, file):
     cells = []
     for (layer,), group in pivot(rows, "layer").items():
         torch, ours, compiled = (group[name] for name in ("torch", "fastgan", "torch compiled"))
@@ -114,7 +115,7 @@ def layers(rows):
         times = [milliseconds(torch), milliseconds(ours), faster(ours), milliseconds(compiled)]
         cells.append([layer, *times, f"{over:.2f}", memory, f"{float(ours['copy_share']):.0%}"])
     header = ["layer", "torch", "fastgan", "", "compiled", "fastgan over it", "beyond results", "copy"]
-    return [f"{machine(rows)}:", "", *table(header, cells)]
+    return [f"{machine(rows)} (`{file}`):", "", *table(header, cells)]
 
 
 def layers_on_gpu(rows):

@@ -32,10 +32,9 @@ TABLE = Table(
         " 0.999), batch 128, 8000 iterations; no average of the weights; 10 seeds for the weak critic, 3 for the"
         " strong one, which shows no contrast. Modes and reverse KL over 26,000 samples by a classifier trained on four"
         " fifths of the digits; the control rows are fresh stacks of the real digits, and ten images repeated on all"
-        " channels. The rate was chosen on another"
-        " seed after seed 0 had ended at 61 and 79 modes at 1e-3, the batch on seeds 100 to 102 (249, 196, 376 modes"
-        " against 422, 497, 672) after these ten seeds had scattered too widely with batches of 64 for the p asked for"
-        " (377 modes against 524, p = 0.023)."
+        " channels. The rate was chosen on another seed after seed 0 had ended at 61 and 79 modes at 1e-3, the batch on"
+        " seeds 100 to 102 (249, 196, 376 modes against 422, 497, 672) after these ten seeds had scattered too widely"
+        " with batches of 64 for the p asked for (377 modes against 524, p = 0.023)."
     ),
     published={
         "weak critic, GAN": "DCGAN, critic a fourth of the generator: 78.5 modes",
