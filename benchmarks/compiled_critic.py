@@ -17,7 +17,7 @@ from benchmarks.critic_step import plain_twin
 from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 from fastgan import losses, penalties
 from fastgan.training import compile_critic_loss
-from fastgan.training.objective import Objective
+from fastgan.training.step.objective import Objective
 
 COLUMNS = "layers mode milliseconds speedup_p20 speedup_median speedup_p80 width batch"
 WASSERSTEIN, PENALTIES = losses.get("wasserstein"), (penalties.WGANGP(),)

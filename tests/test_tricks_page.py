@@ -9,7 +9,7 @@ from fastgan import Recipe, losses
 from fastgan.cli.compare import Compare
 from fastgan.cli.flags import parse
 from fastgan.cli.train import Train
-from fastgan.training.recipes import recipe
+from fastgan.training.recipe.presets import recipe
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tricks.md").read_text()
 COMMANDS = sorted(set(re.findall(r"fastgan (?:train|compare) [^`\n]+", PAGE)))

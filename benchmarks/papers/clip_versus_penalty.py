@@ -15,7 +15,7 @@ from fastgan import data, losses
 from fastgan.models import create
 from fastgan.randomness import global_seed
 from fastgan.training.compare import draw
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
 
 CONFIGURATIONS = {"clip 0.1": 0.1, "clip 0.01": 0.01, "clip 0.001": 0.001, "penalty 10": None}
 TABLE = Table(

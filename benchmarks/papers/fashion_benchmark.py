@@ -15,7 +15,7 @@ from benchmarks.papers.table import Criterion, Table, column, main, silent_train
 from fastgan import data, metrics
 from fastgan.training import networks
 from fastgan.training.compare import draw
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
 
 FAST = {"generator_lr": 1e-3, "discriminator_lr": 1e-3}
 GROWING = {"generator_lr": 3e-3, "discriminator_lr": 3e-3}  # equalised learning rates bear it

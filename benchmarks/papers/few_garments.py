@@ -13,11 +13,11 @@ import torch
 from benchmarks.papers.strips import draw_strips, strip
 from benchmarks.papers.table import Criterion, Table, column, main, mean_and_error, silent_trainer
 from fastgan import data, metrics
+from fastgan.models.sampling import evaluation_mode
 from fastgan.training import networks
-from fastgan.training.augmentation import augmentation
 from fastgan.training.compare import draw
-from fastgan.training.recipes import recipe as named_recipe
-from fastgan.training.sampling import evaluation_mode
+from fastgan.training.recipe.presets import recipe as named_recipe
+from fastgan.training.step.augmentation import augmentation
 
 POLICY = "color,translation,cutout"
 TRICKS = {

@@ -18,7 +18,7 @@ from fastgan import data, metrics
 from fastgan.models import create
 from fastgan.randomness import generator, global_seed
 from fastgan.training.compare import draw
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
 
 TABLE = Table(
     name="pacgan_digits",

@@ -15,7 +15,7 @@ from fastgan import data
 from fastgan.extras import require
 from fastgan.training import networks
 from fastgan.training.compare import draw, observe_modes
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
 
 TABLE = Table(
     name="pacgan_grid",

@@ -15,7 +15,7 @@ from benchmarks.papers.table import Criterion, Table, column, main, silent_train
 from fastgan import data, ops
 from fastgan.models import create
 from fastgan.randomness import global_seed
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
 
 TABLE = Table(
     name="spectral_norm_works",

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.papers.table import Criterion, Table, column, main
 from fastgan.training import Recipe
-from fastgan.training.optimizers import make_optimizers
+from fastgan.training.step.optimizers import make_optimizers
 
 RATES = {"fast": (1e-2, 1e-2), "slow": (1e-3, 1e-3), "TTUR-x": (1e-4, 1e-2), "TTUR-y": (1e-2, 1e-4)}  # of x and of y
 TABLE = Table(

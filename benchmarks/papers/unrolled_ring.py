@@ -15,8 +15,8 @@ from benchmarks.papers.table import Criterion, Table, column, main, mean_and_err
 from fastgan import data, losses, metrics
 from fastgan.training import networks, unrolled_generator_loss
 from fastgan.training.compare import COUNT, draw
-from fastgan.training.objective import Objective
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
+from fastgan.training.step.objective import Objective
 
 CONFIGURATIONS = {"K = 0": 0, "K = 5": 5, "K = 10": 10}
 MOMENTS = 10

@@ -14,7 +14,7 @@ from benchmarks.papers.table import Criterion, Table, column, main, silent_train
 from fastgan import data, losses, metrics
 from fastgan.training import networks
 from fastgan.training.compare import draw
-from fastgan.training.recipes import recipe as named_recipe
+from fastgan.training.recipe.presets import recipe as named_recipe
 
 TABLE = Table(
     name="wasserstein_estimate",

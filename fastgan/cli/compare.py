@@ -10,8 +10,8 @@ from fastgan import data, metrics, training
 from fastgan.atomic_file import replacing
 from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.report import save_comparison
-from fastgan.training import recipes
 from fastgan.training.compare import compare, draw
+from fastgan.training.recipe import presets
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def main(arguments):
         names.append(arguments.pop(0))
     flags = parse("compare", Compare(recipes=tuple(names)), arguments)
     with mendable(ValueError, TypeError, OSError, training.Diverged):
-        chosen = {name: recipes.recipe(name) for name in flags.recipes}
+        chosen = {name: presets.recipe(name) for name in flags.recipes}
         if not chosen:
             raise ValueError("name the recipes to compare: `fastgan compare minimax pacgan2 --data grid`")
         at_least_one(flags, "steps", "seeds", "count")

@@ -10,8 +10,8 @@ from fastgan import data, metrics, randomness
 from fastgan.cli import setup_file
 from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.cli.real_features import real_features, stamp
-from fastgan.training import sampling
-from fastgan.training.run_folder import RunFolder
+from fastgan.models import sampling
+from fastgan.training.run.folder import RunFolder
 
 
 @dataclass(frozen=True)

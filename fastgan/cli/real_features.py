@@ -11,7 +11,7 @@ from fastgan import data
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 from fastgan.metrics import Features
-from fastgan.metrics.fashion_cnn import cache_folder
+from fastgan.metrics.features.fashion_cnn import cache_folder
 
 
 def real_features(about, extractor, make):

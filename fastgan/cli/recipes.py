@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastgan.training.recipes import RECIPES
+from fastgan.training.recipe.presets import RECIPES
 
 
 def main(arguments):

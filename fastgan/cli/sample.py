@@ -6,8 +6,8 @@ from pathlib import Path
 from fastgan import data
 from fastgan.cli import setup_file
 from fastgan.cli.flags import at_least_one, mendable, parse
+from fastgan.models import sampling
 from fastgan.report import save_grid
-from fastgan.training import sampling
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import dataclasses
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
-from fastgan.training import Recipe, checkpoint, networks
-from fastgan.training.run_folder import RunFolder
-from fastgan.training.step_schedule import StepSchedule
+from fastgan.training import Recipe, networks
+from fastgan.training.run import checkpoint
+from fastgan.training.run.folder import RunFolder
+from fastgan.training.step.plan import StepSchedule
 
 NOT_KEPT = {"run_dir", "resume", "settings"}
 

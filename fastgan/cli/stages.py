@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastgan import data, training
 from fastgan.cli.flags import at_least_one, mendable, parse
-from fastgan.training import recipes
+from fastgan.training.recipe import presets
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Stages:
     device: str | None = None
     """cpu, cuda, cuda:1, ...; by default the GPU where there is one."""
 
-    settings: training.Recipe = field(default_factory=lambda: recipes.recipe("two-stage").settings)
+    settings: training.Recipe = field(default_factory=lambda: presets.recipe("two-stage").settings)
 
 
 def main(arguments):

@@ -11,15 +11,16 @@ import torch
 from fastgan import data, models, training
 from fastgan.cli import setup_file
 from fastgan.cli.flags import at_least_one, mendable, parse
-from fastgan.training import networks, recipes
-from fastgan.training.run_folder import RunFolder
+from fastgan.training import networks
+from fastgan.training.recipe import presets
+from fastgan.training.run.folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a pair of networks. Without flags: garments of 28 pixels, in minutes on two processor cores."""
 
-    recipe: Literal[recipes.names()] = "default"
+    recipe: Literal[presets.names()] = "default"
     """The recipe whose values the flags below start from; `fastgan recipes` lists them."""
 
     data: str | None = None
@@ -104,7 +105,7 @@ def main(arguments):
 def _defaults(flags):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
     if not flags.resume:
-        return replace(Train(), settings=recipes.recipe(flags.recipe).settings)
+        return replace(Train(), settings=presets.recipe(flags.recipe).settings)
     if flags.run_dir is None:
         raise ValueError("--resume needs --run-dir")
     folder = RunFolder(flags.run_dir)
@@ -116,7 +117,7 @@ def _prepare(flags):
     at_least_one(flags, "steps", "threads", "log_every", "sample_every", "checkpoint_every")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    named = recipes.recipe(flags.recipe)
+    named = presets.recipe(flags.recipe)
     source = flags.data or named.data
     samples = data.load(source, flags.resolution, flags.channels)
     if flags.conditional and samples.classes is None:
@@ -150,7 +151,7 @@ def _summary(trainer, flags, model):
     begin = f"from step {state.step} " if state.step else ""
     return (
         f"{flags.recipe}: {model['name']} (generator {sizes[0]:,}, discriminator {sizes[1]:,} parameters)"
-        f" on {flags.data or recipes.recipe(flags.recipe).data} ({len(trainer.data):,} samples {shape}),"
+        f" on {flags.data or presets.recipe(flags.recipe).data} ({len(trainer.data):,} samples {shape}),"
         f" {begin}to step {flags.steps} on {trainer.device}\n"
         f"run:     {trainer.folder.path}"
     )

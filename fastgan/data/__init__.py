@@ -15,16 +15,16 @@ and, where it differs from the default,
     data.modes, .sigma   of a toy distribution, what mode coverage is measured against
 """
 
-from fastgan.data.digits import digits, stacked_digits
-from fastgan.data.edges import edges
-from fastgan.data.fashion import fashion_mnist
-from fastgan.data.folder import ImageError, image_folder
 from fastgan.data.load import as_data, load, names
 from fastgan.data.order import Order
 from fastgan.data.paired import low_resolution, paired, silhouettes, with_silhouette
-from fastgan.data.silhouette import silhouette
-from fastgan.data.tensor_data import TensorData
-from fastgan.data.toys import grid, ring, swiss_roll
+from fastgan.data.sources.digits import digits, stacked_digits
+from fastgan.data.sources.fashion import fashion_mnist
+from fastgan.data.sources.folder import ImageError, image_folder
+from fastgan.data.sources.tensor_data import TensorData
+from fastgan.data.sources.toys import grid, ring, swiss_roll
+from fastgan.data.transforms.edges import edges
+from fastgan.data.transforms.silhouette import silhouette
 
 __all__ = [
     "ImageError",

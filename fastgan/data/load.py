@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from fastgan.data.digits import stacked_digits
-from fastgan.data.fashion import fashion_mnist
-from fastgan.data.folder import image_folder
 from fastgan.data.paired import paired, silhouettes, with_silhouette
-from fastgan.data.tensor_data import TensorData
-from fastgan.data.toys import grid, ring, swiss_roll
+from fastgan.data.sources.digits import stacked_digits
+from fastgan.data.sources.fashion import fashion_mnist
+from fastgan.data.sources.folder import image_folder
+from fastgan.data.sources.tensor_data import TensorData
+from fastgan.data.sources.toys import grid, ring, swiss_roll
 
 IMAGES = {  # of any size
     "fashion": fashion_mnist,

@@ -6,8 +6,8 @@ The pictures are computed with each batch, in a thread, so that a folder too lar
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from fastgan.data.edges import edges
-from fastgan.data.silhouette import silhouette
+from fastgan.data.transforms.edges import edges
+from fastgan.data.transforms.silhouette import silhouette
 
 
 def low_resolution(images, factor=4, enlarge=True):

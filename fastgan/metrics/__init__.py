@@ -4,32 +4,32 @@ Pure functions take tensors and return plain numbers. `measure` computes them by
 Measurements, which carry extractor, hash, N and versions. Features come from an Extractor.
 """
 
-from fastgan.metrics.class_coverage import ClassCoverage, class_coverage, stacked_labels
-from fastgan.metrics.duality_gap import DualityGap, duality_gap, log_payoff
-from fastgan.metrics.extractor import Extractor, Features
-from fastgan.metrics.fashion_cnn import fashion_cnn
-from fastgan.metrics.frechet_distance import frechet_distance
-from fastgan.metrics.gaussian_statistics import GaussianStatistics
-from fastgan.metrics.inception import inception
-from fastgan.metrics.inception_score import InceptionScore, inception_score
-from fastgan.metrics.kernel_distance import KernelDistance, kernel_distance
-from fastgan.metrics.laplacian_pyramid import laplacian_pyramid
-from fastgan.metrics.measure import DEFAULT, ON_IMAGES, Samples, check_names, measure, names
-from fastgan.metrics.measurement import Measurement, column, table
-from fastgan.metrics.mode_coverage import ModeCoverage, kl_floor, mode_coverage, reverse_kl
-from fastgan.metrics.ms_ssim import fitting_scales, ms_ssim, ms_ssim_diversity, ms_ssim_name
-from fastgan.metrics.patch_sliced_wasserstein import patch_sliced_wasserstein
-from fastgan.metrics.perceptual_path_length import PathLength, perceptual_path_length
-from fastgan.metrics.precision_recall import PrecisionRecall, precision_recall
-from fastgan.metrics.precision_recall_density_coverage import (
+from fastgan.metrics.coverage.class_coverage import ClassCoverage, class_coverage, stacked_labels
+from fastgan.metrics.coverage.inception_score import InceptionScore, inception_score
+from fastgan.metrics.coverage.mode_coverage import ModeCoverage, kl_floor, mode_coverage, reverse_kl
+from fastgan.metrics.coverage.precision_recall import PrecisionRecall, precision_recall
+from fastgan.metrics.coverage.precision_recall_density_coverage import (
     PRDC,
     expected_coverage,
     precision_recall_density_coverage,
 )
-from fastgan.metrics.resize import resize
-from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
-from fastgan.metrics.vendi_score import vendi_score
-from fastgan.metrics.wasserstein import wasserstein
+from fastgan.metrics.coverage.vendi_score import vendi_score
+from fastgan.metrics.distances.frechet_distance import frechet_distance
+from fastgan.metrics.distances.gaussian_statistics import GaussianStatistics
+from fastgan.metrics.distances.kernel_distance import KernelDistance, kernel_distance
+from fastgan.metrics.distances.sliced_wasserstein import sliced_wasserstein
+from fastgan.metrics.distances.wasserstein import wasserstein
+from fastgan.metrics.duality_gap import DualityGap, duality_gap, log_payoff
+from fastgan.metrics.features.extractor import Extractor, Features
+from fastgan.metrics.features.fashion_cnn import fashion_cnn
+from fastgan.metrics.features.inception import inception
+from fastgan.metrics.features.resize import resize
+from fastgan.metrics.images.laplacian_pyramid import laplacian_pyramid
+from fastgan.metrics.images.ms_ssim import fitting_scales, ms_ssim, ms_ssim_diversity, ms_ssim_name
+from fastgan.metrics.images.patch_sliced_wasserstein import patch_sliced_wasserstein
+from fastgan.metrics.images.perceptual_path_length import PathLength, perceptual_path_length
+from fastgan.metrics.measure import DEFAULT, ON_IMAGES, Samples, check_names, measure, names
+from fastgan.metrics.measurement import Measurement, column, table
 
 __all__ = [
     "DEFAULT",

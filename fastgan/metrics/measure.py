@@ -5,19 +5,22 @@ from typing import NamedTuple
 
 import torch
 
-from fastgan.metrics.class_coverage import class_coverage
-from fastgan.metrics.extractor import Extractor, Features
-from fastgan.metrics.frechet_distance import frechet_distance
-from fastgan.metrics.inception_score import inception_score
-from fastgan.metrics.kernel_distance import kernel_distance
+from fastgan.metrics.coverage.class_coverage import class_coverage
+from fastgan.metrics.coverage.inception_score import inception_score
+from fastgan.metrics.coverage.mode_coverage import kl_floor
+from fastgan.metrics.coverage.precision_recall import precision_recall
+from fastgan.metrics.coverage.precision_recall_density_coverage import (
+    expected_coverage,
+    precision_recall_density_coverage,
+)
+from fastgan.metrics.coverage.vendi_score import vendi_score
+from fastgan.metrics.distances.frechet_distance import frechet_distance
+from fastgan.metrics.distances.kernel_distance import kernel_distance
+from fastgan.metrics.features.extractor import Extractor, Features
+from fastgan.metrics.features.resize import to_bytes
+from fastgan.metrics.images.ms_ssim import ms_ssim_diversity, ms_ssim_name
+from fastgan.metrics.images.patch_sliced_wasserstein import patch_sliced_wasserstein
 from fastgan.metrics.measurement import Measurement
-from fastgan.metrics.mode_coverage import kl_floor
-from fastgan.metrics.ms_ssim import ms_ssim_diversity, ms_ssim_name
-from fastgan.metrics.patch_sliced_wasserstein import patch_sliced_wasserstein
-from fastgan.metrics.precision_recall import precision_recall
-from fastgan.metrics.precision_recall_density_coverage import expected_coverage, precision_recall_density_coverage
-from fastgan.metrics.resize import to_bytes
-from fastgan.metrics.vendi_score import vendi_score
 
 DEFAULT = ("fid", "kid", "prdc")
 ON_IMAGES = ("swd", "ms_ssim")  # what looks at Samples.images, not at features alone

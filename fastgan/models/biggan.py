@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fastgan.models.initialize import WEIGHT_LAYERS, initialize
-from fastgan.models.layers import PLAIN, choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import make_head
-from fastgan.models.residual import DownBlock
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.initialize import WEIGHT_LAYERS, initialize
+from fastgan.models.parts.layers import PLAIN, choose
+from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.residual import DownBlock
+from fastgan.models.parts.resolution import halvings
 from fastgan.nn import SelfAttention2d
 
 # Multiples of `width`, by the number of halvings: the generator's widths before its first block and after each.

@@ -6,11 +6,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from fastgan.models.initialize import initialize
-from fastgan.models.layers import PLAIN, choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import make_head
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.layers import PLAIN, choose
+from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.resolution import halvings
 
 
 def dcgan(

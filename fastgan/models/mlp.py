@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from fastgan.models.initialize import initialize
-from fastgan.models.layers import choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import ProjectionHead
+from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.layers import choose
+from fastgan.models.parts.projection_head import ProjectionHead
 
 # Hidden layers of published toy experiments, for which `preset` is short.
 PRESETS = {

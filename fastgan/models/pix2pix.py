@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.models.initialize import initialize
-from fastgan.models.layers import choose
 from fastgan.models.pair import Pair
+from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.layers import choose
 
 NORMS = {
     # With the statistics of the batch at hand in evaluation too, as published: of one image, with batches of one.

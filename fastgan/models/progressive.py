@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.models.layers import Layers
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import ProjectionHead
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.layers import Layers
+from fastgan.models.parts.projection_head import ProjectionHead
+from fastgan.models.parts.resolution import halvings
 from fastgan.nn import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
 from fastgan.ops import bias_act
 

@@ -1,7 +1,7 @@
 """SAGAN (Zhang et al., 2019): SN-GAN's residual pair with self-attention and spectral norm in both networks."""
 
-from fastgan.models.residual import residual_pair
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.residual import residual_pair
+from fastgan.models.parts.resolution import halvings
 
 LARGEST_MAP = 32  # the paper's best place for attention, at 128 pixels
 

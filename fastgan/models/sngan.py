@@ -1,6 +1,6 @@
 """SN-GAN's residual pair (Miyato et al., 2018), class-conditional as in Miyato & Koyama, 2018."""
 
-from fastgan.models.residual import residual_pair
+from fastgan.models.parts.residual import residual_pair
 
 
 def sngan(

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.models.conditioning_augmentation import ConditioningAugmentation
 from fastgan.models.dcgan import Discriminator, dcgan
-from fastgan.models.initialize import initialize
-from fastgan.models.layers import choose
 from fastgan.models.pair import Pair
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.conditioning_augmentation import ConditioningAugmentation
+from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.layers import choose
+from fastgan.models.parts.resolution import halvings
 
 
 def two_stage(

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fastgan.models.initialize import initialize
-from fastgan.models.layers import choose
 from fastgan.models.pair import Pair
-from fastgan.models.projection_head import make_head
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.layers import choose
+from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.resolution import halvings
 from fastgan.nn import BiasAct, ConditionalBatchNorm2d, GroupNorm
 
 # The critic's normalisations, which leave the samples independent. The authors' layer norm is over (C, H, W) with a

@@ -2,18 +2,16 @@
 
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
-from fastgan.nn.convert_spectral_norm import convert_spectral_norm
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
-from fastgan.nn.fuse_spectral_norm import fuse_spectral_norm, unfuse_spectral_norm
-from fastgan.nn.load_spectral_norm_state import load_spectral_norm_state
 from fastgan.nn.maxout import Maxout
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
 from fastgan.nn.norms import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
 from fastgan.nn.pack import Pack
 from fastgan.nn.pixel_norm import PixelNorm
 from fastgan.nn.self_attention import SelfAttention2d
-from fastgan.nn.spectral_norm import spectral_norm
-from fastgan.nn.spectral_norm_layers import (
+from fastgan.nn.spectral.convert import convert_spectral_norm
+from fastgan.nn.spectral.fuse import fuse_spectral_norm, unfuse_spectral_norm
+from fastgan.nn.spectral.layers import (
     SNConv1d,
     SNConv2d,
     SNConv3d,
@@ -23,6 +21,8 @@ from fastgan.nn.spectral_norm_layers import (
     SNEmbedding,
     SNLinear,
 )
+from fastgan.nn.spectral.load_state import load_spectral_norm_state
+from fastgan.nn.spectral.parametrization import spectral_norm
 
 __all__ = [
     "BatchNorm2d",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.nn.spectral_norm_layers import SNConv2d
+from fastgan.nn.spectral.layers import SNConv2d
 from fastgan.ops import attention
 
 

@@ -11,20 +11,20 @@ Terms of the generator (`GENERATOR_TERMS`) are called with real, fake, generator
 """
 
 from fastgan.penalties.auxiliary_classifier import AuxiliaryClassifier
-from fastgan.penalties.conditioning_kl import ConditioningKL
-from fastgan.penalties.consistency import Consistency
-from fastgan.penalties.critic_drift import CriticDrift
-from fastgan.penalties.dragan import DRAGAN
 from fastgan.penalties.evaluate import Evaluation, Prepared, evaluate, evaluate_prepared, initial_states, prepare
-from fastgan.penalties.feature_matching import FeatureMatching
-from fastgan.penalties.l1 import L1
-from fastgan.penalties.lecam import LeCam
+from fastgan.penalties.generator.conditioning_kl import ConditioningKL
+from fastgan.penalties.generator.feature_matching import FeatureMatching
+from fastgan.penalties.generator.l1 import L1
+from fastgan.penalties.generator.path_length import PathLength
+from fastgan.penalties.gradient.dragan import DRAGAN
+from fastgan.penalties.gradient.wgan_gp import WGANGP
+from fastgan.penalties.gradient.zero_centred import R1, R2
+from fastgan.penalties.logits.consistency import Consistency
+from fastgan.penalties.logits.critic_drift import CriticDrift
+from fastgan.penalties.logits.lecam import LeCam
 from fastgan.penalties.orthogonal import OrthogonalRegularization
-from fastgan.penalties.path_length import PathLength
-from fastgan.penalties.penalty import GeneratorTerm, Penalty
+from fastgan.penalties.terms import GeneratorTerm, Penalty
 from fastgan.penalties.weight_clip import WeightClip
-from fastgan.penalties.wgan_gp import WGANGP
-from fastgan.penalties.zero_centred import R1, R2
 
 OF_THE_CRITIC = (
     WGANGP,

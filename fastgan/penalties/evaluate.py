@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 
 from fastgan.nn.couples_samples import couples_samples
-from fastgan.penalties.input_gradient import input_gradient
-from fastgan.penalties.penalty import Penalty, module_of
+from fastgan.penalties.critic import module_of
+from fastgan.penalties.gradient.input_gradient import input_gradient
 
 
 class Evaluation(NamedTuple):
@@ -83,7 +83,7 @@ def evaluate(
 
 def initial_states(penalties):
     """A state for each penalty: what those with a memory remember, {} for the others."""
-    return [p.initial_state() if isinstance(p, Penalty) else {} for p in penalties]
+    return [p.initial_state() if _is_term(p) else {} for p in penalties]
 
 
 def prepare(penalties, critic, real, fake, *, generator=None, through_samples=False):
@@ -92,14 +92,14 @@ def prepare(penalties, critic, real, fake, *, generator=None, through_samples=Fa
         if not callable(penalty):
             hint = ": it is a constraint, call its apply_(module)" if hasattr(penalty, "apply_") else ""
             raise TypeError(f"penalties must be callables penalty(critic, real=, fake=), got {penalty!r}{hint}")
-    ours = [p for p in penalties if isinstance(p, Penalty)]
+    ours = [p for p in penalties if _is_term(p)]
     if ours and real.shape != fake.shape:
         raise ValueError(f"real {tuple(real.shape)} and fake {tuple(fake.shape)} must have the same shape")
     for penalty in ours:
         penalty.check(critic)
     samples = (real, fake) if through_samples else (real.detach(), fake.detach())
     with torch.set_grad_enabled(through_samples):
-        drawn = tuple(p.draw(*samples, generator) if isinstance(p, Penalty) else None for p in penalties)
+        drawn = tuple(p.draw(*samples, generator) if _is_term(p) else None for p in penalties)
         wanted = _wanted(penalties, "gradients")
         if len(wanted) == 2 and not _coupled(critic):
             leaves = (torch.cat(samples),)
@@ -117,7 +117,7 @@ def evaluate_prepared(penalties, critic, prepared, *, states=None, loss=True):
         asked = _ask(penalties, critic, prepared, loss)
         terms = [
             penalty.terms(asked, drawn, state)
-            if isinstance(penalty, Penalty)
+            if _is_term(penalty)
             else (penalty(critic, real=prepared.real, fake=prepared.fake), {})
             for penalty, drawn, state in zip(penalties, prepared.drawn, states, strict=True)
         ]
@@ -154,6 +154,11 @@ def _ask(penalties, critic, prepared, loss):
 
 def _named(two):
     return dict(zip(("real", "fake"), two, strict=True))
+
+
+def _is_term(penalty):
+    """Whether it is a term of this package, which says beforehand what it needs, and not a plain function."""
+    return hasattr(penalty, "terms")
 
 
 def _wanted(penalties, what):

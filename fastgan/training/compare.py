@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from fastgan import metrics
-from fastgan.training import networks, sampling
-from fastgan.training.metrics_log import read_metrics
+from fastgan.models import sampling
+from fastgan.training import networks
+from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.trainer import Trainer
 
 COUNT = 2500  # samples that modes are counted over, as PacGAN's

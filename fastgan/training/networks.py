@@ -1,7 +1,7 @@
 """The pair of networks that a recipe asks for on a data set."""
 
 from fastgan import models, randomness
-from fastgan.training.normalized import normalize_weights
+from fastgan.training.add_spectral_norm import normalize_weights
 
 
 def describe(data, named, recipe, *, model=None, conditional=False, width=None, z_dim=None):

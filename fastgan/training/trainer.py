@@ -9,18 +9,19 @@ from fastgan import losses, randomness
 from fastgan.data import Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
-from fastgan.training import checkpoint, sampling
-from fastgan.training.augmentation import augmentation, observe
-from fastgan.training.ema import update_average
-from fastgan.training.normalized import normalize_weights
-from fastgan.training.objective import Objective
-from fastgan.training.progressive import shrink
-from fastgan.training.recorder import Recorder
-from fastgan.training.run_folder import RunFolder
-from fastgan.training.state import TrainState
-from fastgan.training.step_schedule import StepSchedule
-from fastgan.training.stopping import criterion
-from fastgan.training.updates import alternating, simultaneous
+from fastgan.models import sampling
+from fastgan.monitor.stop import criterion
+from fastgan.training.add_spectral_norm import normalize_weights
+from fastgan.training.recipe.growth import shrink
+from fastgan.training.run import checkpoint
+from fastgan.training.run.folder import RunFolder
+from fastgan.training.run.recorder import Recorder
+from fastgan.training.step.augmentation import augmentation, observe
+from fastgan.training.step.ema import update_average
+from fastgan.training.step.objective import Objective
+from fastgan.training.step.plan import StepSchedule
+from fastgan.training.step.state import TrainState
+from fastgan.training.step.updates import alternating, simultaneous
 
 NEEDED = ("tqdm", "yaml", "safetensors.torch", "matplotlib.figure", "PIL.Image")
 
@@ -35,7 +36,7 @@ class Trainer:
     resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped.
     device: by default the GPU where there is one.
     log_every, sample_every, checkpoint_every: in steps. progress: show a bar on stderr.
-    stop_when: ends `fit` where a number of the observations has stopped falling (fastgan.metrics.monitors.plateau), and
+    stop_when: ends `fit` where a number of the observations has stopped falling (fastgan.monitor.plateau), and
         keeps the best state so far in run_dir/best, beside the last one. "plateau": the averaged generator's distance
         from real samples; "wasserstein": the critic's estimate, where it is one; "gap": the perturbed duality gap,
         300 updates of copies at each observation (every sample_every steps).

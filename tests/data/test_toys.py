@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fastgan import data
-from fastgan.data.toys import GRIDS, RINGS
+from fastgan.data.sources.toys import GRIDS, RINGS
 
 MIXTURES = [(data.ring, name) for name in RINGS] + [(data.grid, name) for name in GRIDS]
 

@@ -8,11 +8,11 @@ import torch
 
 import fastgan
 from fastgan import data
+from fastgan.penalties.critic import Critic
 from fastgan.training import ProgressiveSchedule, Trainer, networks
 from fastgan.training.compare import observe_modes
-from fastgan.training.critic import Critic
-from fastgan.training.metrics_log import read_metrics
-from fastgan.training.recipes import RECIPES
+from fastgan.training.recipe.presets import RECIPES
+from fastgan.training.run.metrics_log import read_metrics
 
 CRITICS = ["dcgan", "sngan", "sagan", "biggan", "wgan_gp", "r3gan"]
 

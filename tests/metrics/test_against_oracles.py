@@ -126,7 +126,7 @@ def test_exact_wasserstein(sets):
 def test_the_assignment_without_scipy_is_as_good():
     import importlib
 
-    own = importlib.import_module("fastgan.metrics.wasserstein").shortest_augmenting_paths
+    own = importlib.import_module("fastgan.metrics.distances.wasserstein").shortest_augmenting_paths
     from scipy.optimize import linear_sum_assignment
 
     for seed in range(20):

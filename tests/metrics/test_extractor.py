@@ -11,7 +11,7 @@ from fastgan import metrics
 from fastgan.data import fashion_mnist
 from fastgan.metrics import Extractor
 
-module = importlib.import_module("fastgan.metrics.fashion_cnn")
+module = importlib.import_module("fastgan.metrics.features.fashion_cnn")
 
 
 def test_the_fashion_classifier_knows_garments(extractor):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fastgan import models
-from fastgan.models.conditioning_augmentation import ConditioningAugmentation
+from fastgan.models.parts.conditioning_augmentation import ConditioningAugmentation
 from fastgan.models.pix2pix import pix2pix
 from fastgan.models.r3gan import Resample, ResidualBlock
 from fastgan.models.two_stage import TwoStageGenerator

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastgan import models
-from fastgan.models.resolution import halvings
+from fastgan.models.parts.resolution import halvings
 from fastgan.nn import Pack
 from fastgan.penalties import AuxiliaryClassifier
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from fastgan import models
-from fastgan.models.initialize import WEIGHT_LAYERS
+from fastgan.models.parts.initialize import WEIGHT_LAYERS
 from fastgan.nn import SelfAttention2d
 
 

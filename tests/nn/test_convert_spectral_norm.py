@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import fastgan
-from fastgan.nn.spectral_norm import SpectralNorm
+from fastgan.nn.spectral.parametrization import SpectralNorm
 
 
 def count(model, kind):

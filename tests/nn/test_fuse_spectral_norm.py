@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 import fastgan
 from fastgan.nn import SNConv2d, SNLinear, fuse_spectral_norm, unfuse_spectral_norm
-from fastgan.nn.spectral_norm import SpectralNorm
+from fastgan.nn.spectral.parametrization import SpectralNorm
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import fastgan
 from fastgan.penalties import L1, Consistency, CriticDrift, FeatureMatching, LeCam, OrthogonalRegularization
 
 from fastgan.penalties import PathLength, WeightClip  # isort: skip
-from fastgan.penalties.augmentation import flip, shift
+from fastgan.augment.flip_shift import flip, shift
 
 REAL, FAKE = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 W = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fastgan
 from fastgan.nn.couples_samples import couples_samples
 from fastgan.penalties import WGANGP
-from fastgan.training.critic import Critic
+from fastgan.penalties.critic import Critic
 
 # Those of one stage; a progressive or two-stage pair, or one of points or image pairs, is built in another way.
 CRITICS = [n for n in fastgan.models.names() if n in ("dcgan", "sngan", "sagan", "biggan", "wgan_gp", "r3gan")]

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from fastgan import Recipe, losses
-from fastgan.training import checkpoint
-from fastgan.training.objective import Objective
-from fastgan.training.state import TrainState
-from fastgan.training.updates import alternating
+from fastgan.training.run import checkpoint
+from fastgan.training.step.objective import Objective
+from fastgan.training.step.state import TrainState
+from fastgan.training.step.updates import alternating
 
 
 def trained(toy, steps, seed=0):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from fastgan import cli, data
 from fastgan.training.compare import compare
-from fastgan.training.recipes import recipe
+from fastgan.training.recipe.presets import recipe
 
 SMALL = {"width": 8, "settings": {"batch_size": 8}, "progress": False, "device": "cpu"}
 

@@ -9,9 +9,9 @@ from torch import nn
 import fastgan
 from fastgan import losses, penalties
 from fastgan.penalties import DRAGAN, R1, R2, WGANGP, CriticDrift, LeCam, initial_states
+from fastgan.penalties.critic import Critic
 from fastgan.training import compile_critic_loss
-from fastgan.training.critic import Critic
-from fastgan.training.objective import Objective
+from fastgan.training.step.objective import Objective
 
 
 class SmallCritic(nn.Module):

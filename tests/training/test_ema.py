@@ -3,7 +3,7 @@ from torch import nn
 
 from fastgan import Recipe, Trainer
 from fastgan.data import TensorData
-from fastgan.training.ema import make_average, update_average
+from fastgan.training.step.ema import make_average, update_average
 
 
 def test_average_follows_the_formula(toy):

@@ -4,8 +4,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastgan import Recipe, Trainer
-from fastgan.training import ProgressiveSchedule, checkpoint
-from fastgan.training.progressive import Stage, shrink
+from fastgan.training import ProgressiveSchedule
+from fastgan.training.recipe.growth import Stage, shrink
+from fastgan.training.run import checkpoint
 
 SCHEDULE = ProgressiveSchedule(phase_images=12, batch_sizes=(6, 3))  # 2 steps; 4 + 4 steps; 4 steps and then on
 

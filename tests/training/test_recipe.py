@@ -6,7 +6,7 @@ import yaml
 import fastgan
 from fastgan import Recipe
 from fastgan.training import Schedule
-from fastgan.training.recipes import RECIPES, recipe
+from fastgan.training.recipe.presets import RECIPES, recipe
 
 
 @pytest.mark.parametrize(

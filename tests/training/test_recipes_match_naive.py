@@ -12,12 +12,12 @@ import torch
 
 from fastgan import Trainer, data, randomness
 from fastgan.augment import DiffAugment
+from fastgan.augment.flip_shift import flip_shift
 from fastgan.data import Order
 from fastgan.nn.couples_samples import couples_samples
-from fastgan.penalties.augmentation import flip_shift
 from fastgan.training import ProgressiveSchedule, networks
-from fastgan.training.metrics_log import read_metrics
-from fastgan.training.recipes import RECIPES
+from fastgan.training.recipe.presets import RECIPES
+from fastgan.training.run.metrics_log import read_metrics
 
 BATCH, WIDTH = 4, {"sngan": 16, "sagan": 16, "r3gan": 16, "mlp": 16}
 

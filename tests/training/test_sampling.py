@@ -1,6 +1,6 @@
 import torch
 
-from fastgan.training import sampling
+from fastgan.models import sampling
 
 
 def test_samples_are_drawn_in_evaluation_mode_which_is_then_left(toy):

@@ -7,8 +7,9 @@ from torch import nn
 import fastgan
 from fastgan import Recipe, Trainer
 from fastgan.data import TensorData, fashion_mnist
-from fastgan.training import Diverged, checkpoint
-from fastgan.training.metrics_log import read_metrics
+from fastgan.training import Diverged
+from fastgan.training.run import checkpoint
+from fastgan.training.run.metrics_log import read_metrics
 
 POINTS = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
 

@@ -8,11 +8,11 @@ from torch import nn
 
 import fastgan
 from fastgan import Recipe, Trainer, losses
-from fastgan.training import augmentation
-from fastgan.training.critic import Critic, pack, unpack
-from fastgan.training.objective import Objective
-from fastgan.training.state import TrainState
-from fastgan.training.updates import simultaneous, update_discriminator, update_generator
+from fastgan.penalties.critic import Critic, pack, unpack
+from fastgan.training.step import augmentation
+from fastgan.training.step.objective import Objective
+from fastgan.training.step.state import TrainState
+from fastgan.training.step.updates import simultaneous, update_discriminator, update_generator
 
 POINTS = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
 

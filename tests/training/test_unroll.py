@@ -9,7 +9,7 @@ from torch import nn
 import fastgan
 from fastgan import losses, penalties
 from fastgan.training import unrolled_generator_loss
-from fastgan.training.objective import Objective
+from fastgan.training.step.objective import Objective
 
 
 class Critic(nn.Module):

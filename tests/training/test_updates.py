@@ -3,10 +3,10 @@ import torch
 
 from fastgan import Recipe, losses
 from fastgan.nn.couples_samples import couples_samples
-from fastgan.training.critic import Critic
-from fastgan.training.objective import Objective
-from fastgan.training.state import TrainState
-from fastgan.training.updates import alternating, update_discriminator, update_generator
+from fastgan.penalties.critic import Critic
+from fastgan.training.step.objective import Objective
+from fastgan.training.step.state import TrainState
+from fastgan.training.step.updates import alternating, update_discriminator, update_generator
 
 HINGE = Objective(losses.get("hinge"))
 

@@ -1,0 +1,138 @@
+"""What turns samples into features."""
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from fastgan.metrics.features.resize import resize, to_bytes
+
+BATCH = 256
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601
+
+
+class Features(NamedTuple):
+    """Of a set of samples: values (N, D) float32, logits (N, classes) or None, and the extractor's name#hash."""
+
+    values: torch.Tensor
+    logits: torch.Tensor | None
+    extractor: str
+
+
+class Extractor:
+    """A network that gives features, with the name and the hash that every number made with it carries.
+
+    network: any module; called with a batch, it returns features (B, ...), which are flattened, or features and logits.
+    name: what stands in parentheses behind the metric, e.g. "fashion-cnn".
+    channels, resolution: of the images that the network takes; others are converted and resized as clean-fid does.
+        None: whatever comes.
+    takes: "float", images in [-1, 1]; "uint8", bytes; "samples", the samples as they come, of any shape.
+    Images are rounded to bytes first, real and fake ones alike, as if they had been saved. The hash covers names,
+    types, shapes and values of all weights, and how images are prepared. Errors: TypeError, ValueError.
+    """
+
+    def __init__(self, network, name, *, channels=None, resolution=None, takes="float", device="cpu"):
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+        if takes not in ("float", "uint8", "samples"):
+            raise ValueError(f"takes must be float, uint8 or samples, got {takes!r}")
+        if not name or "#" in name:
+            raise ValueError(f"name must be non-empty and without '#', got {name!r}")
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.name, self.channels, self.resolution, self.takes, self.device = name, channels, resolution, takes, device
+        self.hash = _hash(network, (type(network).__qualname__, channels, resolution, takes))
+
+    @classmethod
+    def samples(cls):
+        """The samples themselves, flattened: for points of the plane, and for pixels."""
+        return cls(nn.Flatten(), "samples", takes="samples")
+
+    @classmethod
+    def torch_fidelity(cls, extractor, features=None, logits=None, *, name=None, resolution=None, device="cpu"):
+        """From torch-fidelity's interface: uint8 images -> a tuple in the order of its features_list.
+
+        features, logits: names in that list; by default its first, and none.
+        """
+        provided = list(extractor.get_requested_features_list())
+        features = features or provided[0]
+        for asked in filter(None, (features, logits)):
+            if asked not in provided:
+                raise ValueError(f"features, logits must be among {', '.join(provided)}; got {asked!r}")
+        network = _Named(extractor, features, logits)
+        name = name or f"{extractor.get_name()}:{features}"
+        return cls(network, name, channels=3, resolution=resolution, takes="uint8", device=device)
+
+    @property
+    def identity(self):
+        return f"{self.name}#{self.hash}"
+
+    @torch.no_grad()
+    def __call__(self, samples):
+        """A batch (B, ...) -> features (B, D) float32, logits or None; on the extractor's device."""
+        given = self.network(self.prepare(samples))
+        features, logits = given if isinstance(given, tuple) else (given, None)
+        return features.flatten(1).float(), None if logits is None else logits.float()
+
+    def prepare(self, samples):
+        """What the network is given for these samples."""
+        samples = samples.to(self.device)
+        if self.takes == "samples":
+            return samples.float()
+        if samples.ndim != 4:
+            raise ValueError(f"samples must be images (B, C, H, W) for {self.name}, got shape {tuple(samples.shape)}")
+        images = to_bytes(samples)
+        if self.channels not in (None, images.shape[1]):
+            images = _convert(images, self.channels)
+        if self.resolution is not None:
+            images = resize(images, self.resolution, self.resolution)
+        return images / 127.5 - 1 if self.takes == "float" else images.round().to(torch.uint8)
+
+    def features(self, batches):
+        """Features of all samples: an iterable of batches, or one tensor (N, ...), which is cut into batches."""
+        if isinstance(batches, torch.Tensor):
+            batches = batches.split(BATCH)
+        values, logits = [], []
+        for batch in batches:
+            v, p = self(batch)
+            values.append(v)
+            logits.append(p)
+        if not values:
+            raise ValueError("batches must not be empty")
+        return Features(torch.cat(values), None if logits[0] is None else torch.cat(logits), self.identity)
+
+
+class _Named(nn.Module):
+    def __init__(self, extractor, features, logits):
+        super().__init__()
+        self.extractor, self.wanted = extractor, (features, logits)
+
+    def forward(self, images):
+        given = self.extractor.convert_features_tuple_to_dict(self.extractor(images))
+        features, logits = self.wanted
+        return given[features] if logits is None else (given[features], given[logits])
+
+    def get_extra_state(self):  # part of what the hash covers
+        return torch.tensor(list(repr(self.wanted).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state):
+        pass
+
+
+def _convert(images, channels):
+    """1 -> n by repeating, 3 -> 1 by ITU-R 601, rounded."""
+    if images.shape[1] == 1:
+        return images.repeat(1, channels, 1, 1)
+    if images.shape[1] == 3 and channels == 1:
+        weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
+        return (images * weights).sum(1, keepdim=True).round_().to(torch.uint8)
+    raise ValueError(f"samples must have 1 or {channels} channels, got {images.shape[1]}")
+
+
+def _hash(network, settings):
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=6)
+    for key, tensor in network.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""Inception-v3 with FID's weights, from a file that the user has."""
+
+import contextlib
+import io
+from pathlib import Path
+
+from fastgan.extras import require
+from fastgan.metrics.features.extractor import Extractor
+
+WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
+
+
+def inception(path, *, resize="clean", device="cpu"):
+    """The Extractor of 2,048 pooled features and the unbiased logits, through torch-fidelity's network.
+
+    path: the weights that torch-fidelity converted from TensorFlow's. Nothing is ever downloaded here.
+    resize: "clean", to 299 pixels as clean-fid does, rounded to bytes, which the network takes; "legacy", by
+    the network itself, as the published FIDs of TensorFlow did. The two are two extractors, and do not compare.
+    Errors: FileNotFoundError with the way to get the weights, ModuleNotFoundError, ValueError.
+    """
+    path = Path(path)
+    if resize not in ("clean", "legacy"):
+        raise ValueError(f"resize must be clean or legacy, got {resize!r}")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there are no Inception weights; fastgan downloads none: get {WEIGHTS} from torch-fidelity's"
+            " release v0.2.0 (the address is URL_INCEPTION_V3 in torch_fidelity/feature_extractor_inceptionv3.py),"
+            " and name the file, as in --extractor inception:PATH"
+        )
+    network = require("torch_fidelity.feature_extractor_inceptionv3", "oracles").FeatureExtractorInceptionV3
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            extractor = network(
+                "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+            )
+    except (RuntimeError, EOFError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: does not hold Inception's weights as {WEIGHTS} does: {reason:.200}") from None
+    resolution = 299 if resize == "clean" else None
+    return Extractor.torch_fidelity(
+        extractor, "2048", "logits_unbiased", name=f"inception-{resize}", resolution=resolution, device=device
+    )

@@ -1,0 +1,31 @@
+"""What goes wrong in a run while it trains: cheap observations, and the sentences that follow from them."""
+
+from fastgan.monitor.findings import Finding, findings
+from fastgan.monitor.observation import (
+    Modes,
+    Reference,
+    auc,
+    gradient_norm,
+    largest_spectral_norm,
+    observe,
+    pooled,
+)
+from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, Series, is_best, plateau
+
+__all__ = [
+    "GAP",
+    "KERNEL_DISTANCE",
+    "WASSERSTEIN",
+    "Finding",
+    "Modes",
+    "Reference",
+    "Series",
+    "auc",
+    "findings",
+    "gradient_norm",
+    "is_best",
+    "largest_spectral_norm",
+    "observe",
+    "plateau",
+    "pooled",
+]

@@ -1,0 +1,141 @@
+"""What a look at a generator in training sees, as plain numbers: generated samples against a fixed set of real ones."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fastgan.metrics.coverage.precision_recall_density_coverage import (
+    expected_coverage,
+    precision_recall_density_coverage,
+)
+from fastgan.metrics.distances.kernel_distance import kernel_distance
+
+SIDE = 8  # images are averaged down to so many pixels a side
+NEIGHBOURS = 5
+PER_CLASS = 8  # samples a class is due at the least: with fewer, one is missed by chance
+ABSENT = 0.1  # of the samples it is due: a class with fewer is missing
+SUBSETS = 20
+
+
+class Reference:
+    """Real samples in the cheap space, and what samples of the same distribution would score against them.
+
+    real, held_out: disjoint sets of one size n, (n, ...) as `pooled` returns them; labels, held_out_labels: (n,) int64
+    or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
+    """
+
+    def __init__(self, real, held_out, labels=None, held_out_labels=None, classes=0, source=None):
+        self.real, self.spread = real.flatten(1), _spread(torch.cat([real, held_out]).flatten(1))
+        self.coverage = expected_coverage(len(real), len(held_out), NEIGHBOURS)
+        both = torch.cat([real, held_out]).flatten(1)
+        subsets = (torch.randperm(len(both), generator=source)[: len(real)] for _ in range(SUBSETS))
+        self.noise = torch.tensor([self._distance_of_halves(both, source) for _ in range(SUBSETS)]).std().item()
+        ratios = torch.stack([_spread(both[subset.to(both.device)]) for subset in subsets]) / self.spread
+        # Subsets of half the set vary less than fresh samples do, by sqrt(1 - 1/2).
+        self.lowest_diversity = 1 - 4 * ratios.std().item() * 2**0.5
+        self.labels = self.due = None
+        if labels is not None and classes and len(real) >= PER_CLASS * classes:
+            self.labels, self.classes = labels, classes
+            self.due = self.classes_of(held_out.flatten(1))  # with the mistakes that nearest neighbours make
+
+    def kernel_distance(self, fake):
+        """The unbiased squared MMD of KID, from all samples, in the cheap space."""
+        return kernel_distance(self.real, fake.flatten(1), subset_size=None).mean
+
+    def _distance_of_halves(self, both, source):
+        order = torch.randperm(len(both), generator=source).to(both.device)
+        return kernel_distance(*both[order].chunk(2), subset_size=None).mean
+
+    def classes_of(self, samples):
+        """Samples of each class, (classes,): each sample has that of its nearest real one."""
+        return torch.bincount(self.labels[torch.cdist(samples, self.real).argmin(1)], minlength=self.classes)
+
+
+class Modes:
+    """Modes of a mixture in the plane: means (K, D), of which `count` samples are due in equal shares.
+
+    A sample is at its nearest mode, where it lies within three deviations of it or a quarter of the distance to the
+    next mode, whichever is more: coarse, so that a generator that is not sharp yet misses none.
+    """
+
+    def __init__(self, means, sigma, count):
+        apart = torch.cdist(means, means).fill_diagonal_(float("inf")).amin(1)
+        self.means, self.radius, self.due = means, (apart / 4).clamp_min(3 * sigma), count / len(means)
+
+    @classmethod
+    def of(cls, data, count):
+        """Those of a toy; None for data without modes, and where too few samples are due to each."""
+        means = getattr(data, "modes", None)
+        return None if means is None or count < PER_CLASS * len(means) else cls(means, data.sigma, count)
+
+    def missing(self, samples):
+        """The numbers of the modes that have less than a tenth of what is due, a list."""
+        distance, nearest = torch.cdist(samples, self.means.to(samples.device)).min(1)
+        there = nearest[distance < self.radius.to(samples.device)[nearest]]
+        counts = torch.bincount(there, minlength=len(self.means))
+        return (counts < ABSENT * self.due).nonzero().flatten().tolist()
+
+
+def pooled(samples):
+    """Images (N, C, H, W) -> their averages over about 8 x 8 fields, (N, C, 8, 8); other samples as they are."""
+    if samples.ndim != 4:
+        return samples.float()
+    return F.adaptive_avg_pool2d(samples.float(), [min(SIDE, side) for side in samples.shape[2:]])
+
+
+def observe(reference, fake, before=None):
+    """-> name -> float.
+
+    fake: (M, ...) as `pooled` returns them, finite; before: what the same latents were at the observation before.
+
+    diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is no chance.
+    coverage: PRDC's (k = 5); `coverage_expected` is that of real samples. movement: mean distance of a latent's
+    sample from where it was, over the mean distance of two real samples. classes_missing, of `classes`: those with
+    less than a tenth of the samples that held-out real ones have; a sample's class is its nearest real one's.
+    """
+    fake = fake.flatten(1)
+    seen = {"diversity": _spread(fake) / reference.spread}
+    if before is not None:
+        seen["movement"] = (fake - before.flatten(1)).norm(dim=1).mean() / reference.spread
+    if reference.due is not None:
+        seen["classes_missing"] = (reference.classes_of(fake) < ABSENT * reference.due).sum()
+    numbers = torch.stack([value.float() for value in seen.values()]).tolist()
+    seen = dict(zip(seen, numbers, strict=True)) | {"diversity_low": reference.lowest_diversity}
+    if reference.due is not None:
+        seen["classes"] = reference.classes
+    seen["coverage"] = precision_recall_density_coverage(reference.real, fake, k=NEIGHBOURS).coverage
+    return seen | {"coverage_expected": reference.coverage}
+
+
+def auc(real_logits, fake_logits):
+    """P(D(x) > D(G(z))), ties as half: 1/2 where the critic tells nothing apart, 1 where it tells all. () float."""
+    difference = real_logits.flatten()[:, None] - fake_logits.flatten()
+    return (difference.sign().mean() + 1) / 2
+
+
+def gradient_norm(module):
+    """The Euclidean norm of all .grad together, () float32."""
+    norms = [p.grad.norm().float() for p in module.parameters() if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+@torch.no_grad()
+def largest_spectral_norm(network, iterations=8):
+    """The largest of all layers' weights (as matrices, with the scale of an equalised layer), () float32, from below by
+    power iteration; 0 where each is divided by its own (spectral norm: all are 1)."""
+    source, largest = torch.Generator().manual_seed(0), [torch.zeros(())]
+    for module in network.modules():
+        weight = getattr(module, "_parameters", {}).get("weight")
+        if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or weight is None:
+            continue  # a parametrized weight is no parameter
+        matrix = weight.flatten(1).float()
+        v = torch.randn(matrix.shape[1], generator=source).to(matrix.device)
+        for _ in range(iterations):
+            v = F.normalize(matrix.T @ (matrix @ v), dim=0)
+        largest.append((matrix @ v).norm().cpu() * getattr(module, "scale", 1.0))
+    return torch.stack(largest).max()
+
+
+def _spread(x):
+    """Mean distance of two different rows."""
+    return torch.pdist(x).mean()

@@ -1,0 +1,116 @@
+"""The trainer's observations: from the networks to the tensors that the monitors look at."""
+
+import torch
+from torch.nn import functional as F
+
+from fastgan import randomness
+from fastgan.models import sampling
+from fastgan.monitor.observation import Modes, Reference, auc, gradient_norm, largest_spectral_norm, observe, pooled
+from fastgan.monitor.stop import estimates_wasserstein
+from fastgan.nn.modes import evaluation_mode
+from fastgan.penalties.critic import Critic, pack
+from fastgan.penalties.terms import named
+
+IMAGES, VECTORS = 256, 512  # samples in an observation
+FEWEST = 32
+
+
+class Watch:
+    """Looks at the generator in training (not at its average, which hides a collapse that moves about).
+
+    Always the same latents and real samples, drawn from the run's seed alone; the global random numbers, which a
+    network may draw from in its forward, are seeded anew before each step.
+    """
+
+    def __init__(self, recipe, data, state):
+        self.recipe = recipe
+        wanted = IMAGES if len(data.shape) == 3 else VECTORS
+        self.count = min(wanted, len(data) // 2) // recipe.pack * recipe.pack
+        self.references, self.before, self.step = {}, None, state.step
+        if self.count < FEWEST:
+            return
+        self.device = next(state.generator.parameters()).device
+        order = torch.randperm(len(data), generator=randomness.generator(recipe.seed, "watch reals"))
+        self.indices = order[: self.count]
+        halves = [data.batch(order[i * self.count : (i + 1) * self.count]) for i in range(2)]
+        self.real, condition = halves[0]
+        conditional = getattr(state.generator, "classes", None) or sampling.takes_source(state.generator)
+        self.condition = condition.to(self.device) if conditional else None
+        self.real = self.real.to(self.device)
+        self.pooled = [pooled(samples.to(self.device)) for samples, _ in halves]
+        self.modes = Modes.of(data, self.count)
+        labelled = self.modes is None and data.classes is not None and condition is not None and condition.ndim == 1
+        self.labels = [labels.to(self.device) for _, labels in halves] if labelled else (None, None)
+        self.classes = len(data.classes) if labelled else 0
+        self.estimates_wasserstein = estimates_wasserstein(recipe, state.discriminator)
+        self.before = pooled(self._generate(state.generator))
+
+    def __call__(self, state):
+        """name -> number, each name begins with "watch_"; nothing where the data are too few, or not all is finite."""
+        if self.count < FEWEST:
+            return {}
+        samples = self._generate(state.generator)
+        fake = pooled(samples)
+        if not fake.isfinite().all():
+            return {}
+        before = self.before if self.before is not None and self.before.shape == fake.shape else None
+        seen = observe(self._reference(fake.shape), fake, before)
+        if self.recipe.generator_lr:
+            seen["rate"] = self.recipe.at(self.step).generator_lr / self.recipe.generator_lr
+        seen["interval"], self.before, self.step = state.step - self.step, fake, state.step
+        if self.modes is not None:
+            seen |= {"modes_missing": self.modes.missing(fake), "modes": len(self.modes.means)}
+        if getattr(state.generator, "level", None) is not None:  # of a pair that grows
+            seen["growing"] = (state.generator.level, state.generator.alpha) != (state.generator.levels, 1.0)
+        for name, term in named(self.recipe.at(state.step).penalties):
+            if asked := getattr(term, "target", getattr(term, "k", 0)):
+                seen[f"asked_{name}_gradient_norm"] = asked
+        real = self._real_like(samples)
+        real_logits, fake_logits = self._judge(state.discriminator, real, samples)
+        numbers = {
+            "auc": auc(real_logits, fake_logits),
+            "d_real": real_logits.mean(),
+            "d_fake": fake_logits.mean(),
+            "logit_distance": (real_logits[:, None] - fake_logits).abs().mean(),
+            "sample_distance": (real - samples).flatten(1).norm(dim=1).mean(),
+            "spectral_norm": largest_spectral_norm(state.discriminator),
+            "g_grad": gradient_norm(state.generator),
+            "d_grad": gradient_norm(state.discriminator),
+        }
+        if self.estimates_wasserstein:
+            numbers["wasserstein"] = real_logits.mean() - fake_logits.mean()
+            variances = real_logits.var(), fake_logits.var()
+            numbers["wasserstein_noise"] = (sum(variances) / len(real_logits)).sqrt()
+        average = pooled(self._generate(state.average))  # what is kept as best, so what must be judged
+        if average.shape == fake.shape and average.isfinite().all():
+            reference = self._reference(fake.shape)
+            seen |= {"kernel_distance": reference.kernel_distance(average), "kernel_noise": reference.noise}
+        values = torch.stack([value.to(self.device) for value in numbers.values()]).tolist()
+        return {f"watch_{name}": value for name, value in (seen | dict(zip(numbers, values, strict=True))).items()}
+
+    def _generate(self, generator):
+        randomness.reseed(self.recipe.seed, "watch")
+        z = sampling.latents(generator, self.count, self.recipe.seed, "watch latents", device=self.device)
+        return sampling.sample(generator, z, self.condition)
+
+    def _real_like(self, fake):
+        """The real samples as a progressive pair that has not grown up yet sees them."""
+        real = self.real
+        while real.ndim == 4 and real.shape[2] > fake.shape[2]:
+            real = F.avg_pool2d(real, 2)
+        return real
+
+    @torch.no_grad()
+    def _judge(self, discriminator, real, fake):
+        """Mean logit of each real and generated sample (pack), (n,) each."""
+        size = self.recipe.pack
+        critic = Critic(discriminator, pack(self.condition, size), None, size)
+        with evaluation_mode(discriminator):
+            return [critic(pack(x, size)).float().reshape(len(x) // size, -1).mean(1) for x in (real, fake)]
+
+    def _reference(self, shape):
+        if shape not in self.references:
+            source = randomness.generator(self.recipe.seed, "watch subsets")
+            sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.pooled]
+            self.references[shape] = Reference(*sets, *self.labels, self.classes, source)
+        return self.references[shape]

@@ -1,0 +1,105 @@
+"""When a run ends by itself: a series of numbers of its observations, and what measures them."""
+
+import torch
+
+from fastgan import losses, metrics, penalties, randomness
+from fastgan.models import sampling
+from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN
+from fastgan.nn.spectral.parametrization import SpectralNorm
+
+
+class Stop:
+    """A criterion: `series`, whose plateau ends the run, and measure(state) -> what of it `Watch` does not see.
+
+    Errors: ValueError, with the reason, for a run in which the series means nothing.
+    """
+
+    series = KERNEL_DISTANCE
+
+    def __init__(self, recipe, data, generator, discriminator):
+        pass
+
+    def measure(self, state):
+        return {}
+
+
+class WassersteinStop(Stop):
+    series = WASSERSTEIN
+
+    def __init__(self, recipe, data, generator, discriminator):
+        if not estimates_wasserstein(recipe, discriminator):
+            raise ValueError(
+                'stop_when="wasserstein" needs a critic that estimates that distance: loss="wasserstein" with WGANGP,'
+                " WeightClip or spectral norm"
+            )
+
+
+class GapStop(Stop):
+    """The perturbed duality gap of copies of both networks, the mean of REPEATS measurements.
+
+    A measurement costs 2 x STEPS updates of one network and 4 x EVALUATED batches of samples, by Adam at the recipe's
+    higher rate: at a lower one so few steps would find nothing to gain. Its noise is the mean's
+    standard error; the seeds are always the same.
+    """
+
+    series = GAP
+    STEPS, REPEATS, EVALUATED = 50, 3, 8
+
+    def __init__(self, recipe, data, generator, discriminator):
+        refuse = 'stop_when="gap" measures {}; try stop_when="plateau"'
+        if getattr(generator, "classes", None) or sampling.takes_source(generator):
+            raise ValueError(refuse.format("networks without conditions"))
+        if recipe.pack > 1 or recipe.progressive:
+            raise ValueError(refuse.format("critics of single samples (pack=1) of one size (progressive='')"))
+        if recipe.loss == "wasserstein":
+            raise ValueError(refuse.format("losses with a bounded payoff").replace("plateau", "wasserstein"))
+        self.recipe, self.data, self.loss = recipe, data, losses.get(recipe.loss)
+
+    def measure(self, state):
+        device = next(state.discriminator.parameters()).device
+
+        def real(count, source):
+            chosen = torch.randint(len(self.data), (count,), generator=source, device=source.device)
+            return self.data.batch(chosen.cpu())[0].to(device)
+
+        # A relativistic critic's logits mean something only beside each other.
+        payoff = {"payoff": lambda x, y: -self.loss.discriminator(x, y)} if self.loss.generator_needs_real else {}
+        gaps = [
+            metrics.duality_gap(
+                state.generator,
+                state.discriminator,
+                self.loss,
+                real,
+                steps=self.STEPS,
+                lr=max(self.recipe.generator_lr, self.recipe.discriminator_lr),
+                perturbed=True,
+                evaluation_batches=self.EVALUATED,
+                penalties=[p for p in self.recipe.at(state.step).penalties if not hasattr(p, "apply_")],
+                seed=randomness.derive(self.recipe.seed, "gap", repeat),
+                **payoff,
+            ).gap
+            for repeat in range(self.REPEATS)
+        ]
+        gaps = torch.tensor(gaps, dtype=torch.float64)
+        return {"watch_gap": gaps.mean().item(), "watch_gap_noise": (gaps.std() / self.REPEATS**0.5).item()}
+
+
+CRITERIA = {"plateau": Stop, "gap": GapStop, "wasserstein": WassersteinStop}
+CHOICES = (*CRITERIA, "never")
+
+
+def criterion(stop_when, recipe, data, generator, discriminator):
+    """The Stop of this name, or None for "never". Errors: ValueError."""
+    if stop_when not in CHOICES:
+        raise ValueError(f"stop_when must be one of {', '.join(CHOICES)}; got {stop_when!r}")
+    return None if stop_when == "never" else CRITERIA[stop_when](recipe, data, generator, discriminator)
+
+
+def estimates_wasserstein(recipe, discriminator):
+    """Whether mean D(x) - mean D(G(z)) is an estimate of the Wasserstein distance, up to the Lipschitz constant."""
+    bounded = any(isinstance(p, (penalties.WGANGP, penalties.WeightClip)) for p in recipe.penalties)
+    return recipe.loss == "wasserstein" and (
+        bounded
+        or recipe.spectral_norm in ("discriminator", "both")
+        or any(isinstance(module, SpectralNorm) for module in discriminator.modules())
+    )

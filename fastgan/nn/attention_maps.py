@@ -1,0 +1,39 @@
+"""The attention maps of networks at chosen positions of the images that they see."""
+
+from contextlib import ExitStack
+
+import torch
+
+from fastgan.nn import SelfAttention2d
+from fastgan.nn.modes import evaluation_mode
+
+
+def attention_layers(network):
+    """name -> SelfAttention2d"""
+    return {name: module for name, module in network.named_modules() if isinstance(module, SelfAttention2d)}
+
+
+@torch.no_grad()
+def attention_maps(network, queries, size, *inputs):
+    """{layer's name: (queries, B, h, w)} of one call network(*inputs), for the queries (row, column) in (H, W) = size.
+
+    A query is moved to the position of the layer's own map that it falls into. The call is made in evaluation mode:
+    spectral norm's vectors and batch norm's statistics stay; the network's mode is as it was afterwards.
+    """
+    layers, caught = attention_layers(network), {}
+    with evaluation_mode(network), ExitStack() as hooks:
+        for name, layer in layers.items():
+
+            def catch(module, arguments, name=name):
+                caught[name] = arguments[0]
+
+            hooks.enter_context(layer.register_forward_pre_hook(catch))
+        network(*inputs)
+        return {
+            name: torch.stack([layers[name].attention_map(x, _position(query, size, x.shape[2:])) for query in queries])
+            for name, x in caught.items()
+        }
+
+
+def _position(query, size, map_size):
+    return tuple(at * small // large for at, small, large in zip(query, map_size, size, strict=True))

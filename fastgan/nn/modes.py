@@ -1,0 +1,28 @@
+"""A network's mode inside a block, given back afterwards."""
+
+from contextlib import contextmanager
+
+
+@contextmanager
+def evaluation_mode(network):
+    """Evaluation mode inside the block. Afterwards each module is in the mode that it had."""
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
+def frozen(network):
+    """No gradients for the network's parameters inside the block: autograd leaves that half of its backward out."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)

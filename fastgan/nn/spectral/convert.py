@@ -1,0 +1,61 @@
+"""An existing model's spectral norms, torch's old one and its parametrization, become fastgan's."""
+
+import torch
+from torch.nn.utils import parametrize, remove_spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm as OldSpectralNorm
+
+from fastgan.nn.spectral.parametrization import SpectralNorm
+from fastgan.nn.spectral.parametrized_class import make_picklable
+
+
+def convert_spectral_norm(model):
+    """Swap torch's spectral norms in the model for fastgan's, in place, and return the model.
+
+    Weights (the parameters themselves, so that optimisers go on), u, v, n_power_iterations, eps and dim stay; nothing
+    iterates, and no random number is drawn. Both torch.nn.utils.parametrizations.spectral_norm and the older
+    torch.nn.utils.spectral_norm are converted; the state_dict has the names of the former afterwards. Evaluation gives
+    the same numbers. In training so does the former; the latter iterates v before u, half an iteration apart.
+    """
+    for module in list(model.modules()):
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, OldSpectralNorm):
+                _convert_old(module, hook)
+        if parametrize.is_parametrized(module):
+            _convert_parametrizations(module)
+    return model
+
+
+def _convert_parametrizations(module):
+    converted = False
+    for parametrizations in module.parametrizations.values():
+        for i, theirs in enumerate(parametrizations):
+            if isinstance(theirs, _SpectralNorm):
+                iterations = getattr(theirs, "n_power_iterations", 1)  # not set where the weight has one dimension
+                ours = _with_vectors(iterations, theirs, getattr(theirs, "_u", None), getattr(theirs, "_v", None))
+                parametrizations[i] = ours.train(theirs.training)
+                converted = True
+    if converted:
+        make_picklable(module)
+
+
+def _convert_old(module, hook):
+    weight, u, v = (getattr(module, hook.name + suffix) for suffix in ("_orig", "_u", "_v"))
+    u, v = u.clone(), v.clone()
+    remove_spectral_norm(module, hook.name)  # leaves the normalised weight as a new parameter
+    setattr(module, hook.name, weight)
+    ours = _with_vectors(hook.n_power_iterations, hook, u, v)
+    # unsafe: without the trial run, which would iterate; what it would check holds for every SpectralNorm
+    parametrize.register_parametrization(module, hook.name, ours, unsafe=True)
+    module.parametrizations[hook.name].unsafe = False
+    make_picklable(module)
+
+
+def _with_vectors(n_power_iterations, settings, u, v):
+    """A SpectralNorm with these u and v, whatever the weight; None: for a weight of one dimension."""
+    norm = SpectralNorm(torch.empty(0), n_power_iterations, dim=0, eps=settings.eps)
+    norm.dim = settings.dim
+    if u is not None:
+        norm.register_buffer("_u", u)
+        norm.register_buffer("_v", v)
+    return norm

@@ -1,0 +1,72 @@
+"""Checkpoints of spectrally normalised models, whatever their author called u and v."""
+
+from collections import OrderedDict
+
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
+
+from fastgan.nn.spectral.parametrization import SpectralNorm, as_matrix
+
+# (weight, u, v, buffers without a use here) in the layer's part of the state_dict. Without v it is computed from u.
+SCHEMES = (
+    ("{name}_orig", "{name}_u", "{name}_v", ()),  # torch.nn.utils.spectral_norm
+    ("{name}_bar", "{name}_u", "{name}_v", ()),  # a wrapper around the layer, as in many SAGAN repositories
+    ("w_bar", "u", "v", ()),
+    ("{name}", "u0", None, ("sv0",)),  # BigGAN
+    ("{name}", "sn_u", None, ("sn_sigma",)),  # mimicry
+)
+WRAPPED = "module."  # such a wrapper keeps the layer under this name
+
+
+def load_spectral_norm_state(model, state_dict, strict=True):
+    """Load a checkpoint in any of six namings into a model with fastgan's spectral norm (or torch's parametrization).
+
+    Layer by layer, the unnormalised weight and the vectors are read from whichever is there:
+        parametrizations.weight.original, parametrizations.weight.0._u, ._v    torch's parametrization, and fastgan
+        weight_orig, weight_u, weight_v                                        torch.nn.utils.spectral_norm
+        weight_bar, weight_u, weight_v    w_bar, u, v                          wrappers (also below `module.`)
+        weight, u0, sv0                                                        BigGAN
+        weight, sn_u, sn_sigma                                                 mimicry
+    The last two have no v: it is computed as W^T u / |W^T u|. Vectors may have any shape with as many elements.
+    All other keys are loaded as they are. Returns what model.load_state_dict returns, and raises as it does:
+    RuntimeError for missing keys, unexpected keys and shapes that differ, under the names of the parametrization.
+    """
+    translated = OrderedDict(state_dict)
+    for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            for name, parametrizations in module.parametrizations.items():
+                for i, norm in enumerate(parametrizations):
+                    if isinstance(norm, (SpectralNorm, _SpectralNorm)) and hasattr(norm, "_u"):
+                        _translate_layer(translated, f"{path}." if path else "", name, i, norm)
+    if hasattr(state_dict, "_metadata"):  # versions of the other layers, for load_state_dict
+        translated._metadata = state_dict._metadata
+    return model.load_state_dict(translated, strict=strict)
+
+
+def _translate_layer(state, path, name, index, norm):
+    for prefix in (path, path + WRAPPED):
+        for scheme in SCHEMES:
+            weight_key, u_key, v_key = (key and prefix + key.format(name=name) for key in scheme[:3])
+            if weight_key not in state or u_key not in state:
+                continue
+            weight, u = state.pop(weight_key), state.pop(u_key)
+            v = _right_vector(weight, u, norm) if v_key is None else state.pop(v_key, None)
+            for unused in scheme[3]:
+                state.pop(prefix + unused, None)
+            if prefix != path:
+                for key in [key for key in state if key.startswith(prefix)]:  # the bias
+                    state[path + key.removeprefix(prefix)] = state.pop(key)
+            new = f"{path}parametrizations.{name}."
+            state[f"{new}original"] = weight
+            state[f"{new}{index}._u"] = u.flatten()
+            if v is not None:
+                state[f"{new}{index}._v"] = v.flatten()
+            return
+
+
+def _right_vector(weight, u, norm):
+    matrix = as_matrix(weight, norm.dim).flatten(1)
+    if u.numel() != matrix.shape[0]:  # load_state_dict will say so
+        return None
+    return F.normalize(matrix.t() @ u.flatten(), dim=0, eps=norm.eps)

@@ -1,0 +1,148 @@
+"""Spectral normalisation of a module's weight, as a torch parametrization (Miyato et al., 2018)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from fastgan import ops
+from fastgan.nn.spectral.parametrized_class import make_picklable
+
+WARM_UP_ITERATIONS = 15  # as torch: u and v start close to the singular vectors
+
+
+def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=None):
+    """Divide `module.name` by its spectral norm whenever it is read: W / sigma, sigma = u^T W v.
+
+    A drop-in for torch.nn.utils.parametrizations.spectral_norm: the same arguments, numbers (to rounding), random
+    numbers drawn, state_dict keys and errors, on fastgan.ops.spectral_norm, which differentiates twice. Beyond torch's:
+    the module can be pickled, and `parametrize.remove_parametrizations` on a deepcopy leaves the original whole.
+
+    Reading the weight in training mode iterates once more, each time; `fuse_spectral_norm` makes it once per forward.
+    As with torch's, `module.weight` is computed: initialise by assigning (`module.weight = tensor`) or in place on
+    `module.parametrizations.weight.original`; `torch.nn.init` on `module.weight` changes a temporary.
+
+    Args:
+        module: whose weight; its class becomes a subclass of what it was.
+        name: of the parameter or buffer, real-valued. One dimension: W / |W|, without u and v.
+        n_power_iterations: per read in training mode; none in evaluation.
+        eps: lower bound of a norm that is divided by.
+        dim: the output dimension; None: 1 for ConvTranspose, else 0. The others are flattened to the matrix's columns.
+
+    dtypes: float64, float32, bfloat16, float16; sums in float32. Under autocast nothing is cast (torch's products
+    are, so that its sigma is a half-precision number there): the layer casts the normalised weight itself.
+    Memory format: the normalised weight has the strides of the weight.
+    Errors: ValueError where `name` is no tensor of the module or n_power_iterations < 1, IndexError for dim.
+    """
+    weight = getattr(module, name, None)
+    if not isinstance(weight, torch.Tensor):
+        raise ValueError(f"Module '{module}' has no parameter or buffer with name '{name}'")
+    if dim is None:
+        dim = 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
+    parametrize.register_parametrization(module, name, SpectralNorm(weight, n_power_iterations, dim, eps))
+    return make_picklable(module)
+
+
+class Ready(NamedTuple):
+    """A weight that was normalised ahead of its use, and what it was computed from."""
+
+    weight: torch.Tensor
+    version: int | None
+    normalized: torch.Tensor
+
+
+class SpectralNorm(nn.Module):
+    """The parametrization W -> W / sigma; buffers _u (out,) and _v (in * kh * kw,) estimate singular vectors."""
+
+    ready = None  # a Ready, only during the forward of a fused model
+
+    def __init__(self, weight, n_power_iterations=1, dim=0, eps=1e-12):
+        super().__init__()
+        if not -weight.ndim <= dim < weight.ndim:
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-weight.ndim}, {weight.ndim - 1}] but got {dim})"
+            )
+        if n_power_iterations <= 0:
+            raise ValueError(
+                f"Expected n_power_iterations to be positive, but got n_power_iterations={n_power_iterations}"
+            )
+        self.n_power_iterations = n_power_iterations
+        self.dim = dim % weight.ndim
+        self.eps = eps
+        if weight.ndim > 1:
+            matrix = as_matrix(weight.detach(), self.dim)
+            shape = matrix.flatten(1).shape
+            u, v = (F.normalize(matrix.new_empty(n).normal_(), dim=0, eps=eps) for n in shape)
+            _, _, (u,), (v,) = ops.spectral_norm([matrix], [u], [v], n_power_iterations=WARM_UP_ITERATIONS, eps=eps)
+            self.register_buffer("_u", u)
+            self.register_buffer("_v", v)
+
+    def forward(self, weight):
+        if weight.ndim == 1:
+            return F.normalize(weight, dim=0, eps=self.eps)
+        if self.ready is not None and self.is_ready(weight):
+            return self.ready.normalized
+        return normalize_weights([self], [weight])[0]
+
+    def right_inverse(self, value):
+        return value
+
+    def set_ready(self, weight, normalized):
+        # Past nn.Module's own __setattr__, which looks for parameters: a tenth of a small network's forward.
+        object.__setattr__(self, "ready", Ready(weight, _version(weight), normalized))
+
+    def forget_ready(self):
+        object.__setattr__(self, "ready", None)
+
+    def is_ready(self, weight):
+        """Whether this weight was normalised already, in the value and with the graph that are asked for now."""
+        ready = self.ready
+        if ready is None or ready.weight is not weight or ready.version != _version(weight):
+            return False
+        return ready.normalized.requires_grad or not (weight.requires_grad and torch.is_grad_enabled())
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key != "ready"}
+
+    def extra_repr(self):
+        return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
+
+
+def normalize_weights(norms, weights):
+    """One op call for weights of one dtype and device whose norms share eps, n_power_iterations and training."""
+    first = norms[0]
+    old_us = [norm._buffers["_u"] for norm in norms]  # what norm._u finds, after a search that costs ten times more
+    old_vs = [norm._buffers["_v"] for norm in norms]
+    normalized, _, us, vs = ops.spectral_norm(
+        [as_matrix(weight, norm.dim) for norm, weight in zip(norms, weights, strict=True)],
+        old_us,
+        old_vs,
+        n_power_iterations=first.n_power_iterations,
+        eps=first.eps,
+        update=first.training,
+    )
+    if first.training:
+        # In place: DDP and data-parallel replicas hold these very buffers; a backward does not, it saved us and vs.
+        with torch.no_grad():
+            torch._foreach_copy_(old_us + old_vs, us + vs)
+    return [as_weight(m, w, norm.dim) for m, w, norm in zip(normalized, weights, norms, strict=True)]
+
+
+def as_matrix(weight, dim):
+    """(..., out at dim, ...) -> (out, ...), contiguous, which the op reads as a matrix (out, rest)."""
+    return (weight.movedim(dim, 0) if dim else weight).contiguous()
+
+
+def as_weight(matrix, weight, dim):
+    """The inverse of as_matrix, in the shape and memory format of weight."""
+    if not dim and weight.is_contiguous():
+        return matrix
+    result = matrix.movedim(0, dim) if dim else matrix
+    return result if result.stride() == weight.stride() else torch.empty_like(weight).copy_(result)
+
+
+def _version(weight):
+    """Counts in-place changes. Where torch does not count them (inference tensors, compiled graphs): None."""
+    return None if torch.compiler.is_compiling() or weight.is_inference() else weight._version

@@ -1,0 +1,69 @@
+"""Path length regularisation (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from fastgan.ops import grad_norm_penalty
+from fastgan.penalties.terms import GeneratorTerm
+
+
+@dataclass(frozen=True)
+class PathLength(GeneratorTerm):
+    """weight * mean_i (|J_i^T y_i| - a)^2, J_i = d fake_i / d latents_i, y ~ N(0, I) / sqrt(pixels) (section 3.2).
+
+    a: the moving average of the lengths, moved first, a <- decay * a + (1 - decay) * mean, starting at the first mean;
+        a constant for the gradient. State: "average", "updates", 0-d.
+    Where latents require grad and fake was made from them, fake's graph serves; else the generator runs on them again.
+    rng in measure(...): a torch.Generator for y. Diagnostics: "path_length", "path_length_average".
+    """
+
+    weight: float = 2.0
+    decay: float = 0.99
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._require("weight")
+        if not 0 <= self.decay < 1:
+            self._refuse("decay", "a number in [0, 1)")
+
+    def initial_state(self):
+        return {"average": torch.zeros(()), "updates": torch.zeros(())}
+
+    def measure(
+        self,
+        critic=None,
+        *,
+        real=None,
+        fake=None,
+        generator=None,
+        latents=None,
+        condition=None,
+        state=None,
+        rng=None,
+    ):
+        if not state:
+            raise ValueError("PathLength remembers an average: pass state=, a dict from its initial_state()")
+        self._need(latents=latents)
+        if not (latents.requires_grad and fake is not None):
+            self._need(generator=generator)
+            latents = latents.detach().requires_grad_()
+            fake = generator(latents) if condition is None else generator(latents, condition)
+        with torch.autocast(fake.device.type, enabled=False):
+            noise = torch.randn(fake.shape, generator=rng, device=fake.device, dtype=fake.dtype)
+            pixels = max(1, fake[0, 0].numel()) if fake.dim() > 2 else 1
+            (gradient,) = torch.autograd.grad(fake, latents, noise / pixels**0.5, create_graph=True, allow_unused=True)
+            if gradient is None:
+                raise ValueError("fake must depend on latents for PathLength, but has no gradient with respect to them")
+            _, lengths = grad_norm_penalty(gradient, return_norms=True)
+        average = self._move(state, lengths.detach().mean())
+        value = self.weight * (lengths - average).square().mean()
+        return value, {"path_length": lengths.detach().mean(), "path_length_average": average}
+
+    def _move(self, state, mean):
+        with torch.no_grad():
+            average = state["average"]
+            share = torch.where(state["updates"] == 0, 1.0, 1 - self.decay).to(average.dtype)
+            average.lerp_(mean.to(average), share)
+            state["updates"] += 1
+            return average.to(mean, copy=True)

@@ -1,0 +1,21 @@
+"""What keeps a Wasserstein critic near zero (Karras et al., "Progressive Growing of GANs", 2018)."""
+
+from dataclasses import dataclass
+
+from fastgan.penalties.terms import Penalty
+
+
+@dataclass(frozen=True)
+class CriticDrift(Penalty):
+    """weight * E D(real)^2 (their appendix A.1). Diagnostics: "logit", the mean."""
+
+    weight: float = 0.001
+    logits = ("real",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._require("weight")
+
+    def terms(self, asked, drawn, state):
+        logits = asked.logits["real"]
+        return self.weight * logits.square().mean(), {"logit": logits.detach().mean()}

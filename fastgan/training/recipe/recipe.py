@@ -1,0 +1,278 @@
+"""What a run is made of: the flags of `fastgan train`, the YAML in the run's folder, the argument of Trainer."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any, Literal, Protocol
+
+import torch
+
+from fastgan import losses, penalties
+from fastgan.atomic_file import replacing
+from fastgan.extras import require
+from fastgan.training.recipe.growth import ProgressiveSchedule
+from fastgan.training.recipe.text_form import parse
+from fastgan.training.recipe.value_schedule import Schedule
+
+
+class Penalty(Protocol):
+    """A term of the critic's loss: penalty(critic, real=x, fake=y) -> scalar tensor, weight included."""
+
+    def __call__(self, critic, *, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor: ...
+
+
+# Tricks are fields, and each field has one place that reads it: nothing here is a branch of the loop.
+@dataclass(frozen=True)
+class Recipe:
+    loss: str = "hinge"
+    """Adversarial loss, by its name in fastgan.losses."""
+
+    penalties: tuple[str, ...] = ()
+    """Terms of the critic's loss and constraints on its weights: objects of fastgan.penalties, or their text, like
+    "R1(gamma=1.0)"; from Python any callable penalty(critic, real=x, fake=y)."""
+
+    generator_terms: tuple[str, ...] = ()
+    """Terms of the generator's loss beside the adversarial one, in the same form: "L1(weight=100.0)"."""
+
+    generator_lr: float = 1e-4
+    """Learning rate of the generator."""
+
+    discriminator_lr: float = 4e-4
+    """Learning rate of the critic; unequal rates are TTUR (Heusel et al., 2017)."""
+
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """Of both networks. betas are Adam's; rmsprop and sgd go without momentum, as a critic under clipping must."""
+
+    betas: tuple[float, float] = (0.0, 0.9)
+    """Adam's decay rates of the first and the second moment, for both networks."""
+
+    eps: float = 1e-8
+    """Added to the root of the second moment by Adam and RMSprop."""
+
+    discriminator_steps: int = 1
+    """Updates of the critic before each update of the generator."""
+
+    generator_steps: int = 1
+    """Updates of the generator in a step."""
+
+    discriminator_burst: tuple[int, int, int] = (0, 0, 0)
+    """(updates, first, every): so many updates of the critic in the first `first` steps and in every `every`-th one;
+    the published WGAN code has (100, 25, 500)."""
+
+    update: Literal["alternating", "simultaneous"] = "alternating"
+    """Critic first, then the generator against the new critic; or both against each other's old weights, on the same
+    samples."""
+
+    batch_size: int = 64
+    """Real samples (packs, with pack > 1) in a critic's update, and generated ones in each update of either network."""
+
+    accumulate: int = 1
+    """Parts that a batch is cut into, their gradients summed: less memory, the same update."""
+
+    pack: int = 1
+    """Samples that the critic judges together, stacked on channels (PacGAN, Lin et al., 2018)."""
+
+    unroll_steps: int = 0
+    """Updates of the critic that the generator looks ahead and differentiates through (Metz et al., 2017)."""
+
+    unroll_recompute: bool = False
+    """Recompute each of these updates in the backward pass in place of keeping its graph."""
+
+    augment: str = ""
+    """Differentiable augmentation of what the critic sees, e.g. "color,translation,cutout" (Zhao et al., 2020)."""
+
+    augment_target: float = 0.0
+    """Above 0: the augmentation's probability adapts until the mean sign of D(x) is this; ADA has 0.6 (Karras et al.,
+    2020)."""
+
+    augment_images: int = 500_000
+    """Real images in which that probability can go from 0 to 1: ADA's, for runs of millions; short runs need fewer."""
+
+    spectral_norm: Literal["as built", "none", "discriminator", "generator", "both"] = "as built"
+    """Networks with spectral norm: `fastgan train` builds them so, and Trainer adds it to each convolution, linear
+    layer and embedding that has none yet. "as built": the architecture's own choice."""
+
+    progressive: str = ""
+    """Growing of a pair that has levels (Karras et al., 2018), as text "ProgressiveSchedule(phase_images=600000)" or as
+    an object."""
+
+    schedules: tuple[str, ...] = ()
+    """Numbers that change with the step, objects or text: "Schedule('generator_lr', to=0.0, steps=50000)"."""
+
+    ema_decay: float = 0.999
+    """Decay of the moving average of the generator's weights, min(ema_decay, (1 + step) / (10 + step)); 0: none."""
+
+    seed: int = 0
+    """Where all of the run's random numbers come from."""
+
+    def __post_init__(self):
+        self._read_text()
+        if self.loss not in losses.names():
+            self._refuse("loss", f"one of {', '.join(losses.names())}")
+        for name in ("penalties", "generator_terms"):
+            terms = getattr(self, name)
+            if not isinstance(terms, tuple) or not all(callable(p) or hasattr(p, "apply_") for p in terms):
+                self._refuse(name, "a tuple of callables penalty(critic, real=x, fake=y), or of their text")
+        for name in ("generator_lr", "discriminator_lr"):
+            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
+                self._refuse(name, "a number of at least 0")
+        if not (
+            isinstance(self.betas, tuple) and len(self.betas) == 2 and all(_in_unit_interval(b) for b in self.betas)
+        ):
+            self._refuse("betas", "two numbers in [0, 1)")
+        for name in ("discriminator_steps", "generator_steps", "batch_size", "accumulate", "pack", "augment_images"):
+            if not (_is_integer(getattr(self, name)) and getattr(self, name) >= 1):
+                self._refuse(name, "an integer of at least 1")
+        for name in ("seed", "unroll_steps"):
+            if not (_is_integer(getattr(self, name)) and getattr(self, name) >= 0):
+                self._refuse(name, "an integer of at least 0")
+        burst = self.discriminator_burst
+        if not (isinstance(burst, tuple) and len(burst) == 3 and all(_is_integer(n) and n >= 0 for n in burst)):
+            self._refuse("discriminator_burst", "three integers of at least 0")
+        for name in ("optimizer", "update", "spectral_norm"):
+            allowed = next(f.type for f in dataclasses.fields(self) if f.name == name).__args__
+            if getattr(self, name) not in allowed:
+                self._refuse(name, f"one of {', '.join(allowed)}")
+        for name in ("ema_decay", "augment_target"):
+            if not _in_unit_interval(getattr(self, name)):
+                self._refuse(name, "a number in [0, 1)")
+        self._check_combinations()
+
+    def _read_text(self):
+        known = {
+            "penalties": penalties.PENALTIES | penalties.CONSTRAINTS,
+            "generator_terms": penalties.GENERATOR_TERMS
+            | {"OrthogonalRegularization": penalties.OrthogonalRegularization},
+            "schedules": {"Schedule": Schedule},
+        }
+        for name, classes in known.items():
+            values = getattr(self, name)
+            if isinstance(values, tuple):
+                object.__setattr__(self, name, tuple(self._parsed(name, value, classes) for value in values))
+        if self.progressive:
+            grown = self._parsed("progressive", self.progressive, {"ProgressiveSchedule": ProgressiveSchedule})
+            object.__setattr__(self, "progressive", grown)
+
+    def _parsed(self, name, value, classes):
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse(value, classes)
+        except ValueError as error:
+            raise ValueError(f"{name} must be objects, or text that spells them; got {value!r}: {error}") from None
+
+    def _check_combinations(self):
+        if self.batch_size % self.accumulate:
+            self._refuse("accumulate", f"a divisor of batch_size={self.batch_size}")
+        if self.accumulate > 1 and getattr(losses.get(self.loss), "couples_batch", False):
+            self._refuse("accumulate", f'1 under loss="{self.loss}", which averages over the whole batch')
+        if self.update == "simultaneous" and (self.generator_steps > 1 or self.accumulate > 1):
+            self._refuse("update", "alternating with generator_steps > 1 or accumulate > 1")
+        if self.unroll_steps and self.accumulate > 1:
+            self._refuse("unroll_steps", "0 with accumulate > 1")
+        if self.unroll_steps and self.optimizer == "rmsprop":
+            self._refuse("unroll_steps", "0 with optimizer='rmsprop': only adam and sgd can be differentiated through")
+        if self.augment_target and not self.augment:
+            self._refuse("augment_target", "0 without augment")
+        for schedule in self.schedules:
+            try:
+                self._own_value(schedule.field)
+            except (AttributeError, KeyError, IndexError, ValueError, TypeError):
+                self._refuse("schedules", f"of numbers of the recipe; {schedule.field} is none. schedules")
+
+    def _refuse(self, name, allowed):
+        raise ValueError(f"{name} must be {allowed}; got {getattr(self, name)!r}")
+
+    def at(self, step: int) -> "Recipe":
+        """The recipe in force at a step: with the values that its schedules have then."""
+        recipe = self
+        for schedule in self.schedules:
+            recipe = recipe._with(schedule.field, schedule(self._own_value(schedule.field), step))
+        return recipe
+
+    def discriminator_steps_at(self, step: int) -> int:
+        """Updates of the critic in step number `step`."""
+        burst, first, every = self.discriminator_burst
+        in_burst = burst and (step < first or (every and step % every == 0))
+        return burst if in_burst else self.discriminator_steps
+
+    def _own_value(self, field):
+        name, _, rest = field.partition(".")
+        if not rest:
+            value = getattr(self, name)
+        elif rest.isdigit():
+            value = getattr(self, name)[int(rest)]
+        else:
+            value = {type(p).__name__: p for p in self._terms()}[name]
+            value = getattr(value, rest)
+        return float(value)
+
+    def _with(self, field, value):
+        name, _, rest = field.partition(".")
+        if not rest:
+            return replace(self, **{name: value})
+        if rest.isdigit():
+            values = list(getattr(self, name))
+            values[int(rest)] = value
+            return replace(self, **{name: tuple(values)})
+        changed = {
+            key: tuple(replace(p, **{rest: value}) if type(p).__name__ == name else p for p in getattr(self, key))
+            for key in ("penalties", "generator_terms")
+        }
+        return replace(self, **changed)
+
+    def _terms(self):
+        return (*self.penalties, *self.generator_terms)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON; objects as the text that from_dict reads."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """The inverse of as_dict. Errors: ValueError for a field that is unknown or wrong."""
+        fields = {field.name: field.type for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - set(fields)):
+            raise ValueError(f"a recipe has no field {', '.join(unknown)}; it has {', '.join(fields)}")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        for key, kind in fields.items():
+            if kind is float and isinstance(values.get(key), str):  # YAML takes 1e-4 (no point) for text
+                values[key] = float(values[key])
+        return cls(**values)
+
+    def save(self, path):
+        text = require("yaml").safe_dump(self.as_dict(), sort_keys=False, width=1000)
+        with replacing(path) as unfinished:
+            unfinished.write_text(text)
+
+    @classmethod
+    def load(cls, path) -> "Recipe":
+        with open(path) as file:
+            values = require("yaml").safe_load(file) or {}
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: is no recipe: a mapping of fields is expected")
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value):
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _in_unit_interval(value):
+    return _is_number(value) and 0 <= value < 1
+
+
+def _plain(value):
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if dataclasses.is_dataclass(value):
+        return repr(value)
+    return getattr(value, "__name__", type(value).__name__) if callable(value) else value

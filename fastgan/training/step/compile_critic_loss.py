@@ -1,0 +1,27 @@
+"""The critic's whole loss as one compiled graph, second derivatives included."""
+
+import torch
+
+from fastgan import penalties as _penalties
+from fastgan.training.step.objective import Objective
+
+
+def compile_critic_loss(loss, penalties=(), **options):
+    """critic_loss(critic, real, fake, states=None, generator=None) -> (total, values), as Objective.discriminator.
+
+    loss: an AdversarialLoss. penalties: a sequence of them. options: for torch.compile; the whole is one graph
+    (fullgraph). states: as `penalties.initial_states` gives them.
+
+    torch compiles a gradient inside a graph only as a part of one function whose inputs are its leaves. Here the leaves
+    and all random draws are prepared eagerly, so that numbers equal eager ones; total.backward() is compiled as well.
+    The first call compiles, which takes a minute for a large critic.
+    """
+    objective = Objective(loss, tuple(penalties))
+    compiled = torch.compile(objective.of_prepared, fullgraph=True, **options)
+
+    def critic_loss(critic, real, fake, *, states=None, generator=None):
+        prepared = _penalties.prepare(objective.penalties, critic, real, fake, generator=generator)
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
+            return compiled(critic, prepared, states)
+
+    return critic_loss

@@ -1,0 +1,53 @@
+"""Everything that changes while training, in one value; a checkpoint holds it and nothing else."""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+from torch.optim import Optimizer
+
+from fastgan.penalties.terms import named
+from fastgan.training.step.augmentation import initial_memory
+from fastgan.training.step.ema import make_average
+from fastgan.training.step.optimizers import make_optimizers
+
+
+@dataclass
+class TrainState:
+    """`step` counts the steps taken. Random numbers and the order of the data are functions of (seed, step).
+
+    memory: what penalties and the adaptive augmentation remember, name -> dict of tensors.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    average: nn.Module
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer
+    memory: dict = field(default_factory=dict)
+    step: int = 0
+
+    @classmethod
+    def create(cls, generator, discriminator, recipe):
+        generator.train(), discriminator.train()
+        device = next(discriminator.parameters()).device
+        memory = initial_memory(recipe) | {
+            name: term.initial_state()
+            for terms in (recipe.penalties, recipe.generator_terms)
+            for name, term in named(terms)
+            if getattr(term, "initial_state", dict)()
+        }
+        memory = {name: {k: v.to(device) for k, v in tensors.items()} for name, tensors in memory.items()}
+        state = cls(generator, discriminator, make_average(generator), None, None, memory)
+        state.reset_optimizers(recipe)
+        return state
+
+    def reset_optimizers(self, recipe):
+        self.generator_optimizer, self.discriminator_optimizer = make_optimizers(
+            self.generator, self.discriminator, recipe
+        )
+
+    def networks(self):
+        return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+
+    def optimizers(self):
+        return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}
