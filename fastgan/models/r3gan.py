@@ -1,4 +1,8 @@
-"""R3GAN's pair: residual networks without normalisation (Huang et al., 2024, section 4)."""
+"""R3GAN's pair: residual networks without normalisation (Huang et al., 2024, section 4).
+
+Layout, widths and initial weights are those of the published code, brownvc/R3GAN: Networks.py, Resamplers.py and
+FusedOperators.py in R3GAN/, and the presets of train.py.
+"""
 
 import math
 from itertools import pairwise
@@ -8,25 +12,26 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.models.pair import Pair
-from fastgan.models.parts.layers import Layers
-from fastgan.models.parts.projection_head import ProjectionHead
 from fastgan.models.parts.resolution import halvings
-from fastgan.nn import EqualizedEmbedding
 from fastgan.ops import bias_act
 
 EXPANSION = 2
-GROUP = 8  # channels of a block's input for each group of its 3 x 3 convolution
 SLOPE = 0.2
-HEAD = Layers(None, None, nn.Linear, EqualizedEmbedding)
 
 
-def r3gan(channels=3, resolution=32, classes=None, width=768, z_dim=64, pack=1, blocks=2, spectral_norm="none"):
+def r3gan(
+    channels=3, resolution=32, classes=None, width=768, z_dim=64, pack=1, blocks=2, group_width=8, spectral_norm="none"
+):
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels up to 32 pixels; above, they halve as the resolution doubles. Defaults and layout are those of the
-    published code: at 32 pixels four stages of 768 channels in 96 groups, 768, 384, 192, 96 from there to 256 pixels.
-    blocks: how many at each resolution. The generator ends in no tanh: its samples may leave [-1, 1].
-    classes: an embedding joins z, the critic projects on one.
+    width: channels up to 32 pixels. Above 32 pixels the channels halve as the resolution doubles.
+    group_width: channels of a block's input for each group of its 3 x 3 convolution.
+    blocks: residual blocks at each resolution.
+    classes: an embedding of the label is appended to z, and the logit is the product of the discriminator's features
+        with another embedding.
+
+    The published presets as (width, group_width): CIFAR-10 and FFHQ (768, 8), ImageNet at 32 pixels (1536, 16).
+    The generator does not end in tanh: its samples may leave [-1, 1].
     """
     if spectral_norm != "none":
         raise ValueError(f"spectral_norm must be none: r3gan's blocks start at zero, of no norm; got {spectral_norm!r}")
@@ -35,23 +40,24 @@ def r3gan(channels=3, resolution=32, classes=None, width=768, z_dim=64, pack=1, 
     if widths[-1] < 1:
         raise ValueError(f"width must be larger at {resolution} pixels, where it is halved; got {width}")
     return Pair(
-        Generator(channels, resolution, classes, widths, z_dim, blocks),
-        Discriminator(channels, resolution, classes, widths, blocks, pack),
+        Generator(channels, resolution, classes, widths, z_dim, blocks, group_width),
+        Discriminator(channels, resolution, classes, widths, blocks, group_width, pack),
     )
 
 
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, z_dim, blocks):
+    def __init__(self, channels, resolution, classes, widths, z_dim, blocks, group_width):
         super().__init__()
         base, _ = halvings(resolution)
         self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
-        self.embedding = nn.Embedding(classes, z_dim) if classes else None
+        self.embedding = _embedding(classes, z_dim) if classes else None
         self.basis = nn.Parameter(torch.randn(widths[0], base, base))
         self.coefficients = msr(nn.Linear(z_dim * (2 if classes else 1), widths[0], bias=False))
         count = blocks * len(widths)
-        stages = [ResidualBlock(widths[0], count) for _ in range(blocks)]
+        stages = [ResidualBlock(widths[0], count, group_width) for _ in range(blocks)]
         for before, after in pairwise(widths):
-            stages += [Resample(before, after, up=True), *(ResidualBlock(after, count) for _ in range(blocks))]
+            stages.append(Resample(before, after, up=True))
+            stages += [ResidualBlock(after, count, group_width) for _ in range(blocks)]
         self.stages = nn.Sequential(*stages)
         self.to_image = msr(nn.Conv2d(widths[-1], channels, 1, bias=False))
 
@@ -62,31 +68,63 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, blocks, pack):
+    def __init__(self, channels, resolution, classes, widths, blocks, group_width, pack):
         super().__init__()
         base, _ = halvings(resolution)
         count = blocks * len(widths)
         stages = [msr(nn.Conv2d(pack * channels, widths[-1], 1, bias=False))]
-        stages += [ResidualBlock(widths[-1], count) for _ in range(blocks)]
+        stages += [ResidualBlock(widths[-1], count, group_width) for _ in range(blocks)]
         for before, after in pairwise(widths[::-1]):
-            stages += [Resample(before, after, up=False), *(ResidualBlock(after, count) for _ in range(blocks))]
+            stages.append(Resample(before, after, up=False))
+            stages += [ResidualBlock(after, count, group_width) for _ in range(blocks)]
         basis = msr(nn.Conv2d(widths[0], widths[0], base, groups=widths[0], bias=False))
         self.features = nn.Sequential(*stages, basis, nn.Flatten())
-        self.head = ProjectionHead(widths[0], classes, HEAD, pack)
-        msr(self.head.linear)
+        self.head = Head(widths[0], classes, pack)
 
     def forward(self, x, labels=None):
         return self.head(self.features(x), labels)
 
 
+class Head(nn.Module):
+    """features (B, F) -> logits (B,): w.h, or with labels y the product (W h).embedding(y), W (F, F).
+
+    A discriminator of packs has labels (B, pack), and an embedding for each place in a pack: their sum counts.
+    """
+
+    def __init__(self, features, classes, pack):
+        super().__init__()
+        self.linear = msr(nn.Linear(features, features if classes else 1, bias=False))
+        self.embedding = _embedding(pack * classes, features, gain=features**-0.5) if classes else None
+        self.register_buffer("places", torch.arange(pack) * (classes or 0), persistent=False)
+
+    def forward(self, features, labels=None):
+        h = self.linear(features)
+        if self.embedding is None:
+            return h.squeeze(1)
+        pack = len(self.places)
+        if labels is None or labels.numel() != len(h) * pack:
+            got = None if labels is None else tuple(labels.shape)
+            raise ValueError(
+                f"labels must have shape ({len(h)}, {pack}) for a class-conditional discriminator, got {got}"
+            )
+        return (h * self.embedding(labels.reshape(-1, pack) + self.places).sum(1)).sum(1)
+
+
+def _embedding(classes, features, gain=1.0):
+    """A linear layer of one-hot labels, with its initial weights: N(0, gain^2 / classes)."""
+    layer = nn.Embedding(classes, features)
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(classes))
+    return layer
+
+
 class ResidualBlock(nn.Module):
     """x + conv1x1(act(conv3x3 in groups(act(conv1x1(x))))): Fixup (Zhang et al., 2019), so that it starts as x."""
 
-    def __init__(self, channels, count):
+    def __init__(self, channels, count, group_width):
         super().__init__()
         wide = channels * EXPANSION
         gain = math.sqrt(2 / (1 + SLOPE**2)) * count ** (-1 / 4)  # count^(-1 / (2 m - 2)), m = 3 layers in a block
-        groups = math.gcd(wide, max(channels // GROUP, 1))
+        groups = math.gcd(wide, max(channels // group_width, 1))
         self.conv1 = msr(nn.Conv2d(channels, wide, 1, bias=False), gain)
         self.conv2 = msr(nn.Conv2d(wide, wide, 3, padding=1, groups=groups, bias=False), gain)
         self.conv3 = msr(nn.Conv2d(wide, channels, 1, bias=False), 0)
@@ -99,23 +137,26 @@ class ResidualBlock(nn.Module):
 
 
 class Resample(nn.Module):
-    """Twice or half the resolution through the filter [1 2 1] / 4, and a 1x1 convolution where widths differ."""
+    """Twice or half the resolution through the filter [1 3 3 1] / 8, and a 1x1 convolution where widths differ.
+
+    The published filter [1 2 1] is convolved with [1 1], so that the samples stay centred.
+    """
 
     def __init__(self, before, after, up):
         super().__init__()
         self.up = up
         self.conv = msr(nn.Conv2d(before, after, 1, bias=False)) if before != after else nn.Identity()
-        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("filter", taps.outer(taps)[None, None] * (4 if up else 1), persistent=False)
 
     def forward(self, x):
         if not self.up:
             return self.conv(F.conv2d(x, *self._each(x), stride=2, padding=1, groups=x.shape[1]))
         x = self.conv(x)  # both are linear: the convolution goes where the map is small
-        return F.conv_transpose2d(x, *self._each(x), stride=2, padding=1, output_padding=1, groups=x.shape[1])
+        return F.conv_transpose2d(x, *self._each(x), stride=2, padding=1, groups=x.shape[1])
 
     def _each(self, x):
-        return (self.filter.to(x.dtype).expand(x.shape[1], 1, 3, 3),)
+        return (self.filter.to(x.dtype).expand(x.shape[1], 1, 4, 4),)
 
 
 def msr(layer, gain=1.0):

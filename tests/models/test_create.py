@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -201,8 +202,24 @@ def test_progan_has_the_size_of_the_paper():
 
 
 def test_r3gan_has_the_size_of_the_paper():
-    """23.058 and 23.010 million parameters at 256 pixels (Huang et al., 2024, configuration E; quoted from memory)."""
-    assert [round(size / 1e6, 3) for size in sizes("r3gan", channels=3, resolution=256)] == [23.058, 23.010]
+    """Counted from the published code's layers and presets, stage by stage, as (resolution's width, cardinality)."""
+
+    def stage(width, groups, blocks=2):
+        return blocks * (2 * width * 2 * width + 9 * (2 * width) ** 2 // groups + 2 * 2 * width)
+
+    def pair(widths, cardinalities, z_dim=64, classes=0):
+        body = sum(map(stage, widths, cardinalities)) + sum(a * b for a, b in pairwise(widths) if a != b)
+        generator = 16 * widths[0] + (z_dim * (2 if classes else 1)) * widths[0] + classes * z_dim + 3 * widths[-1]
+        head = widths[0] * (widths[0] + classes) if classes else widths[0]
+        return [body + generator, body + 3 * widths[-1] + 16 * widths[0] + head]
+
+    cifar = {"channels": 3, "resolution": 32, "classes": 10}
+    assert sizes("r3gan", **cifar) == pair([768] * 4, [96] * 4, classes=10)
+    ffhq_256 = [768, 768, 768, 768, 384, 192, 96], [96, 96, 96, 96, 48, 24, 12]
+    assert sizes("r3gan", channels=3, resolution=256) == pair(*ffhq_256)
+    assert [round(size / 1e6, 3) for size in pair(*ffhq_256)] == [23.058, 23.010]  # the paper's configuration E
+    imagenet_32 = {"channels": 3, "resolution": 32, "classes": 1000, "width": 1536, "group_width": 16}
+    assert sizes("r3gan", **imagenet_32) == pair([1536] * 4, [96] * 4, classes=1000)
 
 
 def sizes(name, **kw):
