@@ -1,8 +1,13 @@
 """fastgan: custom kernels for training GANs. Every op differentiates twice, at kernel speed and kernel memory."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from fastgan import nn, ops
+
+if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr__` imports the same names at first use
+    from fastgan import augment, data, losses, metrics, models, monitor, penalties, report, training
+    from fastgan.training import Recipe, Trainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -13,6 +18,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "monitor",
     "nn",
     "ops",
     "penalties",
@@ -23,8 +29,8 @@ __all__ = [
 _LAZY = {"Recipe": "fastgan.training", "Trainer": "fastgan.training"}
 
 
-def __getattr__(name):
-    """What lies above the layers is imported when it is asked for: `import fastgan` needs torch and numpy alone."""
+def __getattr__(name: str):
+    """Import what lies above the layers at its first use: `import fastgan` needs torch and numpy alone."""
     if name not in __all__:
         raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
     module = importlib.import_module(_LAZY.get(name, f"fastgan.{name}"))
