@@ -33,11 +33,11 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
 	$(BIN)/python -m benchmarks.compiled_critic
-	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.pages
 
 papers: .venv/built  ## every table of docs/papers.md: some three hours on two cores; what is finished is kept
 	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
-	$(BIN)/python -m benchmarks.papers.page
+	$(BIN)/python -m benchmarks.pages
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib

@@ -1,39 +1,39 @@
-"""docs/papers.md from the committed results: `python -m benchmarks.papers.page`."""
+"""The tables of docs/papers.md, from the committed results."""
 
+import importlib
 import json
 import statistics
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[2] / "docs" / "papers.md"
-INTRODUCTION = """# Paper tables
-
-What papers say, measured again with this library: every table runs through `fastgan.Trainer` and recipes, or, where
-there is nothing to train, through the library's losses, penalties and ops. `make papers` runs them all; this page is
-written by `python -m benchmarks.papers.page` from the files in `benchmarks/papers/results`, which hold every run with
-its seed, seconds, commit and versions.
-
-**exact**: the paper's networks, steps and metric. **reduced**: the protocol says what was cut; such a table shows the
-same effect, and reproduces no number. **own**: without a published counterpart. Seeds are fixed beforehand and all of
-them are shown; values are those of the last iterate. A criterion that was missed is shown as missed.
-"""
 SHOWN = 6  # numbers of a configuration
 
 
+@cache
+def table(name):
+    """A table's results with the words of its module, which are not repeated in the file."""
+    results = json.loads((RESULTS / f"{name}.json").read_text())
+    return results | asdict(importlib.import_module(f"benchmarks.papers.{name}").TABLE)
+
+
 def tables():
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
-    return sorted(found, key=lambda table: (table["id"][0] != "T", int(table["id"][1:])))
+    found = [table(path.stem) for path in RESULTS.glob("*.json")]
+    return sorted(found, key=lambda t: (t["id"][0] != "T", int(t["id"][1:])))
 
 
-def page(found):
-    lines = [INTRODUCTION, "| | table | kind | criteria |", "|---|---|---|---|"]
-    for table in found:
-        judged = [c["passed"] for c in table["criteria"] if c["judged"]]
+def tables_as_text(found=None):
+    """A list of all tables with their verdicts, then each table."""
+    found = found or tables()
+    lines = ["| | table | kind | criteria |", "|---|---|---|---|"]
+    for t in found:
+        judged = [c["passed"] for c in t["criteria"] if c["judged"]]
         verdict = f"{sum(judged)} of {len(judged)} hold"
-        lines.append(f"| {table['id']} | [{table['title']}](#{anchor(table)}) | {table['label']} | {verdict} |")
-    for table in found:
-        lines += ["", *section(table)]
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {t['id']} | [{t['title']}](#{anchor(t)}) | {t['label']} | {verdict} |")
+    for t in found:
+        lines += ["", *section(t)]
+    return "\n".join(lines)
 
 
 def section(table):
@@ -84,12 +84,3 @@ def number(values):
 
 def row(cells):
     return "| " + " | ".join(cells) + " |"
-
-
-def main():
-    PAGE.write_text(page(tables()))
-    print(PAGE)
-
-
-if __name__ == "__main__":
-    main()

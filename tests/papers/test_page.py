@@ -1,14 +1,12 @@
-from benchmarks.papers.page import PAGE, page, tables
+import copy
 
-
-def test_the_page_is_what_the_committed_results_say():
-    assert PAGE.read_text() == page(tables())
+from benchmarks.papers.page import tables, tables_as_text
 
 
 def test_a_missed_criterion_is_shown_as_missed():
-    table = tables()[0]
+    table = copy.deepcopy(tables()[0])
     table["criteria"][0]["passed"] = False
-    assert "**missed**" in page([table])
+    assert "**missed**" in tables_as_text([table])
 
 
 def test_every_run_carries_its_seed_and_where_it_comes_from():
