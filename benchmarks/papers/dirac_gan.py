@@ -34,8 +34,8 @@ TABLE = Table(
     source="Mescheder et al., 2018; LMescheder/GAN_stability, notebooks/DiracGAN",
     label="exact",
     protocol=(
-        "One parameter a player, step 0.2, start (1, 1), 500 simultaneous steps. radius: the distance from the"
-        " equilibrium after the last step; late radius: the largest over the last 100."
+        "One parameter a player, step 0.2, start (1, 1), 500 simultaneous steps. Radius: the distance from the "
+        "equilibrium after the last step. Late radius: the largest distance over the last 100 steps."
     ),
     published={name: "converges" if name in CONVERGE else "does not converge" for name in METHODS},
 )

@@ -25,21 +25,30 @@ TABLE = Table(
     source="perturbed-dg/Perturbed-Duality-Gap, 2D_EXP; Grnarova et al., 2019 (arXiv 1811.05512)",
     label="reduced",
     protocol=(
-        "8 Gaussians on a circle (radius 1.414, sigma 0.01414: the ring of the same repository's other experiment),"
-        " MLPs 128-128 ReLU, z of 100, Adam 5e-4, betas (0.5, 0.999), batch 128, non-saturating loss, 10,000 steps; a"
-        " step is so many updates of critic and generator as the ratio says. Gap after 250 updates of each copy alone,"
-        " payoff with log(D + 1e-4) over 100 x 128 samples, at 5 checkpoints; modes from 2500 samples of the last"
-        " iterate. Weights start as DCGAN's, N(0, 0.02^2), chosen on other seeds (100 to 104, healthy ratio), of"
-        " which four ended with at least 7 modes and one with 6; from Keras' (Glorot, uniform) two of the five ended"
-        " with one mode, and from He's and orthogonal ones every one of three with one or none. The price: noise of the"
-        " weights' own size is little where weights are small. A generator collapsed to one mode, perturbed by so"
-        " little, is still the best answer to its critic that 250 updates find, and the gap is as small as the plain"
-        " one. After 2000 steps of seed 4 at 15:1 it is 0.04 to 0.11 over four draws of the noise (the critic's side"
-        " -0.36 to -0.44, what one mode of eight is worth), with noise of twice the size 9.1; from Glorot's weights 8.8"
-        " to 9.0 with either. From those the whole table read: collapse - healthy > 2 in five seeds (9.0 for each"
-        " collapse), diverging - healthy > 1 in three, modes right in three, since one healthy run lost a mode too many"
-        " and one collapsed. The gap tells what became of a run where its noise can move the generator; the ratio alone"
-        " does not tell it."
+        "8 Gaussians on a circle (radius 1.414, sigma 0.01414, the ring of the repository's other experiment). MLPs "
+        "128-128 with ReLU, z of 100, Adam 5e-4 with betas (0.5, 0.999), batch 128, non-saturating loss, 10,000 "
+        "steps. The ratio is the number of discriminator and generator updates in a step. Gap: 250 updates of each "
+        "copy alone, payoff with log(D + 1e-4) over 100 x 128 samples, at 5 checkpoints. Modes: 2500 samples of the "
+        "last iterate."
+    ),
+    notes=(
+        (
+            "Initial weights are DCGAN's N(0, 0.02^2). They were chosen on seeds 100 to 104 at the healthy ratio: "
+            "four of these runs ended with at least 7 modes and one with 6. From Glorot's uniform weights two of the "
+            "five ended with one mode. From He's and from orthogonal weights each of three ended with one mode or "
+            "none."
+        ),
+        (
+            "Small weights have a price: the perturbation has the size of the weights, so a generator that collapsed "
+            "to one mode stays the best answer that 250 updates find. For seed 4 at 15:1 after 2000 steps, the gap "
+            "is 0.04 to 0.11 over four draws of the noise, 9.1 with twice the noise, and 8.8 to 9.0 from Glorot's "
+            "weights."
+        ),
+        (
+            "From Glorot's weights the whole table gave: collapse - healthy > 2 in five seeds, diverging - healthy > "
+            "1 in three, modes right in three (one healthy run lost a mode, another collapsed)."
+        ),
+        ("The gap shows what became of a run if its noise can move the generator. The ratio alone does not."),
     ),
     published={name: "a figure: the plain gap is small under collapse, the perturbed one large" for name in RATIOS},
 )

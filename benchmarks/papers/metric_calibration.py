@@ -23,9 +23,9 @@ TABLE = Table(
     source="clovaai/generative-evaluation-prdc, README; closed forms",
     label="exact",
     protocol=(
-        "N(0, I_1000) twice, N = 10,000, k = 5. FID in 64 dimensions against its closed form, from the moments;"
-        " KID over 200 null draws of 500 x 64. Agreement with torch-fidelity, torchmetrics, prdc and POT is in the"
-        " test suite."
+        "N(0, I_1000) twice, N = 10,000, k = 5. FID in 64 dimensions against its closed form from the moments. KID "
+        "over 200 null draws of 500 x 64. The test suite compares the metrics with torch-fidelity, torchmetrics, "
+        "prdc and POT."
     ),
     published={"two sets of one Gaussian": ", ".join(f"{name} {value}" for name, value in PUBLISHED.items())},
 )

@@ -40,6 +40,7 @@ def section(table):
     names = list(dict.fromkeys(name for summary in table["summary"].values() for name in summary))
     names = [name for name in names if name not in ("steps", "wall_seconds", "cpu_seconds")][:SHOWN]
     lines = [f"## {heading(table)}", "", f"*{table['label']}*; {table['source']}.", "", table["protocol"], ""]
+    lines += [*(f"- {note}" for note in table["notes"]), ""] if table["notes"] else []
     published = ["published"] if table["published"] else []
     header = ["", *published, *(name.replace("_", " ") for name in names), "seeds"]
     lines += [row(header), row(["---"] * len(header))]

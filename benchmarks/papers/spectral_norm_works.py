@@ -24,17 +24,27 @@ TABLE = Table(
     source="Miyato et al., 2018, Algorithm 1 and section 3",
     label="exact",
     protocol=(
-        "Linear algebra: 200 iterations on a fixed 128 x 96 matrix. Training: 8 Gaussians, MLPs of 2 x 128, 2000"
-        " generator steps of 5 critic steps, one power iteration each; the recipe sngan (hinge loss, Adam 2e-4, rates"
-        " that fall to zero over the run, as published) against weight clipping (0.01) with the recipe wgan. After the"
-        " last step: sigma of the running vectors against the singular value decomposition, the largest |D(a) - D(b)|"
-        " / |a - b| over 100,000 pairs of points, and the stable rank |W|_F^2 / sigma^2, the mean over hidden layers."
-        " `spread` is 1 - sigma_5 / sigma_1 of the hidden layer: normalisation makes spectra flat, and one iteration a"
-        " step cannot tell directions apart that differ by a percent while the weights still turn them. So sigma is off"
-        " by a part of the spread. At eleven other settings (Adam 5e-5 to 2e-4, betas of 0 or 0.5, one or five critic"
-        " steps, 64 or 128 units) these seeds were off by 1e-8 to 5e-3; with 5e-5 and one critic step, the slowest of"
-        " them, 8 of 10 seeds are below 1e-3. The published code asks the critic twice a step, for real and generated"
-        " samples, which is two iterations; the trainer asks once for both."
+        "Linear algebra: 200 iterations on a fixed 128 x 96 matrix. Training: 8 Gaussians, MLPs of 2 x 128, 2000 "
+        "generator steps of 5 discriminator steps with one power iteration each. The recipe sngan (hinge loss, Adam "
+        "2e-4, rates that fall to zero, as published) against weight clipping (0.01) with the recipe wgan. After the "
+        "last step: sigma of the running vectors against the singular value decomposition, the largest |D(a) - D(b)| "
+        "/ |a - b| over 100,000 pairs of points, and the stable rank |W|_F^2 / sigma^2, averaged over hidden layers."
+    ),
+    notes=(
+        (
+            "`spread` is 1 - sigma_5 / sigma_1 of the hidden layer. Normalisation makes spectra flat. One iteration "
+            "a step cannot separate directions that differ by a percent while the weights still turn them, so the "
+            "error of sigma is a part of the spread."
+        ),
+        (
+            "At eleven other settings (Adam 5e-5 to 2e-4, betas 0 or 0.5, one or five discriminator steps, 64 or 128 "
+            "units) these seeds were off by 1e-8 to 5e-3. With 5e-5 and one discriminator step, the slowest setting, "
+            "8 of 10 seeds are below 1e-3."
+        ),
+        (
+            "The published code calls the discriminator twice a step, for real and generated samples, which makes "
+            "two iterations. The trainer calls it once for both."
+        ),
     ),
 )
 

@@ -36,7 +36,8 @@ class Table:
     title: str
     source: str  # paper, section or published code
     label: str  # exact: the paper's nets, steps and metric; reduced: the protocol says what was cut; own
-    protocol: str
+    protocol: str  # what was run and measured
+    notes: tuple[str, ...] = ()  # how settings were chosen, and what to know when reading the numbers
     published: dict = field(default_factory=dict)  # configuration -> what the paper says, as text
 
 

@@ -24,10 +24,10 @@ TABLE = Table(
     source="Heusel et al., 2017; bioinf-jku/TTUR, Toy_Data_Example",
     label="exact",
     protocol=(
-        "(1 + x^2)(100 - y^2) from (0.5, -0.4), 5000 iterations, x first, noise of standard deviation 1 on each"
-        " gradient; rates of x and y: fast 0.01 both, slow 0.001 both, TTUR-x 0.0001 and 0.01, TTUR-y 0.01 and"
-        " 0.0001. Measured is the distance from the saddle, the mean of the last 1000 iterations; published is the"
-        " last iteration of one run."
+        "Objective (1 + x^2)(100 - y^2), start (0.5, -0.4), 5000 iterations, x first, noise of standard deviation 1 "
+        "on each gradient. Rates of x and y: fast 0.01 and 0.01, slow 0.001 and 0.001, TTUR-x 0.0001 and 0.01, "
+        "TTUR-y 0.01 and 0.0001. Measured: the distance from the saddle, averaged over the last 1000 iterations. "
+        "Published: the last iteration of one run."
     ),
     published={"fast": "0.794", "slow": "0.0102", "TTUR-x": "0.0958", "TTUR-y": "0.143"},
 )
