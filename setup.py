@@ -80,6 +80,19 @@ def arch_flags():
     return flags
 
 
+def dependencies(output):
+    """What an object was compiled from, as the compiler wrote it beside the object (-MMD)."""
+    listed = output.with_suffix(".d")
+    return [ROOT / p for p in listed.read_text().partition(":")[2].replace("\\\n", " ").split()] if listed.exists() else []
+
+
+def is_newer(output, inputs):
+    """Whether the object is there, and every input is there and older than it."""
+    if not output.exists() or len(inputs) < 2 or not all(p.exists() for p in inputs):
+        return False
+    return output.stat().st_mtime > max(p.stat().st_mtime for p in inputs)
+
+
 class Build(build_ext):
     """Compiles every file of both extensions side by side, skipping what is up to date, then links."""
 
@@ -98,12 +111,11 @@ class Build(build_ext):
 
     def compile(self, source):
         output = Path(self.build_temp) / f"{source}{'.sanitized' if os.environ.get('FASTGAN_SANITIZE') else ''}.o"
-        inputs = [ROOT / source, ROOT / "setup.py", *ROOT.glob("csrc/**/*.h"), *ROOT.glob("csrc/**/*.cuh")]
-        if output.exists() and output.stat().st_mtime > max(p.stat().st_mtime for p in inputs):
+        if is_newer(output, [ROOT / "setup.py", *dependencies(output)]):
             return str(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         command = self.nvcc_command() if source.endswith(".cu") else self.cxx_command()
-        self.call([*command, *STABLE_ABI, *self.include, "-c", source, "-o", str(output)])
+        self.call([*command, *STABLE_ABI, *self.include, "-MMD", "-c", source, "-o", str(output)])
         return str(output)
 
     def cxx_command(self):

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/checks.h"
-#include "common/grad_norm_penalty.h"
+#include "common/penalty.h"
 
 namespace fastgan {
 

@@ -8,10 +8,10 @@
 
 #include "common/checks.h"
 #include "common/dispatch.h"
-#include "cpu/attention_problem.h"
+#include "cpu/attention/problem.h"
 
-#define FASTGAN_KERNELS "cpu/attention.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/attention/kernels.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {

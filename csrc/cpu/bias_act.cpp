@@ -11,7 +11,7 @@
 
 #include "common/checks.h"
 #include "common/dispatch.h"
-#include "common/output_block.h"
+#include "cpu/output_block.h"
 
 namespace fastgan {
 
@@ -35,8 +35,8 @@ struct Runs {
 
 }  // namespace fastgan
 
-#define FASTGAN_KERNELS "cpu/bias_act.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/bias_act/kernels.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {

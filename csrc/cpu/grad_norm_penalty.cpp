@@ -1,6 +1,6 @@
 // The gradient penalty on the CPU: a per-sample reduction, and a per-sample factor times the gradient. Every sample is
 // cut into the same blocks whatever the number of threads.
-#include "common/grad_norm_penalty.h"
+#include "common/penalty.h"
 
 #include <torch/csrc/stable/library.h>
 
@@ -8,11 +8,11 @@
 #include <tuple>
 
 #include "common/dispatch.h"
-#include "common/parallel.h"
+#include "cpu/parallel.h"
 #include "common/penalty_arguments.h"
 
-#define FASTGAN_KERNELS "common/vector_ops.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/simd/linear.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {

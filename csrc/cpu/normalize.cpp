@@ -13,10 +13,10 @@
 
 #include "common/checks.h"
 #include "common/dispatch.h"
-#include "common/output_block.h"
+#include "cpu/output_block.h"
 
-#define FASTGAN_KERNELS "cpu/normalize.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/normalize/kernels.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {

@@ -7,12 +7,12 @@
 #include <tuple>
 
 #include "common/dispatch.h"
-#include "common/output_block.h"
-#include "common/parallel.h"
+#include "cpu/output_block.h"
+#include "cpu/parallel.h"
 #include "common/weight_lists.h"
 
-#define FASTGAN_KERNELS "cpu/spectral_norm.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/spectral_norm/kernels.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {

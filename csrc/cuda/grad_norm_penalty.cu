@@ -3,7 +3,7 @@
 
 #include <tuple>
 
-#include "common/gpu_stream.h"
+#include "cuda/device/launch_context.h"
 #include "common/penalty_arguments.h"
 #include "cuda/grad_norm_penalty.cuh"
 

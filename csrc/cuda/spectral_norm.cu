@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "common/gpu_stream.h"
+#include "cuda/device/launch_context.h"
 #include "common/weight_lists.h"
 #include "cuda/spectral_norm.cuh"
 

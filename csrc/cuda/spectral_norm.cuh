@@ -8,9 +8,9 @@
 // Blocks hand over to each other between launches only: no atomics, no fences, and every sum in one fixed order.
 #pragma once
 
-#include "common/gpu_pack.h"
-#include "common/gpu_sum.h"
-#include "common/gpu_table.h"
+#include "cuda/device/pack.h"
+#include "cuda/device/sum.h"
+#include "cuda/device/table.h"
 
 namespace fastgan {
 

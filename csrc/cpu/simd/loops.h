@@ -1,4 +1,4 @@
-// Loops over contiguous elements that end in a partial vector. Included by kernel headers after simd.h, inside its
+// Loops over contiguous elements that end in a partial vector. Included by kernel headers after vectors.h, inside its
 // namespace: no guard, no includes.
 
 // The first k <= kLanes elements; the rare remainder out of line, which keeps the loops small.

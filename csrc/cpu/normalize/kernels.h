@@ -8,7 +8,7 @@
 //   rows    S = 1: a statistics row is contiguous, and every element has an affine weight of its own (layer norm).
 // xc = x - mean throughout; the factor 1/sqrt(var + eps) is put in by the caller.
 
-#include "common/simd_loops.h"
+#include "cpu/simd/loops.h"
 
 // --- planes
 

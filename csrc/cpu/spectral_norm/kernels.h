@@ -1,7 +1,7 @@
 // Spectral norm on the CPU, one block of rows of one weight matrix W (rows, cols) at a time. Compiled once per
 // instruction set by each_isa.h. T is the storage type, A = accumulate_t<T>.
 
-#include "common/vector_ops.h"
+#include "cpu/simd/linear.h"
 
 // t = W v (rows,), and, where x_sum is asked for, x_sum = W^T t (cols,): the power iteration's two products share one
 // read of W, since W^T u = (W^T t) / |t|. Four rows at a time, so that v and x_sum are read once for four rows of W.

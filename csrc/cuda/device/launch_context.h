@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "common/dispatch.h"
-#include "common/gpu.h"
-#include "common/gpu_table.h"
+#include "cuda/device/gpu.h"
+#include "cuda/device/table.h"
 
 // Which library an op's GPU implementation is registered with, STABLE_TORCH_LIBRARY_IMPL(GPU_LIBRARY, GPU_KEY, m), and
 // whether its tensors are to be CUDA's. The emulator's tests have it beside the op itself, on CPU tensors.

@@ -1,4 +1,4 @@
-// Register-blocked products of small matrices: C += A B. Included by kernel headers after simd.h, inside its namespace:
+// Register-blocked products of small matrices: C += A B. Included by kernel headers after vectors.h, inside its namespace:
 // no guard, no includes. A is read element by element (row by row, or transposed), B and C row by row in vectors.
 
 #undef FASTGAN_NOINLINE

@@ -2,9 +2,9 @@
 // one bias each, or rows of neighbouring channels with a bias for every element. Compiled once per instruction set by
 // each_isa.h; T is the storage type, A = accumulate_t<T>. Activation codes, ActParameters and Runs are in bias_act.cpp.
 
-#include "common/simd_loops.h"
-#include "common/simd_math.h"
-#include "common/simd_special.h"
+#include "cpu/simd/loops.h"
+#include "cpu/simd/elementary.h"
+#include "cpu/simd/special.h"
 
 // f = act(z), first = act'(z), second = act''(z); what the caller does not use costs nothing.
 template <int Act, class A>

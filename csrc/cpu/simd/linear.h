@@ -1,4 +1,4 @@
-// Elementwise writing and inner products, for kernel headers to include: like simd.h compiled inside a namespace, once
+// Elementwise writing and inner products, for kernel headers to include: like vectors.h compiled inside a namespace, once
 // per instruction set, and therefore without a guard.
 
 // y[i] = element(i, lanes), a vector of kLanes elements or of the last few; past the caches where that is asked for.
