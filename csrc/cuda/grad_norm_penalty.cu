@@ -3,8 +3,8 @@
 
 #include <tuple>
 
-#include "cuda/device/launch_context.h"
 #include "common/penalty_arguments.h"
+#include "cuda/device/launch_context.h"
 #include "cuda/grad_norm_penalty.cuh"
 
 namespace fastgan {

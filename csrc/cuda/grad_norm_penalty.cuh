@@ -2,9 +2,9 @@
 // has to, and leaves one sum for each piece of a sample, which a kernel of one block adds up in a fixed order.
 #pragma once
 
+#include "common/penalty.h"
 #include "cuda/device/pack.h"
 #include "cuda/device/sum.h"
-#include "common/penalty.h"
 
 namespace fastgan {
 

@@ -4,8 +4,8 @@
 
 #include <tuple>
 
+#include "common/spectral_norm_arguments.h"
 #include "cuda/device/launch_context.h"
-#include "common/weight_lists.h"
 #include "cuda/spectral_norm.cuh"
 
 namespace fastgan {
@@ -90,16 +90,14 @@ int product_lanes(const ForwardLayer<T>& layer, int64_t limit) {
 std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const List& us_in, const List& vs_in,
                                                  int64_t n_power_iterations, double eps, bool update) {
   const char* op = "spectral_norm";
-  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
-  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
+  check_iteration(op, n_power_iterations, eps);
+  const SpectralNormArguments a(op, weights_in, us_in, vs_in, GPU_IS_CUDA);
+  const List &weights = a.weights, &us = a.us, &vs = a.vs;
   const List normalized = empty_like(weights), sigmas = empty_scalars(weights);
   const List new_us = empty_like(us), new_vs = empty_like(vs);
   if (weights.empty()) return {normalized, sigmas, new_us, new_vs};
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
     Stream stream(weights[0]);
@@ -155,16 +153,13 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
 List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
                             const List& sigmas_in, const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, GPU_IS_CUDA);
+  const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, GPU_IS_CUDA);
+  const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
   const List grad_weights = empty_like(weights);
   if (weights.empty()) return grad_weights;
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
     Stream stream(weights[0]);
@@ -195,17 +190,14 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
                                                                  const List& weights_in, const List& sigmas_in,
                                                                  const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_double_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
+  const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, GPU_IS_CUDA);
+  const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight, GPU_IS_CUDA);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, GPU_IS_CUDA);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
   const List d_grads = empty_like(weights), d_weights = empty_like(weights);
   const List d_grad_sigmas = empty_scalars(weights), d_sigmas = empty_scalars(weights);
   if (weights.empty()) return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
     Stream stream(weights[0]);

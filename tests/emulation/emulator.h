@@ -1,7 +1,7 @@
-// CUDA C++ as a plain C++ compiler sees it in the emulator's build: what cuda/device/gpu.h includes instead of the runtime.
-// The CUDA headers give the types (dim3, uint4, __half ...); this file gives what only a device has. It holds what the
-// kernels of csrc/cuda use and no more: atomics, __syncwarp, cooperative groups, asynchronous copies and the matrix
-// instructions have their place here when a kernel needs them, with their rules in machine.cpp and memory.cpp.
+// CUDA C++ as a plain C++ compiler sees it in the emulator's build: what cuda/device/gpu.h includes instead of the
+// runtime. The CUDA headers give the types (dim3, uint4, __half ...); this file gives what only a device has. It holds
+// what the kernels of csrc/cuda use and no more: atomics, __syncwarp, cooperative groups, asynchronous copies and the
+// matrix instructions have their place here when a kernel needs them, with their rules in machine.cpp and memory.cpp.
 //
 // What it cannot show: the text of inline PTX, weak memory ordering, fast-math and FMA rounding, bank conflicts, speed.
 #pragma once

@@ -4,8 +4,8 @@
 // The function-level target (a pragma, not a compiler flag) keeps everything outside the namespace at the baseline, so
 // that no inline function of the standard library can reach an old processor with new instructions in it.
 
-#include "cpu/simd/isa.h"
 #include "common/types.h"
+#include "cpu/simd/isa.h"
 
 #define FASTGAN_VECTOR_BYTES 16
 namespace fastgan::baseline {

@@ -86,7 +86,7 @@ void rank_one_update(const T* G, const T* u, const T* v, T* dW, int64_t rows, in
     const accumulate_t<T> fu = factor * load_one(u + r);
     const T* g = G + r * cols;
     write_elements(dW + r * cols, cols, past_caches, [&](int64_t c, int lanes) FASTGAN_LAMBDA {
-      return load_up_to(g + c, lanes) * inverse_sigma + load_up_to(v + c, lanes) * fu;
+      return load_first(g + c, lanes) * inverse_sigma + load_first(v + c, lanes) * fu;
     });
   }
 }
@@ -96,7 +96,7 @@ template <class T>
 void double_backward_elements(const T* H, const T* G, const T* W, T* dG, T* dW, int64_t n,
                               accumulate_t<T> inverse_sigma, accumulate_t<T> factor, bool past_caches) {
   write_elements(dG, n, past_caches, [&](int64_t i, int lanes) FASTGAN_LAMBDA {
-    return load_up_to(H + i, lanes) * inverse_sigma - load_up_to(W + i, lanes) * factor;
+    return load_first(H + i, lanes) * inverse_sigma - load_first(W + i, lanes) * factor;
   });
   scale_convert(G, dW, -factor, n, past_caches);
 }
