@@ -87,7 +87,7 @@ struct Call {
     in.logsumexp = per_query("logsumexp", logsumexp);
   }
 
-  // A fresh output of the shape of q, k, ...; without elements where it is not asked for.
+  // A fresh output of the shape of q, k, ...; without elements where it is not wanted.
   Tensor output(bool asked, ScalarType type, std::initializer_list<int64_t> shape, const Tensor& like) const {
     const int64_t none = 0;
     const torch::headeronly::IntHeaderOnlyArrayRef nothing(&none, 1), all(shape.begin(), shape.size());

@@ -58,6 +58,10 @@ void launch(const char* name, dim3 grid, dim3 block, size_t shared_bytes, void (
 
 }  // namespace emulator
 
+#define GPU_LIBRARY fastgan_emulated
+#define GPU_KEY CPU
+#define GPU_IS_CUDA false
+
 #define threadIdx (emulator::thread_index())
 #define blockIdx (emulator::block_index())
 #define blockDim (emulator::block_size())

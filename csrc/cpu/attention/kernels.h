@@ -12,7 +12,7 @@
 // groups, so that no result depends on the number of threads.
 
 #include "cpu/attention/packing.h"
-// The passes, each on top of the ones before.
+// The passes; double_backward.h uses what backward.h defines.
 #include "cpu/attention/backward.h"
 #include "cpu/attention/double_backward.h"
 #include "cpu/attention/forward.h"

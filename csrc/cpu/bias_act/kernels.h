@@ -125,7 +125,6 @@ void act_forward(Runs runs, const T* x, const accumulate_t<T>* bias, T* y, const
     const Channels<A> beta(bias, runs, run);
     each_vector<A, kChains>(
         runs.n, FASTGAN_EACH {
-          (void)u;
           Vec<A> f, first, second;
           activation<Act, A>(load_first(x + i, k) + beta.at(i, k), p.alpha, f, first, second);
           f *= p.gain;

@@ -3,7 +3,7 @@
 
 #include "cpu/simd/loops.h"
 
-// y[i] = element(i, lanes), a vector of kLanes elements or of the last few; past the caches where that is asked for.
+// y[i] = element(i, lanes), a vector of kLanes elements or of the last few; past the caches if so.
 template <class T, class Element>
 FASTGAN_INLINE void write_elements(T* y, int64_t n, bool past_caches, const Element& element) {
   constexpr int L = kLanes<accumulate_t<T>>;

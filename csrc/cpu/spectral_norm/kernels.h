@@ -3,7 +3,7 @@
 
 #include "cpu/simd/linear.h"
 
-// t = W v (rows,), and, where x_sum is asked for, x_sum = W^T t (cols,): the power iteration's two products share one
+// t = W v (rows,), and, unless x_sum is null, x_sum = W^T t (cols,): the power iteration's two products share one
 // read of W, since W^T u = (W^T t) / |t|. Four rows at a time, so that v and x_sum are read once for four rows of W.
 template <class T>
 void power_iteration_rows(const T* W, int64_t rows, int64_t cols, const accumulate_t<T>* v, accumulate_t<T>* t,
