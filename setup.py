@@ -4,12 +4,15 @@
     TORCH_CUDA_ARCH_LIST     e.g. "8.0;9.0+PTX" instead of CUDA_ARCHS below
     CXX, NVCC, MAX_JOBS      the compilers, and how many run at once
     FASTGAN_SANITIZE=1       AddressSanitizer and UBSan in the CPU ops (make sanitize)
+    FASTGAN_WERROR=1         a compiler's warning is an error
 
 Both are plain shared libraries against the LibTorch stable ABI, without a line of CPython: one wheel serves every torch
 from 2.10 on and every Python from 3.10 on. torch's own build helper is not used: it guesses CUDA_HOME, wants a GPU for
 its arch list, and insists that nvcc and torch agree on a CUDA version, which the stable ABI does not need.
 """
 
+import hashlib
+import json
 import os
 import platform
 import re
@@ -80,6 +83,21 @@ def arch_flags():
     return flags
 
 
+def dependencies(output):
+    """What an object was compiled from, as the compiler wrote it beside the object (-MMD)."""
+    listed = output.with_suffix(".d")
+    return (
+        [ROOT / p for p in listed.read_text().partition(":")[2].replace("\\\n", " ").split()] if listed.exists() else []
+    )
+
+
+def is_newer(output, inputs):
+    """Whether the object is there, and every input is there and older than it."""
+    if not output.exists() or not inputs or not all(p.exists() for p in inputs):
+        return False
+    return output.stat().st_mtime > max(p.stat().st_mtime for p in inputs)
+
+
 class Build(build_ext):
     """Compiles every file of both extensions side by side, skipping what is up to date, then links."""
 
@@ -90,26 +108,38 @@ class Build(build_ext):
         self.cxx = os.environ.get("CXX", "c++")
         if shutil.which(self.cxx.split()[0]) is None:
             sys.exit(f"fastgan: no C++ compiler: '{self.cxx}' is not there; install g++ 11 or newer, or set CXX")
+        self.write_compile_commands()
         jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
         with ThreadPoolExecutor(jobs) as pool:
             compiling = [[pool.submit(self.compile, source) for source in e.sources] for e in self.extensions]
         for extension, objects in zip(self.extensions, compiling, strict=True):
             self.link_extension(extension, [o.result() for o in objects])
 
+    def write_compile_commands(self):
+        """build/compile_commands.json, by which clangd and clang-tidy know the C++ sources."""
+        sources = [source for e in self.extensions for source in e.sources if source.endswith(".cpp")]
+        flags = [*self.cxx_command(), *STABLE_ABI, *self.include, "-c"]
+        entries = [{"directory": str(ROOT), "file": s, "arguments": [*flags, s]} for s in sources]
+        (ROOT / "build").mkdir(exist_ok=True)
+        (ROOT / "build" / "compile_commands.json").write_text(json.dumps(entries, indent=1))
+
     def compile(self, source):
-        output = Path(self.build_temp) / f"{source}{'.sanitized' if os.environ.get('FASTGAN_SANITIZE') else ''}.o"
-        inputs = [ROOT / source, ROOT / "setup.py", *ROOT.glob("csrc/**/*.h"), *ROOT.glob("csrc/**/*.cuh")]
-        if output.exists() and output.stat().st_mtime > max(p.stat().st_mtime for p in inputs):
+        compiler = self.nvcc_command() if source.endswith(".cu") else self.cxx_command()
+        command = [*compiler, *STABLE_ABI, *self.include, "-MMD", "-c", source]
+        # Not in build_temp, which is a fresh folder for every `pip install -e .`; another command is another object.
+        name = hashlib.sha256(" ".join(command).encode()).hexdigest()[:8]
+        output = ROOT / "build" / "objects" / f"{source}.{name}.o"
+        if is_newer(output, dependencies(output)):
             return str(output)
         output.parent.mkdir(parents=True, exist_ok=True)
-        command = self.nvcc_command() if source.endswith(".cu") else self.cxx_command()
-        self.call([*command, *STABLE_ABI, *self.include, "-c", source, "-o", str(output)])
+        self.call([*command, "-o", str(output)])
         return str(output)
 
     def cxx_command(self):
         # psabi: a note about vectors wider than the baseline's, which never cross a call here.
-        flags = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-Wall", "-Wno-psabi"]
-        return [*self.cxx.split(), *flags, *self.sanitizers()]
+        flags = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast"]
+        warnings = ["-Wall", "-Wextra", "-Wno-psabi", *(["-Werror"] if os.environ.get("FASTGAN_WERROR") == "1" else [])]
+        return [*self.cxx.split(), *flags, *warnings, *self.sanitizers()]
 
     def nvcc_command(self):
         flags = ["-std=c++20", "-O3", "-lineinfo", "--expt-relaxed-constexpr", "--extended-lambda", "-DUSE_CUDA"]
@@ -144,8 +174,10 @@ class Build(build_ext):
 extensions = [Extension("fastgan._C", sources("csrc/ops.cpp", "csrc/cpu/*.cpp"), py_limited_api=True)]
 CUDA = cuda_toolkit() if sources("csrc/cuda/*.cu") else None
 if CUDA:
-    # cudart from the toolkit, by its soname: torch's own copy, loaded by then, serves it.
-    runtime = [f"-L{CUDA[1] / 'lib64'}", "-ltorch_cuda", "-lcudart"]
+    # The toolkit's runtime is inside the extension, and its symbols stay there: the extension loads beside a torch for
+    # another CUDA version, which has a runtime of another soname.
+    static = ["-lcudart_static", "-Wl,--exclude-libs,ALL", "-lrt", "-lpthread", "-ldl"]
+    runtime = [f"-L{CUDA[1] / 'lib64'}", "-ltorch_cuda", *static]
     extensions.append(
         Extension("fastgan._CUDA", sources("csrc/cuda/*.cu"), extra_link_args=runtime, py_limited_api=True)
     )

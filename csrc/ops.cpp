@@ -1,8 +1,8 @@
 // The table of contents of the compiled ops: every schema, once.
 #include <torch/csrc/stable/library.h>
 
-#include "common/isa.h"
-#include "common/output_block.h"
+#include "cpu/output_block.h"
+#include "cpu/simd/isa.h"
 
 STABLE_TORCH_LIBRARY(fastgan, m) {
   m.def(

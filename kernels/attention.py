@@ -1,4 +1,4 @@
-"""Attention on the GPU: forward, backward, double backward, in the letters of csrc/cpu/attention.h.
+"""Attention on the GPU: forward, backward, double backward, in the letters of csrc/cpu/attention/kernels.h.
 
 Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), sweeps over queries what belongs to keys
 (dK, dV, dbias and their seconds); every sweep makes its blocks of scores anew, so that extra memory is O(N). Scores and

@@ -1,4 +1,4 @@
-"""Bias, activation, gain and clamp on the GPU, in the formulas of csrc/cpu/bias_act.h.
+"""Bias, activation, gain and clamp on the GPU, in the formulas of csrc/cpu/bias_act/kernels.h.
 
 Forward, backward and double backward pass over the activation once each; the bias' gradient is summed on the way, a row
 of sums for each piece of the positions, and a second small kernel adds the rows.

@@ -6,22 +6,58 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <initializer_list>
+#include <optional>
 #include <vector>
 
 namespace fastgan {
 
 using torch::headeronly::IntHeaderOnlyArrayRef;
+using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using Optional = std::optional<Tensor>;
+
+// The product of extents that no tensor of real memory need have (an expanded or an empty tensor can be of any shape).
+// Every size of scratch memory and every count of work that is not the numel() of a contiguous tensor comes from here.
+inline int64_t checked_product(const char* op, std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (int64_t f : factors) {
+    const bool fits = f >= 0 && !__builtin_mul_overflow(product, f, &product);
+    STD_TORCH_CHECK(fits, op, ": the sizes are too large: a product of them does not fit into 64 bits");
+  }
+  return product;
+}
+
+inline const char* dtype_name(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    default:
+      return "one that no op of fastgan takes";
+  }
+}
+
+// What sums and statistics of this dtype are kept in, as accumulate_t says of types: float64 stays, else float32.
+inline ScalarType accumulate_dtype(ScalarType dtype) {
+  return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
 
 inline void check_same_length(const char* op, const char* name, const std::vector<Tensor>& list, size_t expected) {
   STD_TORCH_CHECK(list.size() == expected, op, ": ", name, " has ", list.size(), " tensors, expected ", expected);
 }
 
 // A tensor of the given dtype, device kind and shape; returned contiguous.
-inline Tensor checked(const char* op, const char* name, const Tensor& t, torch::headeronly::ScalarType dtype, bool cuda,
+inline Tensor checked(const char* op, const char* name, const Tensor& t, ScalarType dtype, bool cuda,
                       IntHeaderOnlyArrayRef shape) {
   STD_TORCH_CHECK(t.is_cuda() == cuda && (cuda || t.is_cpu()), op, ": ", name, " is on the wrong device");
-  STD_TORCH_CHECK(t.scalar_type() == dtype, op, ": ", name, " has another dtype than the weights");
+  STD_TORCH_CHECK(t.scalar_type() == dtype, op, ": ", name, " has another dtype: ", dtype_name(t.scalar_type()),
+                  "; expected ", dtype_name(dtype));
   bool same = t.dim() == int64_t(shape.size());
   for (int64_t d = 0; same && d < t.dim(); d++) same = t.size(d) == shape[d];
   STD_TORCH_CHECK(same, op, ": ", name, " has the wrong shape");

@@ -4,7 +4,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#include "common/simd_prelude.h"
+#include "common/types.h"
 
 namespace fastgan {
 

@@ -1,25 +1,20 @@
-// The arguments of the gradient penalty's ops, checked: what the CPU's and the GPU's entry ask for alike.
+// The checked arguments of the gradient penalty's ops, for the CPU's and the GPU's entry alike.
 #pragma once
 
 #include "common/checks.h"
-#include "common/grad_norm_penalty.h"
+#include "common/penalty.h"
 
 namespace fastgan {
 
 inline PenaltyKind checked_kind(const char* op, int64_t kind, double eps) {
-  STD_TORCH_CHECK(kind >= 0 && kind <= 2, op, ": kind must be 0 (two-sided), 1 (one-sided) or 2 (squared)");
+  STD_TORCH_CHECK(kind >= 0 && kind < kPenaltyKinds, op, ": kind must be 0 (two-sided), 1 (one-sided) or 2 (squared)");
   STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
   return PenaltyKind(kind);
 }
 
-// Of norms and penalty: float32, float64 beside float64.
-inline torch::headeronly::ScalarType accumulator_dtype(const Tensor& grad) {
-  using torch::headeronly::ScalarType;
-  return grad.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
+// Norms and penalty are kept in the accumulate dtype.
 inline Tensor new_accumulator(const Tensor& like, IntHeaderOnlyArrayRef shape) {
-  return torch::stable::new_empty(like, shape, accumulator_dtype(like));
+  return torch::stable::new_empty(like, shape, accumulate_dtype(like.scalar_type()));
 }
 
 // A gradient (B, ...), contiguous: `batch` samples of `size` elements.
@@ -43,9 +38,9 @@ struct DerivativeArguments : GradientArgument {
   DerivativeArguments(const char* op, const Tensor& grad_penalty_in, const Tensor& grad_norms_in, const Tensor& grad_in,
                       const Tensor& norms_in, int64_t kind_in, bool cuda)
       : GradientArgument(op, grad_in, cuda),
-        grad_penalty(checked(op, "grad_penalty", grad_penalty_in, accumulator_dtype(grad), cuda, {})),
-        grad_norms(checked(op, "grad_norms", grad_norms_in, accumulator_dtype(grad), cuda, {batch})),
-        norms(checked(op, "norms", norms_in, accumulator_dtype(grad), cuda, {batch})),
+        grad_penalty(checked(op, "grad_penalty", grad_penalty_in, accumulate_dtype(grad.scalar_type()), cuda, {})),
+        grad_norms(checked(op, "grad_norms", grad_norms_in, accumulate_dtype(grad.scalar_type()), cuda, {batch})),
+        norms(checked(op, "norms", norms_in, accumulate_dtype(grad.scalar_type()), cuda, {batch})),
         kind(checked_kind(op, kind_in, 0)) {}
 };
 

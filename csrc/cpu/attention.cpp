@@ -2,22 +2,19 @@
 // number of threads; every thread takes a contiguous run of them and one piece of scratch memory.
 #include <torch/csrc/stable/library.h>
 
-#include <limits>
-#include <optional>
+#include <algorithm>
 #include <tuple>
 
 #include "common/checks.h"
 #include "common/dispatch.h"
-#include "cpu/attention_problem.h"
+#include "cpu/attention/problem.h"
 
-#define FASTGAN_KERNELS "cpu/attention.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/attention/kernels.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {
 
-using torch::headeronly::ScalarType;
-using Optional = std::optional<Tensor>;
 constexpr int64_t kWorthAThread = 100 * 1000;  // products of two numbers
 constexpr int64_t kStripBytes = 8 << 20;
 
@@ -31,9 +28,7 @@ struct Call {
 
   Call(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Optional& key_bias, double scale,
        bool is_causal)
-      : op(op),
-        dtype(q.scalar_type()),
-        accumulate(dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float) {
+      : op(op), dtype(q.scalar_type()), accumulate(accumulate_dtype(dtype)) {
     STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, op, ": q, k, v must have four dimensions");
     batch = q.size(0), heads = q.size(1), queries = q.size(2), keys = k.size(2);
     qk_width = q.size(3), v_width = v.size(3);
@@ -43,6 +38,13 @@ struct Call {
     in.v = v_columns("v", v);
     if (key_bias) in.key_bias = per_key("key_bias", *key_bias);
     problem = {heads, queries, keys, qk_width, v_width, scale, is_causal, baseline::kStrip, 1};
+    // Scratch is a few arrays of keys or of kStrip queries times a width, each rounded up to whole vectors and panels:
+    // with room for all of them in 64 bits, the sums that lay it out cannot wrap.
+    const int64_t rows = checked_product(op, {keys, 64}) / 64 + baseline::kBlockKeys;
+    for (int64_t width : {qk_width, v_width, baseline::kStrip}) {
+      checked_product(op, {rows, checked_product(op, {width, 2}) / 2 + 64, 64 * int64_t(sizeof(double))});
+    }
+    checked_product(op, {batch, heads});
   }
 
   AttentionOperand operand(const char* name, const Tensor& t, ScalarType expected,
@@ -85,7 +87,7 @@ struct Call {
     in.logsumexp = per_query("logsumexp", logsumexp);
   }
 
-  // A fresh output of the shape of q, k, ...; without elements where it is not asked for.
+  // A fresh output of the shape of q, k, ...; without elements where it is not wanted.
   Tensor output(bool asked, ScalarType type, std::initializer_list<int64_t> shape, const Tensor& like) const {
     const int64_t none = 0;
     const torch::headeronly::IntHeaderOnlyArrayRef nothing(&none, 1), all(shape.begin(), shape.size());
@@ -99,15 +101,22 @@ struct Call {
   }
 };
 
+// Nothing to compute: no output has elements, however many heads there are.
+bool all_empty(std::initializer_list<Tensor> outputs) {
+  return std::all_of(outputs.begin(), outputs.end(), [](const Tensor& t) { return t.numel() == 0; });
+}
+
 // body(begin, end, scratch) over contiguous runs of [0, items), one per thread.
 template <class A, class Body>
 void in_runs(const Call& call, const Tensor& like, int64_t items, int64_t products, int64_t scratch_size,
              const Body& body) {
   if (items == 0) return;
-  const int64_t work = products * call.batch * call.heads * call.queries * std::max<int64_t>(1, call.keys);
-  const int64_t threads =
-      std::max<int64_t>(1, std::min({int64_t(torch::stable::get_num_threads()), items, work / kWorthAThread}));
-  const Tensor scratch = call.output(true, call.accumulate, {threads * scratch_size + 16}, like);
+  const double work = double(products) * call.batch * call.heads * call.queries * std::max<int64_t>(1, call.keys);
+  const int64_t all_threads = torch::stable::get_num_threads();
+  const int64_t worth = work / kWorthAThread < double(all_threads) ? int64_t(work / kWorthAThread) : all_threads;
+  const int64_t threads = std::max<int64_t>(1, std::min(items, worth));
+  const Tensor scratch =
+      call.output(true, call.accumulate, {checked_product(call.op, {threads, scratch_size + 16})}, like);
   A* base = mutable_data<A>(scratch);
   base += (64 - reinterpret_cast<uintptr_t>(base) % 64) % 64 / sizeof(A);
   const auto run = [&](int64_t begin, int64_t end) {
@@ -125,6 +134,7 @@ std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Ten
   call.deal(128);
   Tensor out = call.output(true, call.dtype, {call.batch, call.heads, call.queries, call.v_width}, q);
   Tensor logsumexp = call.output(true, call.accumulate, {call.batch, call.heads, call.queries}, q);
+  if (all_empty({out, logsumexp})) return {out, logsumexp};
   dispatch_floating(call.dtype, call.op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
@@ -158,6 +168,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& grad
   Tensor dk = call.output(asked(mask, 1), call.dtype, {B, H, M, D}, q);
   Tensor dv = call.output(asked(mask, 2), call.dtype, {B, H, M, Dv}, q);
   Tensor dbias = call.output(asked(mask, 3), call.accumulate, {B, H, M}, q);
+  if (all_empty({dq, dk, dv, dbias})) return {dq, dk, dv, dbias};
   dispatch_floating(call.dtype, call.op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
@@ -167,7 +178,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& grad
     grads.v = data_if<T>(asked(mask, 2), dv);
     grads.key_bias = data_if<A>(asked(mask, 3), dbias);
     const AttentionProblem& p = call.problem;
-    const Tensor sums = call.output(true, call.accumulate, {B * H * p.groups * FASTGAN_CALL(key_sums_size<A>)(p)}, q);
+    const int64_t sums_size = checked_product(call.op, {B, H, p.groups, FASTGAN_CALL(key_sums_size<A>)(p)});
+    const Tensor sums = call.output(true, call.accumulate, {sums_size}, q);
     in_runs<A>(call, q, B * H * p.groups, 3 * D + 2 * Dv, FASTGAN_CALL(backward_scratch<T>)(p, call.in),
                [&](int64_t begin, int64_t end, A* scratch) {
                  FASTGAN_CALL(attention_backward<T>)(p, call.in, grads, mutable_data<A>(sums), scratch, begin, end);
@@ -192,7 +204,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
   // Four numbers per query of a strip and key are kept between two sweeps: in the cache, and longer rows in fewer
   // strips.
   const int64_t accumulate_size = call.accumulate == ScalarType::Double ? 8 : 4;
-  while (call.problem.strip > 12 && call.problem.strip * call.keys * 4 * accumulate_size > kStripBytes) {
+  while (call.problem.strip > 12 && call.keys > kStripBytes / (call.problem.strip * 4 * accumulate_size)) {
     call.problem.strip /= 2;
   }
   call.deal(16);
@@ -203,6 +215,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
   Tensor dk = call.output(asked(mask, 3), call.dtype, {B, H, M, D}, q);
   Tensor dv = call.output(asked(mask, 4), call.dtype, {B, H, M, Dv}, q);
   Tensor dbias = call.output(asked(mask, 5), call.accumulate, {B, H, M}, q);
+  if (all_empty({d_grad_out, d_grad_logsumexp, dq, dk, dv, dbias}))
+    return {d_grad_out, d_grad_logsumexp, dq, dk, dv, dbias};
   dispatch_floating(call.dtype, call.op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
@@ -214,7 +228,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
     grads.v = data_if<T>(asked(mask, 4), dv);
     grads.key_bias = data_if<A>(asked(mask, 5), dbias);
     const AttentionProblem& p = call.problem;
-    const Tensor sums = call.output(true, call.accumulate, {B * H * p.groups * FASTGAN_CALL(key_sums_size<A>)(p)}, q);
+    const int64_t sums_size = checked_product(call.op, {B, H, p.groups, FASTGAN_CALL(key_sums_size<A>)(p)});
+    const Tensor sums = call.output(true, call.accumulate, {sums_size}, q);
     in_runs<A>(call, q, B * H * p.groups, 7 * D + 5 * Dv, FASTGAN_CALL(double_backward_scratch<T>)(p, call.in),
                [&](int64_t begin, int64_t end, A* scratch) {
                  FASTGAN_CALL(attention_double_backward<T>)(p, call.in, grads, mutable_data<A>(sums), scratch, begin,

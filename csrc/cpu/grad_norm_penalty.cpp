@@ -1,18 +1,17 @@
 // The gradient penalty on the CPU: a per-sample reduction, and a per-sample factor times the gradient. Every sample is
 // cut into the same blocks whatever the number of threads.
-#include "common/grad_norm_penalty.h"
-
 #include <torch/csrc/stable/library.h>
 
 #include <cmath>
 #include <tuple>
 
 #include "common/dispatch.h"
-#include "common/parallel.h"
+#include "common/penalty.h"
 #include "common/penalty_arguments.h"
+#include "cpu/parallel.h"
 
-#define FASTGAN_KERNELS "common/vector_ops.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/simd/linear.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {
@@ -26,7 +25,7 @@ struct Samples {
   std::vector<int64_t> costs;  // of every block of every sample
 
   explicit Samples(const GradientArgument& a) : batch(a.batch), size(a.size) {
-    blocks_each = std::max<int64_t>(1, (size + kBlock - 1) / kBlock);
+    blocks_each = size / kBlock + (size % kBlock != 0);  // none for empty samples, of which there may be any number
     for (int64_t b = 0; b < batch * blocks_each; b++) costs.push_back(1 + length(b));
   }
   int64_t begin(int64_t block) const { return block % blocks_each * kBlock; }
@@ -62,9 +61,9 @@ std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad_in, double targe
   const char* op = "grad_norm_penalty";
   const PenaltyKind penalty_kind = checked_kind(op, kind, eps);
   const GradientArgument a(op, grad_in, false);
-  const Samples samples(a);
   const Tensor& grad = a.grad;
-  Tensor penalty = new_accumulator(grad, {}), norms = new_accumulator(grad, {samples.batch});
+  Tensor penalty = new_accumulator(grad, {}), norms = new_accumulator(grad, {a.batch});
+  const Samples samples(a);
   dispatch_floating(grad.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;

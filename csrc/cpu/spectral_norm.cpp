@@ -1,80 +1,20 @@
-// Spectral norm of a list of weights on the CPU. Every matrix is cut into blocks of rows of about kBlock elements, the
-// same ones whatever the number of threads; threads share the blocks of a group of layers by size. A group is small
-// enough for its second reading to find it in the cache that the cores share.
+// Spectral norm of a list of weights on the CPU, to second order.
 #include <torch/csrc/stable/library.h>
 
 #include <memory>
 #include <tuple>
 
 #include "common/dispatch.h"
-#include "common/output_block.h"
-#include "common/parallel.h"
-#include "common/weight_lists.h"
+#include "cpu/output_block.h"
+#include "cpu/spectral_norm/plan.h"
 
-#define FASTGAN_KERNELS "cpu/spectral_norm.h"
-#include "common/each_isa.h"
+#define FASTGAN_KERNELS "cpu/spectral_norm/kernels.h"
+#include "cpu/simd/each_isa.h"
 
 namespace fastgan {
 namespace {
 
-constexpr int64_t kBlock = 64 * 1024;  // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
-constexpr int64_t kGroup =
-    2048 * 1024;  // elements of W in a group of layers: fewer hand-overs to the threads, 8 MiB of fp32
-constexpr int64_t kPastCaches = 1024 * 1024;  // elements of W from which on outputs will be read from memory anyhow
-constexpr int64_t kWorthAThread = 32 * 1024;
-
-struct Layer {
-  int64_t rows, cols;
-  int64_t first_block, blocks;
-};
-struct Block {
-  int64_t layer, row, rows;
-};
-struct Group {
-  int64_t first_layer, last_layer, first_block, last_block;
-};
-struct Plan {
-  std::vector<Layer> layers;
-  std::vector<Block> blocks;
-  std::vector<Group> groups;
-  std::vector<int64_t> block_costs, layer_costs;
-  bool past_caches;
-
-  template <class Body>
-  void for_blocks(const Group& group, const Body& body) const {
-    parallel_by_cost(block_costs, group.first_block, group.last_block, kWorthAThread, body);
-  }
-  template <class Body>
-  void for_layers(const Group& group, const Body& body) const {
-    parallel_by_cost(layer_costs, group.first_layer, group.last_layer, kWorthAThread, body);
-  }
-};
-
-Plan plan_blocks(const char* op, const List& weights) {
-  Plan plan;
-  int64_t total = 0, in_group = kGroup;
-  for (size_t l = 0; l < weights.size(); l++) {
-    const Tensor& w = weights[l];
-    const int64_t rows = w.size(0), cols = w.numel() / rows, step = std::max<int64_t>(4, kBlock / cols);
-    Layer layer{rows, cols, int64_t(plan.blocks.size()), 0};
-    if (in_group + rows * cols > kGroup) {
-      plan.groups.push_back({int64_t(l), 0, layer.first_block, 0});
-      in_group = 0;
-    }
-    for (int64_t r = 0; r < rows; r += step, layer.blocks++) {
-      plan.blocks.push_back({int64_t(l), r, std::min(step, rows - r)});
-      plan.block_costs.push_back(plan.blocks.back().rows * cols);
-    }
-    plan.layers.push_back(layer);
-    plan.layer_costs.push_back(rows + cols * (layer.blocks + 1));
-    plan.groups.back().last_layer = l + 1;
-    plan.groups.back().last_block = plan.blocks.size();
-    in_group += rows * cols;
-    total += rows * cols;
-  }
-  plan.past_caches = total >= kPastCaches;
-  return plan;
-}
+using namespace spectral;
 
 List empty_like_list(const List& list) {
   size_t bytes = 0;
@@ -96,17 +36,15 @@ List empty_scalars(const List& list) {
 std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const List& us_in, const List& vs_in,
                                                  int64_t n_power_iterations, double eps, bool update) {
   const char* op = "spectral_norm";
-  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
-  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, false);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, false);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, false);
-  const Plan plan = plan_blocks(op, weights);
+  check_iteration(op, n_power_iterations, eps);
+  const SpectralNormArguments a(op, weights_in, us_in, vs_in, false);
+  const List &weights = a.weights, &us = a.us, &vs = a.vs;
+  const Plan plan = plan_blocks(weights);
   List normalized = empty_like_list(weights), sigmas = empty_scalars(weights);
   List new_us = empty_like_list(us), new_vs = empty_like_list(vs);
   if (weights.empty()) return {normalized, sigmas, new_us, new_vs};
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
     // Per layer t (rows,) and v (cols,); per block its share of W^T t (cols,).
@@ -153,9 +91,11 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       } else {
         std::copy_n(data<T>(us[l]), layer.rows, u_out);
         std::copy_n(data<T>(vs[l]), layer.cols, v_out);
-        A total = 0;
-        for (int64_t r = 0; r < layer.rows; r++) total += baseline::load_one(data<T>(us[l]) + r) * t[t_at[l] + r];
-        sigma[l] = total;
+        double total = 0;  // in fp32 its error would grow with the rows
+        for (int64_t r = 0; r < layer.rows; r++) {
+          total += double(baseline::load_one(data<T>(us[l]) + r)) * double(t[t_at[l] + r]);
+        }
+        sigma[l] = A(total);
       }
       baseline::store_one(mutable_data<T>(sigmas[l]), sigma[l]);
     };
@@ -193,17 +133,14 @@ double scalar(const Tensor& t) {
 List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
                             const List& sigmas_in, const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, false);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, false);
+  const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, false);
+  const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar, false);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, false);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, false);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, false);
-  const Plan plan = plan_blocks(op, weights);
+  const Plan plan = plan_blocks(weights);
   List grad_weights = empty_like_list(weights);
   if (weights.empty()) return grad_weights;
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
     std::vector<double> gw(plan.blocks.size()), factor(plan.layers.size());
@@ -233,18 +170,15 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
                                                                  const List& weights_in, const List& sigmas_in,
                                                                  const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_double_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, false);
+  const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, false);
+  const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight, false);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, false);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, false);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, false);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, false);
-  const Plan plan = plan_blocks(op, weights);
+  const Plan plan = plan_blocks(weights);
   List d_grads = empty_like_list(weights), d_weights = empty_like_list(weights);
   List d_grad_sigmas = empty_scalars(weights), d_sigmas = empty_scalars(weights);
   if (weights.empty()) return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
     std::vector<double> uhv(plan.blocks.size()), hg(uhv), gw(uhv), c(plan.layers.size());

@@ -3,8 +3,8 @@
 
 #include <tuple>
 
-#include "common/gpu_stream.h"
 #include "common/penalty_arguments.h"
+#include "cuda/device/launch_context.h"
 #include "cuda/grad_norm_penalty.cuh"
 
 namespace fastgan {
@@ -31,15 +31,16 @@ Samples cut(const GradientArgument& a, std::initializer_list<const Tensor*> besi
 }
 
 template <class A>
-Cotangents<A> cotangents(Stream& stream, const DerivativeArguments& a, double target) {
-  return {a.kind, A(target), stream.input<A>(a.grad_penalty, "grad_penalty"),
-          stream.input<A>(a.grad_norms, "grad_norms"), stream.input<A>(a.norms, "norms")};
+Cotangents<A> cotangents(LaunchContext& context, const DerivativeArguments& a, double target) {
+  return {a.kind, A(target), context.input<A>(a.grad_penalty, "grad_penalty"),
+          context.input<A>(a.grad_norms, "grad_norms"), context.input<A>(a.norms, "norms")};
 }
 
 template <class A>
-A* workspace_sums(Stream& stream, const Samples& s) {
+A* workspace_sums(LaunchContext& context, const Samples& s) {
   A* sums = nullptr;
-  stream.workspace([&](const auto& take) { sums = take(A{}, s.rows * s.pieces, "sums"); });
+  context.workspace(
+      [&](const auto& take) { sums = take(A{}, checked_product("grad_norm_penalty", {s.rows, s.pieces}), "sums"); });
   return sums;
 }
 
@@ -51,13 +52,13 @@ std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad, double target, 
   dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
-    Stream stream(a.grad);
+    LaunchContext context(a.grad);
     const Samples s = cut<T>(a, {&a.grad});
-    A* sums = workspace_sums<A>(stream, s);
-    stream.launch("penalty_squares", &penalty_squares<T>, s.blocks(), kThreads, 0, s, stream.input<T>(a.grad, "grad"),
-                  sums);
-    stream.launch("penalty_of_norms", &penalty_of_norms<T>, 1, kThreads, 0, s, kind, A(target), A(eps), sums,
-                  stream.output<A>(norms, "norms"), stream.output<A>(penalty, "penalty"));
+    A* sums = workspace_sums<A>(context, s);
+    context.launch("grad_norm_penalty_squares_kernel", &grad_norm_penalty_squares_kernel<T>, s.blocks(), kThreads, 0, s,
+                   context.input<T>(a.grad, "grad"), sums);
+    context.launch("grad_norm_penalty_norms_kernel", &grad_norm_penalty_norms_kernel<T>, 1, kThreads, 0, s, kind,
+                   A(target), A(eps), sums, context.output<A>(norms, "norms"), context.output<A>(penalty, "penalty"));
   });
   return {penalty, norms};
 }
@@ -69,11 +70,11 @@ Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad
   const Tensor d_grad = torch::stable::new_empty(a.grad, a.grad.sizes());
   dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
-    Stream stream(a.grad);
+    LaunchContext context(a.grad);
     const Samples s = cut<T>(a, {&a.grad, &d_grad});
-    stream.launch("penalty_gradient", &penalty_gradient<T>, s.blocks(), kThreads, 0, s,
-                  cotangents<accumulate_t<T>>(stream, a, target), stream.input<T>(a.grad, "grad"),
-                  stream.output<T>(d_grad, "d_grad"));
+    context.launch("grad_norm_penalty_backward_kernel", &grad_norm_penalty_backward_kernel<T>, s.blocks(), kThreads, 0,
+                   s, cotangents<accumulate_t<T>>(context, a, target), context.input<T>(a.grad, "grad"),
+                   context.output<T>(d_grad, "d_grad"));
   });
   return d_grad;
 }
@@ -91,15 +92,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(con
   dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
-    Stream stream(a.grad);
+    LaunchContext context(a.grad);
     const Samples s = cut<T>(a, {&h, &a.grad, &d_grad});
-    const Cotangents<A> c = cotangents<A>(stream, a, target);
-    A* sums = workspace_sums<A>(stream, s);
-    stream.launch("penalty_second_gradient", &penalty_second_gradient<T>, s.blocks(), kThreads, 0, s, c,
-                  stream.input<T>(h, "h"), stream.input<T>(a.grad, "grad"), stream.output<T>(d_grad, "d_grad"), sums);
-    stream.launch("penalty_second_scalars", &penalty_second_scalars<T>, 1, kThreads, 0, s, c, sums,
-                  stream.output<A>(d_grad_penalty, "d_grad_penalty"), stream.output<A>(d_grad_norms, "d_grad_norms"),
-                  stream.output<A>(d_norms, "d_norms"));
+    const Cotangents<A> c = cotangents<A>(context, a, target);
+    A* sums = workspace_sums<A>(context, s);
+    context.launch("grad_norm_penalty_double_backward_kernel", &grad_norm_penalty_double_backward_kernel<T>, s.blocks(),
+                   kThreads, 0, s, c, context.input<T>(h, "h"), context.input<T>(a.grad, "grad"),
+                   context.output<T>(d_grad, "d_grad"), sums);
+    context.launch("grad_norm_penalty_double_backward_scalars_kernel",
+                   &grad_norm_penalty_double_backward_scalars_kernel<T>, 1, kThreads, 0, s, c, sums,
+                   context.output<A>(d_grad_penalty, "d_grad_penalty"), context.output<A>(d_grad_norms, "d_grad_norms"),
+                   context.output<A>(d_norms, "d_norms"));
   });
   return {d_grad_penalty, d_grad_norms, d_grad, d_norms};
 }

@@ -2,9 +2,9 @@
 // has to, and leaves one sum for each piece of a sample, which a kernel of one block adds up in a fixed order.
 #pragma once
 
-#include "common/gpu_pack.h"
-#include "common/gpu_sum.h"
-#include "common/grad_norm_penalty.h"
+#include "common/penalty.h"
+#include "cuda/device/pack.h"
+#include "cuda/device/sum.h"
 
 namespace fastgan {
 
@@ -83,7 +83,7 @@ __device__ __forceinline__ void for_each_row_sum(const Samples& s, const A* sums
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    penalty_squares(Samples s, const T* grad, accumulate_t<T>* sums) {
+    grad_norm_penalty_squares_kernel(Samples s, const T* grad, accumulate_t<T>* sums) {
   using A = accumulate_t<T>;
   const Place place(s);
   A squares = 0;
@@ -97,8 +97,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 // One block: n_i = sqrt(|g_i|^2 + eps), and the mean of f(n_i).
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    penalty_of_norms(Samples s, PenaltyKind kind, accumulate_t<T> target, accumulate_t<T> eps,
-                     const accumulate_t<T>* sums, accumulate_t<T>* norms, accumulate_t<T>* penalty) {
+    grad_norm_penalty_norms_kernel(Samples s, PenaltyKind kind, accumulate_t<T> target, accumulate_t<T> eps,
+                                   const accumulate_t<T>* sums, accumulate_t<T>* norms, accumulate_t<T>* penalty) {
   using A = accumulate_t<T>;
   A total = 0;
   for_each_row_sum(s, sums, [&](int64_t row, A squares) {
@@ -135,7 +135,7 @@ __device__ __forceinline__ Pack<T> scaled(Pack<T> pack, accumulate_t<T> factor) 
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    penalty_gradient(Samples s, Cotangents<accumulate_t<T>> c, const T* grad, T* d_grad) {
+    grad_norm_penalty_backward_kernel(Samples s, Cotangents<accumulate_t<T>> c, const T* grad, T* d_grad) {
   const Place place(s);
   const accumulate_t<T> factor = c.factor(s, place.row);
   for_each_pack_of_piece<T>(
@@ -147,8 +147,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 // d_grad = w h, and <h, g> of every piece.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    penalty_second_gradient(Samples s, Cotangents<accumulate_t<T>> c, const T* h, const T* grad, T* d_grad,
-                            accumulate_t<T>* sums) {
+    grad_norm_penalty_double_backward_kernel(Samples s, Cotangents<accumulate_t<T>> c, const T* h, const T* grad,
+                                             T* d_grad, accumulate_t<T>* sums) {
   using A = accumulate_t<T>;
   const Place place(s);
   const A factor = c.factor(s, place.row);
@@ -164,8 +164,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 // One block: what else w depends on. w is linear in the cotangents of penalty and norms.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    penalty_second_scalars(Samples s, Cotangents<accumulate_t<T>> c, const accumulate_t<T>* sums,
-                           accumulate_t<T>* d_grad_penalty, accumulate_t<T>* d_grad_norms, accumulate_t<T>* d_norms) {
+    grad_norm_penalty_double_backward_scalars_kernel(Samples s, Cotangents<accumulate_t<T>> c,
+                                                     const accumulate_t<T>* sums, accumulate_t<T>* d_grad_penalty,
+                                                     accumulate_t<T>* d_grad_norms, accumulate_t<T>* d_norms) {
   using A = accumulate_t<T>;
   const A share = c.share(s);
   A total = 0;

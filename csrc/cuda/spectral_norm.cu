@@ -4,8 +4,8 @@
 
 #include <tuple>
 
-#include "common/gpu_stream.h"
-#include "common/weight_lists.h"
+#include "common/spectral_norm_arguments.h"
+#include "cuda/device/launch_context.h"
 #include "cuda/spectral_norm.cuh"
 
 namespace fastgan {
@@ -48,14 +48,17 @@ class Cutter {
     Strips strips;
     strips.rows = weight.size(0);
     strips.cols = weight.numel() / strips.rows;
-    strips.rows_each = std::min(strips.rows, std::max<int64_t>(8, elements_ / strips.cols));
+    const int64_t rows_each = std::min(strips.rows, std::max<int64_t>(8, elements_ / strips.cols));
+    const int64_t count = (strips.rows + rows_each - 1) / rows_each;
+    STD_TORCH_CHECK(std::max(rows_each, total_ + count) <= INT32_MAX,
+                    "spectral_norm: more rows than one launch can hold");
+    strips.rows_each = rows_each;
     strips.first = total_;
-    strips.strips = (strips.rows + strips.rows_each - 1) / strips.rows_each;
+    strips.strips = count;
     strips.lanes = lanes(strips);
     strips.aligned = strips.cols % pack_size<T> == 0 && is_aligned(weight);
     for (const Tensor* t : beside) strips.aligned = strips.aligned && is_aligned(*t);
     total_ += strips.strips;
-    STD_TORCH_CHECK(total_ <= INT32_MAX, "spectral_norm: more rows than one launch can hold");
     return strips;
   }
 
@@ -76,8 +79,8 @@ class Cutter {
 
 constexpr int64_t kSharedForTwo = 40 * 1024;  // bytes of shared memory with which two blocks fit on any multiprocessor
 
-// Threads that share a row in multiply_strips: as in the other kernels, or more, so that fewer rows at a time are kept
-// in shared memory. Beyond `limit` bytes for one row it is 0: rows are not kept.
+// Threads that share a row in spectral_norm_multiply_kernel: as in the other kernels, or more, so that fewer rows at a
+// time are kept in shared memory. Beyond `limit` bytes for one row it is 0: rows are not kept.
 template <class T>
 int product_lanes(const ForwardLayer<T>& layer, int64_t limit) {
   int lanes = layer.lanes;
@@ -90,19 +93,17 @@ int product_lanes(const ForwardLayer<T>& layer, int64_t limit) {
 std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const List& us_in, const List& vs_in,
                                                  int64_t n_power_iterations, double eps, bool update) {
   const char* op = "spectral_norm";
-  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive");
-  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
+  check_iteration(op, n_power_iterations, eps);
+  const SpectralNormArguments a(op, weights_in, us_in, vs_in, GPU_IS_CUDA);
+  const List &weights = a.weights, &us = a.us, &vs = a.vs;
   const List normalized = empty_like(weights), sigmas = empty_scalars(weights);
   const List new_us = empty_like(us), new_vs = empty_like(vs);
   if (weights.empty()) return {normalized, sigmas, new_us, new_vs};
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
-    Stream stream(weights[0]);
+    LaunchContext context(weights[0]);
     Cutter<T> cutter(weights);
     std::vector<ForwardLayer<T>> layers(weights.size());
     const int64_t shared_limit = gpu::shared_memory_limit(), elements = count_elements(weights);
@@ -110,13 +111,13 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
     for (size_t i = 0; i < layers.size(); i++) {
       ForwardLayer<T>& layer = layers[i];
       static_cast<Strips&>(layer) = cutter.cut(weights[i], {&vs[i], &normalized[i]});
-      layer.weight = stream.input<T>(weights[i], "weight");
-      layer.u = stream.input<T>(us[i], "u");
-      layer.v = stream.input<T>(vs[i], "v");
-      layer.normalized = stream.output<T>(normalized[i], "normalized");
-      layer.new_u = stream.output<T>(new_us[i], "new_u");
-      layer.new_v = stream.output<T>(new_vs[i], "new_v");
-      layer.sigma = stream.output<T>(sigmas[i], "sigma");
+      layer.weight = context.input<T>(weights[i], "weight");
+      layer.u = context.input<T>(us[i], "u");
+      layer.v = context.input<T>(vs[i], "v");
+      layer.normalized = context.output<T>(normalized[i], "normalized");
+      layer.new_u = context.output<T>(new_us[i], "new_u");
+      layer.new_v = context.output<T>(new_vs[i], "new_v");
+      layer.sigma = context.output<T>(sigmas[i], "sigma");
       layer.first_slab = slabs;
       slabs += layer.slabs();
       // All blocks of a launch get the same shared memory: only a large layer is worth more than two blocks can have.
@@ -124,7 +125,7 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       layer.product_lanes = product_lanes(layer, is_large ? shared_limit : std::min(shared_limit, kSharedForTwo));
       if (layer.product_lanes) shared = std::max(shared, shared_bytes<T>(layer.width(), layer.product_lanes));
     }
-    stream.workspace([&](const auto& take) {
+    context.workspace([&](const auto& take) {
       for (ForwardLayer<T>& layer : layers) {
         layer.strip_sums = take(A{}, layer.strips, "strip_sums");
         if (!update) continue;
@@ -135,19 +136,20 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       }
     });
 
-    const Table<ForwardLayer<T>> table = stream.table(layers);
+    const Table<ForwardLayer<T>> table = context.table(layers);
     const auto launch = [&](const char* name, auto kernel, int64_t blocks, size_t shared_bytes, auto... arguments) {
-      stream.launch(name, kernel, blocks, kThreads, shared_bytes, table, arguments...);
+      context.launch(name, kernel, blocks, kThreads, shared_bytes, table, arguments...);
     };
     if (update) {
       for (int64_t i = 0; i < n_power_iterations; i++) {
-        launch("multiply_strips", &multiply_strips<T>, cutter.total(), shared, A(eps), i == 0);
-        launch("add_strips", &add_strips<T>, slabs, 0, A(eps));
+        launch("spectral_norm_multiply_kernel", &spectral_norm_multiply_kernel<T>, cutter.total(), shared, A(eps),
+               i == 0);
+        launch("spectral_norm_add_kernel", &spectral_norm_add_kernel<T>, slabs, 0, A(eps));
       }
     } else {
-      launch("project_strips", &project_strips<T>, cutter.total(), 0);
+      launch("spectral_norm_project_kernel", &spectral_norm_project_kernel<T>, cutter.total(), 0);
     }
-    launch("normalize", &normalize<T>, cutter.total(), 0, A(eps), update);
+    launch("spectral_norm_normalize_kernel", &spectral_norm_normalize_kernel<T>, cutter.total(), 0, A(eps), update);
   });
   return {normalized, sigmas, new_us, new_vs};
 }
@@ -155,38 +157,37 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
 List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
                             const List& sigmas_in, const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, GPU_IS_CUDA);
+  const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, GPU_IS_CUDA);
+  const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
   const List grad_weights = empty_like(weights);
   if (weights.empty()) return grad_weights;
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
-    Stream stream(weights[0]);
+    LaunchContext context(weights[0]);
     Cutter<T> cutter(weights);
     std::vector<BackwardLayer<T>> layers(weights.size());
     for (size_t i = 0; i < layers.size(); i++) {
       BackwardLayer<T>& layer = layers[i];
       static_cast<Strips&>(layer) = cutter.cut(weights[i], {&grads[i], &vs[i], &grad_weights[i]});
-      layer.grad = stream.input<T>(grads[i], "grad");
-      layer.grad_sigma = stream.input<T>(grad_sigmas[i], "grad_sigma");
-      layer.weight = stream.input<T>(weights[i], "weight");
-      layer.sigma = stream.input<T>(sigmas[i], "sigma");
-      layer.u = stream.input<T>(us[i], "u");
-      layer.v = stream.input<T>(vs[i], "v");
-      layer.grad_weight = stream.output<T>(grad_weights[i], "grad_weight");
+      layer.grad = context.input<T>(grads[i], "grad");
+      layer.grad_sigma = context.input<T>(grad_sigmas[i], "grad_sigma");
+      layer.weight = context.input<T>(weights[i], "weight");
+      layer.sigma = context.input<T>(sigmas[i], "sigma");
+      layer.u = context.input<T>(us[i], "u");
+      layer.v = context.input<T>(vs[i], "v");
+      layer.grad_weight = context.output<T>(grad_weights[i], "grad_weight");
     }
-    stream.workspace([&](const auto& take) {
+    context.workspace([&](const auto& take) {
       for (BackwardLayer<T>& layer : layers) layer.sums = take(A{}, layer.strips, "sums");
     });
-    const Table<BackwardLayer<T>> table = stream.table(layers);
-    stream.launch("backward_sums", &backward_sums<T>, cutter.total(), kThreads, 0, table);
-    stream.launch("backward_weights", &backward_weights<T>, cutter.total(), kThreads, 0, table);
+    const Table<BackwardLayer<T>> table = context.table(layers);
+    context.launch("spectral_norm_backward_sums_kernel", &spectral_norm_backward_sums_kernel<T>, cutter.total(),
+                   kThreads, 0, table);
+    context.launch("spectral_norm_backward_weights_kernel", &spectral_norm_backward_weights_kernel<T>, cutter.total(),
+                   kThreads, 0, table);
   });
   return grad_weights;
 }
@@ -195,42 +196,41 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
                                                                  const List& weights_in, const List& sigmas_in,
                                                                  const List& us_in, const List& vs_in) {
   const char* op = "spectral_norm_double_backward";
-  const List weights = checked_list(op, "weights", weights_in, weights_in, Kind::weight, GPU_IS_CUDA);
+  const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, GPU_IS_CUDA);
+  const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight, GPU_IS_CUDA);
-  const List grads = checked_list(op, "grads", grads_in, weights, Kind::weight, GPU_IS_CUDA);
-  const List sigmas = checked_list(op, "sigmas", sigmas_in, weights, Kind::scalar, GPU_IS_CUDA);
-  const List us = checked_list(op, "us", us_in, weights, Kind::row_vector, GPU_IS_CUDA);
-  const List vs = checked_list(op, "vs", vs_in, weights, Kind::col_vector, GPU_IS_CUDA);
   const List d_grads = empty_like(weights), d_weights = empty_like(weights);
   const List d_grad_sigmas = empty_scalars(weights), d_sigmas = empty_scalars(weights);
   if (weights.empty()) return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
 
-  dispatch_floating(weights[0].scalar_type(), op, [&](auto tag) {
+  dispatch_floating(a.dtype(), op, [&](auto tag) {
     using T = gpu_t<decltype(tag)>;
     using A = accumulate_t<T>;
-    Stream stream(weights[0]);
+    LaunchContext context(weights[0]);
     Cutter<T> cutter(weights);
     std::vector<DoubleBackwardLayer<T>> layers(weights.size());
     for (size_t i = 0; i < layers.size(); i++) {
       DoubleBackwardLayer<T>& layer = layers[i];
       static_cast<Strips&>(layer) = cutter.cut(weights[i], {&hs[i], &grads[i], &vs[i], &d_grads[i], &d_weights[i]});
-      layer.h = stream.input<T>(hs[i], "h");
-      layer.grad = stream.input<T>(grads[i], "grad");
-      layer.weight = stream.input<T>(weights[i], "weight");
-      layer.sigma = stream.input<T>(sigmas[i], "sigma");
-      layer.u = stream.input<T>(us[i], "u");
-      layer.v = stream.input<T>(vs[i], "v");
-      layer.d_grad = stream.output<T>(d_grads[i], "d_grad");
-      layer.d_grad_sigma = stream.output<T>(d_grad_sigmas[i], "d_grad_sigma");
-      layer.d_weight = stream.output<T>(d_weights[i], "d_weight");
-      layer.d_sigma = stream.output<T>(d_sigmas[i], "d_sigma");
+      layer.h = context.input<T>(hs[i], "h");
+      layer.grad = context.input<T>(grads[i], "grad");
+      layer.weight = context.input<T>(weights[i], "weight");
+      layer.sigma = context.input<T>(sigmas[i], "sigma");
+      layer.u = context.input<T>(us[i], "u");
+      layer.v = context.input<T>(vs[i], "v");
+      layer.d_grad = context.output<T>(d_grads[i], "d_grad");
+      layer.d_grad_sigma = context.output<T>(d_grad_sigmas[i], "d_grad_sigma");
+      layer.d_weight = context.output<T>(d_weights[i], "d_weight");
+      layer.d_sigma = context.output<T>(d_sigmas[i], "d_sigma");
     }
-    stream.workspace([&](const auto& take) {
+    context.workspace([&](const auto& take) {
       for (DoubleBackwardLayer<T>& layer : layers) layer.sums = take(A{}, 3 * int64_t(layer.strips), "sums");
     });
-    const Table<DoubleBackwardLayer<T>> table = stream.table(layers);
-    stream.launch("double_backward_sums", &double_backward_sums<T>, cutter.total(), kThreads, 0, table);
-    stream.launch("double_backward_outputs", &double_backward_outputs<T>, cutter.total(), kThreads, 0, table);
+    const Table<DoubleBackwardLayer<T>> table = context.table(layers);
+    context.launch("spectral_norm_double_backward_sums_kernel", &spectral_norm_double_backward_sums_kernel<T>,
+                   cutter.total(), kThreads, 0, table);
+    context.launch("spectral_norm_double_backward_outputs_kernel", &spectral_norm_double_backward_outputs_kernel<T>,
+                   cutter.total(), kThreads, 0, table);
   });
   return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
 }

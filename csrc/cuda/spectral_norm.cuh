@@ -2,15 +2,16 @@
 //
 // One power iteration is  t = W v,  u = t / |t|,  x = W^T u,  v = x / |x|,  with a norm below eps replaced by eps.
 // Since x = (W^T t) / |t|, a row of W that is still on chip after its share of t serves W^T t as well: an iteration
-// reads W once, in `multiply_strips`. Each block does this for a strip of rows and leaves the strip's share of W^T t;
-// `add_strips` adds the shares, `normalize` divides W by sigma = u^T W v = |x| |x| / max(|x|, eps).
+// reads W once, in `spectral_norm_multiply_kernel`. Each block does this for a strip of rows and leaves the strip's
+// share of W^T t; `spectral_norm_add_kernel` adds the shares, `spectral_norm_normalize_kernel` divides W by sigma = u^T
+// W v = |x| |x| / max(|x|, eps).
 //
 // Blocks hand over to each other between launches only: no atomics, no fences, and every sum in one fixed order.
 #pragma once
 
-#include "common/gpu_pack.h"
-#include "common/gpu_sum.h"
-#include "common/gpu_table.h"
+#include "cuda/device/pack.h"
+#include "cuda/device/sum.h"
+#include "cuda/device/table.h"
 
 namespace fastgan {
 
@@ -72,7 +73,7 @@ __device__ __forceinline__ A at_least(A norm, A eps) {
 
 // ---------------------------------------------------------------------------------------------- forward
 
-// Columns of W^T t that a block of add_strips adds up: 16 bytes for each lane of a warp.
+// Columns of W^T t that a block of spectral_norm_add_kernel adds up: 16 bytes for each lane of a warp.
 template <class A>
 inline constexpr int slab_size = kWarp * pack_size<A>;
 
@@ -84,16 +85,16 @@ struct ForwardLayer : Strips {
   A *t, *x;                               // (rows,), (width,)
   A* shares;                              // (strips, width): W^T t of each strip
   A *strip_sums, *slab_sums;              // (strips,): |t|^2, or u.(W v); (slabs,): |x|^2
-  int first_slab;                         // add_strips: this layer's first block
-  int product_lanes;                      // multiply_strips: threads that share a row; 0: a row does not fit
+  int first_slab;                         // spectral_norm_add_kernel: this layer's first block
+  int product_lanes;  // spectral_norm_multiply_kernel: threads that share a row; 0: a row does not fit
 
   // cols, rounded up to whole packs
   __host__ __device__ __forceinline__ int64_t width() const { return (cols + pack_size<T> - 1) & -pack_size<T>; }
   __host__ __device__ __forceinline__ int slabs() const { return (width() + slab_size<A> - 1) / slab_size<A>; }
 };
 
-// Shared memory of multiply_strips, in this order: v, the strip's W^T t as it grows, a tile of as many rows as are at
-// work, and their products with v.
+// Shared memory of spectral_norm_multiply_kernel, in this order: v, the strip's W^T t as it grows, a tile of as many
+// rows as are at work, and their products with v.
 template <class T>
 constexpr int64_t shared_bytes(int64_t width, int lanes) {
   using A = accumulate_t<T>;
@@ -219,7 +220,8 @@ __device__ __forceinline__ accumulate_t<T> multiply_long_rows(const ForwardLayer
 // A block per strip: t, |t|^2 and W^T t of its rows. v is the caller's in the first iteration, x / |x| after it.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    multiply_strips(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps, bool first_iteration) {
+    spectral_norm_multiply_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps,
+                                  bool first_iteration) {
   using A = accumulate_t<T>;
   GPU_DYNAMIC_SHARED(shared);
   const ForwardLayer<T> layer = layers.owner(blockIdx.x, &ForwardLayer<T>::first);
@@ -237,7 +239,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 // A block per slab of columns: x = sum of the strips' W^T t, over |t|; and |x|^2 of the slab.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    add_strips(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps) {
+    spectral_norm_add_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps) {
   using A = accumulate_t<T>;
   constexpr int N = pack_size<A>;
   GPU_SHARED(A, sums, kWarps * slab_size<A>);
@@ -273,7 +275,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 // u.(W v) of every strip: all that a forward needs which leaves u and v alone.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    project_strips(const __grid_constant__ Table<ForwardLayer<T>> layers) {
+    spectral_norm_project_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers) {
   using A = accumulate_t<T>;
   const ForwardLayer<T> layer = layers.owner(blockIdx.x, &ForwardLayer<T>::first);
   const Strips& m = layer;
@@ -288,7 +290,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 // W / sigma, and the vectors: u = t / |t| and v = x / |x|, or the old ones again.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    normalize(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps, bool update) {
+    spectral_norm_normalize_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps,
+                                   bool update) {
   using A = accumulate_t<T>;
   const int block = gridDim.x - 1 - blockIdx.x;  // last rows first: they were read last, and may still be in the cache
   const ForwardLayer<T> layer = layers.owner(block, &ForwardLayer<T>::first);
@@ -330,7 +333,7 @@ struct BackwardLayer : Strips {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    backward_sums(const __grid_constant__ Table<BackwardLayer<T>> layers) {
+    spectral_norm_backward_sums_kernel(const __grid_constant__ Table<BackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
   const BackwardLayer<T> layer = layers.owner(blockIdx.x, &BackwardLayer<T>::first);
   const Strips& m = layer;
@@ -343,9 +346,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    backward_weights(const __grid_constant__ Table<BackwardLayer<T>> layers) {
+    spectral_norm_backward_weights_kernel(const __grid_constant__ Table<BackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
-  const int block = gridDim.x - 1 - blockIdx.x;  // as in normalize
+  const int block = gridDim.x - 1 - blockIdx.x;  // as in spectral_norm_normalize_kernel
   const BackwardLayer<T> layer = layers.owner(block, &BackwardLayer<T>::first);
   const Strips& m = layer;
   const A inverse = 1 / A(*layer.sigma);
@@ -373,7 +376,7 @@ struct DoubleBackwardLayer : Strips {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    double_backward_sums(const __grid_constant__ Table<DoubleBackwardLayer<T>> layers) {
+    spectral_norm_double_backward_sums_kernel(const __grid_constant__ Table<DoubleBackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
   const DoubleBackwardLayer<T> layer = layers.owner(blockIdx.x, &DoubleBackwardLayer<T>::first);
   const Strips& m = layer;
@@ -390,9 +393,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
-    double_backward_outputs(const __grid_constant__ Table<DoubleBackwardLayer<T>> layers) {
+    spectral_norm_double_backward_outputs_kernel(const __grid_constant__ Table<DoubleBackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
-  const int block = gridDim.x - 1 - blockIdx.x;  // as in normalize
+  const int block = gridDim.x - 1 - blockIdx.x;  // as in spectral_norm_normalize_kernel
   const DoubleBackwardLayer<T> layer = layers.owner(block, &DoubleBackwardLayer<T>::first);
   const Strips& m = layer;
   const int strip = block - m.first;

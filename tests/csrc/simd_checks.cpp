@@ -30,7 +30,7 @@ static void expect(bool right, const char* isa, const char* what, double detail)
 }
 
 #define FASTGAN_KERNELS "simd_checks.h"
-#include "common/each_isa.h"
+#include "cpu/simd/each_isa.h"
 
 int main() {
   using fastgan::Isa;

@@ -1,6 +1,6 @@
 // Conversions against a scalar definition for every half and bfloat16, and the power iteration's product against loops.
 // Included by each_isa.h, once per instruction set.
-#include "cpu/spectral_norm.h"
+#include "cpu/spectral_norm/kernels.h"
 
 void check(const char* isa) {
   for (int bits = 0; bits < 65536; bits++) {

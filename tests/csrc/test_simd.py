@@ -49,3 +49,14 @@ def test_instruction_set_can_be_lowered(isa):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in (isa, "baseline")
+
+
+def test_unknown_instruction_set_is_reported():
+    """In one line, once; the best instruction set serves."""
+    code = "import fastgan; from fastgan import _library; print(_library.isa(), _library.isa())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "FASTGAN_ISA": "nonsense"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("fastgan:")]
+    assert len(lines) == 1 and "FASTGAN_ISA=nonsense" in lines[0]

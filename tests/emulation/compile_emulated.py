@@ -52,7 +52,7 @@ def digest(*parts):
 
 def headers():
     folders = [ROOT / "csrc" / "common", ROOT / "csrc" / "cuda", HERE]
-    return "".join(p.read_text() for folder in folders for p in sorted(folder.glob("*.[ch]*")) if p.suffix != ".cpp")
+    return "".join(p.read_text() for folder in folders for p in sorted(folder.rglob("*.[ch]*")) if p.suffix != ".cpp")
 
 
 def compiled(source, all_headers):

@@ -1,7 +1,7 @@
-// CUDA C++ as a plain C++ compiler sees it in the emulator's build: what common/gpu.h includes instead of the runtime.
-// The CUDA headers give the types (dim3, uint4, __half ...); this file gives what only a device has. It holds what the
-// kernels of csrc/cuda use and no more: atomics, __syncwarp, cooperative groups, asynchronous copies and the matrix
-// instructions have their place here when a kernel needs them, with their rules in machine.cpp and memory.cpp.
+// CUDA C++ as a plain C++ compiler sees it in the emulator's build: what cuda/device/gpu.h includes instead of the
+// runtime. The CUDA headers give the types (dim3, uint4, __half ...); this file gives what only a device has. It holds
+// what the kernels of csrc/cuda use and no more: atomics, __syncwarp, cooperative groups, asynchronous copies and the
+// matrix instructions have their place here when a kernel needs them, with their rules in machine.cpp and memory.cpp.
 //
 // What it cannot show: the text of inline PTX, weak memory ordering, fast-math and FMA rounding, bank conflicts, speed.
 #pragma once
@@ -57,6 +57,10 @@ void launch(const char* name, dim3 grid, dim3 block, size_t shared_bytes, void (
 #define EMULATOR_SITE __builtin_return_address(0)
 
 }  // namespace emulator
+
+#define GPU_LIBRARY fastgan_emulated
+#define GPU_KEY CPU
+#define GPU_IS_CUDA false
 
 #define threadIdx (emulator::thread_index())
 #define blockIdx (emulator::block_index())

@@ -3,8 +3,8 @@
 
 #include <map>
 
-#include "common/gpu_pack.h"
-#include "common/gpu_sum.h"
+#include "cuda/device/pack.h"
+#include "cuda/device/sum.h"
 
 namespace emulator {
 

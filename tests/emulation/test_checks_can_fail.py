@@ -5,7 +5,7 @@ from plain_spectral_norm import Network
 
 PLANTED_IN_SPECTRAL_NORM = {
     "missing_barrier": r"race: .* without a barrier between them, at spectral_norm\.cuh:\d+",
-    "out_of_bounds": r"out of bounds: read of 4 bytes .* `weight`.*, at gpu_pack\.h:\d+ in spectral_norm\.cuh:\d+",
+    "out_of_bounds": r"out of bounds: read of 4 bytes .* `weight`.*, at pack\.h:\d+ in spectral_norm\.cuh:\d+",
     "uninitialised_read": r"uninitialised read of `dynamic shared memory`, at .*spectral_norm\.cuh:\d+",
 }
 ELSEWHERE = {

@@ -49,7 +49,8 @@ def compile_for(arch, text):
 def resources(header, arch):
     """The same for a header's kernels, kept from run to run."""
     text = source(header)
-    parts = [text, arch, *FLAGS, *(p.read_text() for p in (header, *sorted((ROOT / "csrc" / "common").glob("*.h"))))]
+    included = [*sorted((ROOT / "csrc" / "common").glob("*.h")), *sorted((CUDA / "device").glob("*.h"))]
+    parts = [text, arch, *FLAGS, *(p.read_text() for p in (header, *included))]
     report = CACHE / f"{header.stem}-{arch}-{hashlib.sha256(''.join(parts).encode()).hexdigest()[:16]}.txt"
     if not report.exists():
         CACHE.mkdir(parents=True, exist_ok=True)

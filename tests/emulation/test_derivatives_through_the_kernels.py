@@ -6,8 +6,8 @@ from plain_spectral_norm import Network
 
 import fastgan
 
-FIRST = ["backward_sums", "backward_weights"]
-SECOND = ["double_backward_sums", "double_backward_outputs"]
+FIRST = ["spectral_norm_backward_sums_kernel", "spectral_norm_backward_weights_kernel"]
+SECOND = ["spectral_norm_double_backward_sums_kernel", "spectral_norm_double_backward_outputs_kernel"]
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import fastgan
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 LAUNCHES = [
-    ["penalty_squares", "penalty_of_norms"],
-    ["penalty_gradient"],
-    ["penalty_second_gradient", "penalty_second_scalars"],
+    ["grad_norm_penalty_squares_kernel", "grad_norm_penalty_norms_kernel"],
+    ["grad_norm_penalty_backward_kernel"],
+    ["grad_norm_penalty_double_backward_kernel", "grad_norm_penalty_double_backward_scalars_kernel"],
 ]
 MACHINES = [
     {"schedule": "sequential"},

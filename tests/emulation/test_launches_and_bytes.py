@@ -5,10 +5,10 @@ import torch
 from plain_spectral_norm import Network, check
 
 LAUNCHES = [
-    ["multiply_strips", "add_strips", "normalize"],
-    ["project_strips", "normalize"],
-    ["backward_sums", "backward_weights"],
-    ["double_backward_sums", "double_backward_outputs"],
+    ["spectral_norm_multiply_kernel", "spectral_norm_add_kernel", "spectral_norm_normalize_kernel"],
+    ["spectral_norm_project_kernel", "spectral_norm_normalize_kernel"],
+    ["spectral_norm_backward_sums_kernel", "spectral_norm_backward_weights_kernel"],
+    ["spectral_norm_double_backward_sums_kernel", "spectral_norm_double_backward_outputs_kernel"],
 ]
 CRITIC = [(64, 48), (128, 1024), (256, 2048), (1, 1536)]  # much like DCGAN's at half the width
 

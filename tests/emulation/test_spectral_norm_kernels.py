@@ -116,7 +116,9 @@ def test_results_do_not_depend_on_how_much_shared_memory_a_gpu_has(emulated):
     for shared_memory in (63 * 1024, 48 * 1024):
         emulated.configure(shared_memory=shared_memory)
         results.append(flatten(emulated.ops.spectral_norm(*network.forward(3))))
-    kept, *_, long = (launch.read["weight"] for launch in emulated.launches() if launch.kernel == "multiply_strips")
+    kept, *_, long = (
+        launch.read["weight"] for launch in emulated.launches() if launch.kernel == "spectral_norm_multiply_kernel"
+    )
     assert kept < long
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 

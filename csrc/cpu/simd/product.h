@@ -1,5 +1,6 @@
-// Register-blocked products of small matrices: C += A B. Included by kernel headers after simd.h, inside its namespace:
-// no guard, no includes. A is read element by element (row by row, or transposed), B and C row by row in vectors.
+// Register-blocked products of small matrices: C += A B. Included by kernel headers after vectors.h, inside its
+// namespace: no guard, no includes. A is read element by element (row by row, or transposed), B and C row by row in
+// vectors.
 
 #undef FASTGAN_NOINLINE
 #define FASTGAN_NOINLINE __attribute__((noinline))  // a loop nest of its own: more registers for it, less code

@@ -1,4 +1,4 @@
-// What the attention kernels of every instruction set are told: one problem, its operands as strided views.
+// What the attention kernels of every instruction set take: one problem, and its operands as strided views.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct AttentionInputs {
   AttentionOperand x, y, z, x_bias;  // cotangents of dq, dk, dv and dkey_bias
 };
 
-// Contiguous outputs; null: not asked for.
+// Contiguous outputs; null: not wanted.
 struct AttentionGradients {
   void *q = nullptr, *k = nullptr, *v = nullptr, *grad_out = nullptr;
   void *key_bias = nullptr, *grad_logsumexp = nullptr;  // accumulate type

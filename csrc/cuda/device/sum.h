@@ -1,7 +1,7 @@
 // Sums over threads whose order is fixed: the same bits in every run. Nothing here is atomic.
 #pragma once
 
-#include "common/gpu.h"
+#include "cuda/device/gpu.h"
 
 namespace fastgan {
 

@@ -1,7 +1,9 @@
-// Elementwise writing and inner products, for kernel headers to include: like simd.h compiled inside a namespace, once
-// per instruction set, and therefore without a guard.
+// Elementwise writing and inner products, for kernel headers to include: like vectors.h compiled inside a namespace,
+// once per instruction set, and therefore without a guard.
 
-// y[i] = element(i, lanes), a vector of kLanes elements or of the last few; past the caches where that is asked for.
+#include "cpu/simd/loops.h"
+
+// y[i] = element(i, lanes), a vector of kLanes elements or of the last few; past the caches if so.
 template <class T, class Element>
 FASTGAN_INLINE void write_elements(T* y, int64_t n, bool past_caches, const Element& element) {
   constexpr int L = kLanes<accumulate_t<T>>;
@@ -14,17 +16,11 @@ FASTGAN_INLINE void write_elements(T* y, int64_t n, bool past_caches, const Elem
   if (i < n) store_partial(y + i, element(i, int(n - i)), int(n - i));
 }
 
-// kLanes elements, or the last ones.
-template <class T>
-FASTGAN_INLINE Vec<accumulate_t<T>> load_up_to(const T* p, int n) {
-  return n == kLanes<accumulate_t<T>> ? load(p) : load_partial(p, n);
-}
-
 // y = x * factor, with conversion from X to Y.
 template <class X, class Y>
 void scale_convert(const X* x, Y* y, accumulate_t<X> factor, int64_t n, bool past_caches) {
   write_elements(y, n, past_caches,
-                 [&](int64_t i, int lanes) FASTGAN_LAMBDA { return load_up_to(x + i, lanes) * factor; });
+                 [&](int64_t i, int lanes) FASTGAN_LAMBDA { return load_first(x + i, lanes) * factor; });
 }
 
 // <x, y>.

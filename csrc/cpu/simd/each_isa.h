@@ -4,12 +4,12 @@
 // The function-level target (a pragma, not a compiler flag) keeps everything outside the namespace at the baseline, so
 // that no inline function of the standard library can reach an old processor with new instructions in it.
 
-#include "common/isa.h"
-#include "common/simd_prelude.h"
+#include "common/types.h"
+#include "cpu/simd/isa.h"
 
 #define FASTGAN_VECTOR_BYTES 16
 namespace fastgan::baseline {
-#include "common/simd.h"
+#include "cpu/simd/vectors.h"
 #include FASTGAN_KERNELS
 }  // namespace fastgan::baseline
 #undef FASTGAN_VECTOR_BYTES
@@ -24,7 +24,7 @@ namespace fastgan::baseline {
 #endif
 #define FASTGAN_VECTOR_BYTES 32
 namespace fastgan::avx2 {
-#include "common/simd.h"
+#include "cpu/simd/vectors.h"
 #include FASTGAN_KERNELS
 }  // namespace fastgan::avx2
 #undef FASTGAN_VECTOR_BYTES
@@ -39,7 +39,7 @@ namespace fastgan::avx2 {
 #endif
 #define FASTGAN_VECTOR_BYTES 64
 namespace fastgan::avx512 {
-#include "common/simd.h"
+#include "cpu/simd/vectors.h"
 #include FASTGAN_KERNELS
 }  // namespace fastgan::avx512
 #undef FASTGAN_VECTOR_BYTES

@@ -1,9 +1,9 @@
 // Spectral norm on the CPU, one block of rows of one weight matrix W (rows, cols) at a time. Compiled once per
 // instruction set by each_isa.h. T is the storage type, A = accumulate_t<T>.
 
-#include "common/vector_ops.h"
+#include "cpu/simd/linear.h"
 
-// t = W v (rows,), and, where x_sum is asked for, x_sum = W^T t (cols,): the power iteration's two products share one
+// t = W v (rows,), and, unless x_sum is null, x_sum = W^T t (cols,): the power iteration's two products share one
 // read of W, since W^T u = (W^T t) / |t|. Four rows at a time, so that v and x_sum are read once for four rows of W.
 template <class T>
 void power_iteration_rows(const T* W, int64_t rows, int64_t cols, const accumulate_t<T>* v, accumulate_t<T>* t,
@@ -86,7 +86,7 @@ void rank_one_update(const T* G, const T* u, const T* v, T* dW, int64_t rows, in
     const accumulate_t<T> fu = factor * load_one(u + r);
     const T* g = G + r * cols;
     write_elements(dW + r * cols, cols, past_caches, [&](int64_t c, int lanes) FASTGAN_LAMBDA {
-      return load_up_to(g + c, lanes) * inverse_sigma + load_up_to(v + c, lanes) * fu;
+      return load_first(g + c, lanes) * inverse_sigma + load_first(v + c, lanes) * fu;
     });
   }
 }
@@ -96,7 +96,7 @@ template <class T>
 void double_backward_elements(const T* H, const T* G, const T* W, T* dG, T* dW, int64_t n,
                               accumulate_t<T> inverse_sigma, accumulate_t<T> factor, bool past_caches) {
   write_elements(dG, n, past_caches, [&](int64_t i, int lanes) FASTGAN_LAMBDA {
-    return load_up_to(H + i, lanes) * inverse_sigma - load_up_to(W + i, lanes) * factor;
+    return load_first(H + i, lanes) * inverse_sigma - load_first(W + i, lanes) * factor;
   });
   scale_convert(G, dW, -factor, n, past_caches);
 }

@@ -8,7 +8,7 @@
 //   rows    S = 1: a statistics row is contiguous, and every element has an affine weight of its own (layer norm).
 // xc = x - mean throughout; the factor 1/sqrt(var + eps) is put in by the caller.
 
-#include "common/simd_loops.h"
+#include "cpu/simd/loops.h"
 
 // --- planes
 
@@ -93,7 +93,6 @@ void plane_combine_both(const T* x, const T* g, const T* h, T* d_g, T* d_x, int6
   const A f4 = factors[4], f5 = factors[5], f6 = factors[6], f7 = factors[7];
   each_vector<A, 2>(
       n, FASTGAN_EACH {
-        (void)u;
         const Vec<A> xc = load_first(x + i, k) - mean, hi = load_first(h + i, k);
         store_first(d_g + i, xc * f2 + hi * f3 + f1, k);
         store_first(d_x + i, xc * f5 + hi * f7 + load_first(g + i, k) * f6 + f4, k);
@@ -114,7 +113,6 @@ void slab_moments(const T* x, int64_t rows, int64_t C, accumulate_t<T>* shift, a
     const T* block = x + r0 * C;
     each_vector<A, 1>(
         C, FASTGAN_EACH {
-          (void)u;
           Vec<A> v[R], sum = {}, squares = {};
           for (int r = 0; r < R; r++) v[r] = r < count ? load_first(block + r * C + i, k) : Vec<A>{};
           Vec<A> s;
@@ -152,7 +150,6 @@ void slab_sums(const T* x, const T* g, const T* h, const accumulate_t<T>* mean, 
   for (int64_t r = 0; r < rows; r++, x += C, g += G ? C : 0, h += H ? C : 0) {
     each_vector<A, 1>(
         C, FASTGAN_EACH {
-          (void)u;
           const auto add = [&](int j, Vec<A> v) __attribute__((always_inline)) {
             A* p = sums + j * C + i;
             store_first(p, load_first(p, k) + v, k);
@@ -180,7 +177,6 @@ void slab_combine(const T* x, const T* g, const T* h, T* out, int64_t rows, int6
   for (int64_t r = 0; r < rows; r++, x += C, out += C, g += G ? C : 0, h += H ? C : 0) {
     each_vector<A, 1>(
         C, FASTGAN_EACH {
-          (void)u;
           Vec<A> v = (load_first(x + i, k) - load_first(mean + i, k)) * load_first(fx + i, k);
           v += load_first(constant + i, k);
           if constexpr (G) v += load_first(g + i, k) * load_first(fg + i, k);
@@ -204,7 +200,6 @@ void row_forward(const T* x, const accumulate_t<T>* gamma, const accumulate_t<T>
   using A = accumulate_t<T>;
   each_vector<A, 2>(
       n, FASTGAN_EACH {
-        (void)u;
         Vec<A> v = times<A>((load_first(x + i, k) - mean - rest) * r, gamma, i, k);
         if (beta) v += load_first(beta + i, k);
         store_first(y + i, v, k);
@@ -246,7 +241,6 @@ void row_backward(const T* x, const T* g, const accumulate_t<T>* gamma, T* dx, a
   using A = accumulate_t<T>;
   each_vector<A, 2>(
       n, FASTGAN_EACH {
-        (void)u;
         const Vec<A> xc = load_first(x + i, k) - mean, gi = load_first(g + i, k);
         if (dx) store_first(dx + i, times<A>(gi, gamma, i, k) * r + xc * fx + constant, k);
         if (dgamma) {
@@ -268,7 +262,6 @@ void row_double_backward(const T* x, const T* g, const T* h, const accumulate_t<
   const A x0 = factors[4], xx = factors[5], xh = factors[6], xa = factors[7];
   each_vector<A, 1>(
       n, FASTGAN_EACH {
-        (void)u;
         const Vec<A> xc = load_first(x + i, k) - mean, gi = load_first(g + i, k);
         const Vec<A> hi = h ? load_first(h + i, k) : Vec<A>{};
         const Vec<A> wi = w ? load_first(w + i, k) * r : Vec<A>{};

@@ -11,8 +11,8 @@
 // what is summed over strips (dK, dV, dbias) is accumulated per group of strips and added up in the order of the
 // groups, so that no result depends on the number of threads.
 
-#include "cpu/attention_packing.h"
-// The passes, each on top of the ones before.
-#include "cpu/attention_backward.h"
-#include "cpu/attention_double_backward.h"
-#include "cpu/attention_forward.h"
+#include "cpu/attention/packing.h"
+// The passes; double_backward.h uses what backward.h defines.
+#include "cpu/attention/backward.h"
+#include "cpu/attention/double_backward.h"
+#include "cpu/attention/forward.h"

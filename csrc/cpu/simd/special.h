@@ -1,4 +1,4 @@
-// Vectorised special functions, as activations need them. Included by kernel headers after simd_math.h, inside its
+// Vectorised special functions, as activations need them. Included by kernel headers after elementary.h, inside its
 // namespace: no guard, no includes. fp32 by polynomials, within about 2 ulp of the result or of 1 (said where it is 1);
 // fp64 by the C library, lane by lane: it is there for gradient checks.
 

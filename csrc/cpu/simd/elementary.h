@@ -1,4 +1,4 @@
-// Vectorised elementary functions. Included by kernel headers after simd.h, inside its namespace: no guard, no
+// Vectorised elementary functions. Included by kernel headers after vectors.h, inside its namespace: no guard, no
 // includes.
 
 template <class A>

@@ -1,5 +1,5 @@
-// What simd.h needs and must not include itself, because it is compiled inside a namespace, once per instruction set:
-// the standard headers, and the half-precision storage types.
+// The storage types of half precision, what each type accumulates in, and the standard headers that cpu/simd/vectors.h
+// needs: that file is compiled inside a namespace, once per instruction set, and cannot include them itself.
 #pragma once
 
 #include <algorithm>

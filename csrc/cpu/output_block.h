@@ -70,7 +70,7 @@ class OutputBlock {
     return has_room(like) ? take(like, like.strides().data()) : torch::stable::empty_like(like);
   }
 
-  // The most bytes that blocks with a living tensor have had since the last call, which counts anew.
+  // The most bytes that blocks with a living tensor have had since the last call, which starts a new count.
   static int64_t peak_bytes() {
     Cache& c = cache();
     const std::lock_guard<std::mutex> lock(c.mutex);

@@ -1,5 +1,6 @@
 // The door between fastgan's kernels and a GPU: the CUDA runtime under nvcc; under a plain C++ compiler with -DGPU_EMU
-// the emulator of tests/emulation, which runs every thread of the same source and checks every access.
+// the emulator of tests/emulation, which runs every thread of the same source and checks every access. The macros below
+// are all that the sources know of the emulator, and no other file names GPU_EMU.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -16,6 +17,12 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+
+// Which library an op's GPU implementation is registered with, STABLE_TORCH_LIBRARY_IMPL(GPU_LIBRARY, GPU_KEY, m), and
+// whether its tensors are CUDA's. The emulator has the implementations beside the ops themselves, on CPU tensors.
+#define GPU_LIBRARY fastgan
+#define GPU_KEY CUDA
+#define GPU_IS_CUDA true
 
 // `T name[count]` in the shared memory of a block.
 #define GPU_SHARED(T, name, count) __shared__ __align__(16) T name[count]

@@ -1,8 +1,8 @@
 // 16 bytes of a tensor at a time: one load or store instruction where a row is aligned, element by element where not.
 #pragma once
 
-#include "common/gpu.h"
-#include "common/simd_prelude.h"  // accumulate_t
+#include "common/types.h"  // accumulate_t
+#include "cuda/device/gpu.h"
 
 namespace fastgan {
 

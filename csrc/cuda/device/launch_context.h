@@ -8,41 +8,28 @@
 
 #include <vector>
 
+#include "common/checks.h"
 #include "common/dispatch.h"
-#include "common/gpu.h"
-#include "common/gpu_table.h"
-
-// Which library an op's GPU implementation is registered with, STABLE_TORCH_LIBRARY_IMPL(GPU_LIBRARY, GPU_KEY, m), and
-// whether its tensors are to be CUDA's. The emulator's tests have it beside the op itself, on CPU tensors.
-#ifdef GPU_EMU
-#define GPU_LIBRARY fastgan_emulated
-#define GPU_KEY CPU
-#define GPU_IS_CUDA false
-#else
-#define GPU_LIBRARY fastgan
-#define GPU_KEY CUDA
-#define GPU_IS_CUDA true
-#endif
+#include "cuda/device/gpu.h"
+#include "cuda/device/table.h"
 
 namespace fastgan {
 
-// From the CPU kernels' storage types to CUDA's.
+// From the storage types of common/types.h to CUDA's.
 template <class T>
 using gpu_t = std::conditional_t<std::is_same_v<T, Half>, __half,
                                  std::conditional_t<std::is_same_v<T, BFloat16>, __nv_bfloat16, T>>;
 
-class Stream {
+class LaunchContext {
  public:
-  using Tensor = torch::stable::Tensor;
-
-#ifdef GPU_EMU
-  explicit Stream(const Tensor& like) : like_(like) {}
-#else
-  explicit Stream(const Tensor& like) : like_(like), guard_(like.get_device_index()) {
+#if GPU_IS_CUDA
+  explicit LaunchContext(const Tensor& like) : like_(like), guard_(like.get_device_index()) {
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
     stream_ = static_cast<cudaStream_t>(stream);
   }
+#else
+  explicit LaunchContext(const Tensor& like) : like_(like) {}
 #endif
 
   template <class T>
@@ -64,8 +51,9 @@ class Stream {
   template <class Arrange>
   void workspace(const Arrange& arrange) {
     int64_t bytes = 0;
-    arrange([&](auto tag, int64_t count, const char*) {
-      bytes += padded(count * sizeof(tag));
+    arrange([&](auto tag, int64_t count, const char* name) {
+      bytes += padded(checked_product(name, {count, int64_t(sizeof(tag)), 2}) / 2);
+      STD_TORCH_CHECK(bytes < kMostBytes, name, ": the scratch memory does not fit into 64 bits");
       return static_cast<decltype(tag)*>(nullptr);
     });
     auto* next = static_cast<unsigned char*>(allocate(bytes));
@@ -102,6 +90,8 @@ class Stream {
   }
 
  private:
+  static constexpr int64_t kMostBytes = int64_t(1) << 62;
+
   // Arrays start on 16 bytes; a gap lets the emulator see an access that runs out of one.
   static int64_t padded(int64_t bytes) { return (bytes + 15) / 16 * 16 + gpu::kGap; }
 
@@ -115,7 +105,7 @@ class Stream {
   gpu::Buffers buffers_;
   std::vector<Tensor> memory_;  // given back to torch in the stream's order
   cudaStream_t stream_ = nullptr;
-#ifndef GPU_EMU
+#if GPU_IS_CUDA
   torch::stable::accelerator::DeviceGuard guard_;
 #endif
 };

@@ -1,8 +1,9 @@
 // Which instruction set the CPU kernels of this process use. One binary carries three versions of every kernel
-// (each_isa.h); the best one that the processor has is chosen once. FASTGAN_ISA=baseline|avx2|avx512 asks for a lower
-// one.
+// (each_isa.h); the best one that the processor has is chosen once. FASTGAN_ISA=baseline|avx2|avx512 chooses a
+// lower one.
 #pragma once
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -23,11 +24,13 @@ inline Isa detect_isa() {
     }
   }
 #endif
-  if (const char* asked = std::getenv("FASTGAN_ISA")) {
-    for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-      if (std::strcmp(asked, isa_name(isa)) == 0 && isa < best) best = isa;
-    }
+  const char* wanted = std::getenv("FASTGAN_ISA");
+  if (!wanted || !*wanted) return best;
+  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    if (std::strcmp(wanted, isa_name(isa)) == 0 && isa <= best) return isa;
   }
+  std::fprintf(stderr, "fastgan: FASTGAN_ISA=%s is not an instruction set of this processor; using %s\n", wanted,
+               isa_name(best));
   return best;
 }
 

@@ -1,7 +1,7 @@
 // What the attention kernels share: scratch memory, packing of operands, strips of query rows, tiles of scores.
 
-#include "common/product.h"
-#include "common/simd_math.h"
+#include "cpu/simd/elementary.h"
+#include "cpu/simd/product.h"
 
 constexpr int64_t kStrip = 48;       // query rows at most: a multiple of kTileRows
 constexpr int64_t kBlockKeys = 192;  // keys per block: a multiple of kTileRows and of every kPanel

@@ -2,7 +2,7 @@
 // kernel's arguments, which hold 4 KiB on every device and driver; a longer one lies in device memory.
 #pragma once
 
-#include "common/gpu.h"
+#include "cuda/device/gpu.h"
 
 namespace fastgan {
 

@@ -154,7 +154,7 @@ struct KeySums {
         bias(v + round_up(p.keys, kPanel<A>) * v_width) {}
 };
 
-// Adds up the groups of heads [begin, end) in order and writes what was asked for.
+// Adds up the groups of heads [begin, end) in order and writes the wanted outputs.
 template <class T>
 void attention_key_gradients(const AttentionProblem& p, accumulate_t<T>* sums, const AttentionGradients& grads,
                              int64_t begin, int64_t end) {

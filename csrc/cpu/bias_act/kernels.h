@@ -1,10 +1,10 @@
 // y = clamp(gain act(x + bias)) on the CPU, a series of runs of contiguous elements at a time: channels' planes with
 // one bias each, or rows of neighbouring channels with a bias for every element. Compiled once per instruction set by
-// each_isa.h; T is the storage type, A = accumulate_t<T>. Activation codes, ActParameters and Runs are in bias_act.cpp.
+// each_isa.h; T is the storage type, A = accumulate_t<T>. Activation codes, ActParameters and Runs are in problem.h.
 
-#include "common/simd_loops.h"
-#include "common/simd_math.h"
-#include "common/simd_special.h"
+#include "cpu/simd/elementary.h"
+#include "cpu/simd/loops.h"
+#include "cpu/simd/special.h"
 
 // f = act(z), first = act'(z), second = act''(z); what the caller does not use costs nothing.
 template <int Act, class A>
@@ -64,7 +64,7 @@ FASTGAN_INLINE void activation_from_output(Vec<A> u, A alpha, Vec<A>& first, Vec
 // slope = act'(z), 0 where clamped; curvature = its derivative with respect to what is saved.
 template <int Act, class A>
 FASTGAN_INLINE void slope_of(Vec<A> saved, Vec<A> bias, const ActParameters<A>& p, Vec<A>& slope, Vec<A>& curvature) {
-  if constexpr (Act != kSilu && Act != kGelu && Act != kSoftplus) {
+  if constexpr (derives_from_output(Act)) {
     if (p.from_output) {
       activation_from_output<Act, A>(saved * p.inverse_gain, p.alpha, slope, curvature);
       curvature *= p.inverse_gain;
@@ -125,7 +125,6 @@ void act_forward(Runs runs, const T* x, const accumulate_t<T>* bias, T* y, const
     const Channels<A> beta(bias, runs, run);
     each_vector<A, kChains>(
         runs.n, FASTGAN_EACH {
-          (void)u;
           Vec<A> f, first, second;
           activation<Act, A>(load_first(x + i, k) + beta.at(i, k), p.alpha, f, first, second);
           f *= p.gain;

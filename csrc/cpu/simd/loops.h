@@ -1,4 +1,4 @@
-// Loops over contiguous elements that end in a partial vector. Included by kernel headers after simd.h, inside its
+// Loops over contiguous elements that end in a partial vector. Included by kernel headers after vectors.h, inside its
 // namespace: no guard, no includes.
 
 // The first k <= kLanes elements; the rare remainder out of line, which keeps the loops small.
@@ -42,7 +42,7 @@ FASTGAN_INLINE void each_vector(int64_t n, const Body& body) {
   for (; i + L <= n; i += L) body(i, L, 0);
   if (i < n) body(i, int(n - i), 0);
 }
-#define FASTGAN_EACH [&](int64_t i, int k, int u) __attribute__((always_inline))
+#define FASTGAN_EACH [&](int64_t i, [[maybe_unused]] int k, [[maybe_unused]] int u) __attribute__((always_inline))
 
 template <class A, int U>
 FASTGAN_INLINE A sum_chains(const Vec<A> (&chains)[U]) {
