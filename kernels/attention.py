@@ -408,7 +408,7 @@ def _has_room(device):
 def _precision(q, widths):
     """How fp32 is multiplied: three products of tf32 on matrix units are as exact as fp32's own, and faster."""
     if q.dtype == torch.float32 and widths[0] <= 64 and sum(widths) <= 192 and _has_room(q.device):
-        return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
     return "ieee"
 
 
@@ -437,8 +437,8 @@ class _Problem:
         """A kernel argument: what is absent is never read, q stands in for its pointer."""
         return self.q if tensor is None else tensor.contiguous()
 
-    def new(self, like, dtype=None, asked=True):
-        return torch.empty(like.shape if asked else (0,), dtype=dtype or like.dtype, device=like.device)
+    def new(self, like, dtype=None, wanted=True):
+        return torch.empty(like.shape if wanted else (0,), dtype=dtype or like.dtype, device=like.device)
 
     def launch(self, function, table, by_keys, *args, **constants):
         precision = self.constants["PRECISION"]
@@ -461,8 +461,8 @@ def forward(q, k, v, key_bias, scale, is_causal):
 
 def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
     p = _Problem(q, k, v, key_bias, scale, is_causal)
-    need_q, need_k, need_v, need_bias = (bool(output_mask >> i & 1) for i in range(4))
-    dq, dk, dv = (p.new(t, asked=n) for t, n in ((q, need_q), (k, need_k), (v, need_v)))
+    need_q, need_k, need_v, need_bias = output_mask
+    dq, dk, dv = (p.new(t, wanted=n) for t, n in ((q, need_q), (k, need_k), (v, need_v)))
     dbias = p.new(k[..., 0], torch.float32, need_bias)
     delta = p.new(logsumexp)
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
@@ -478,9 +478,9 @@ def double_backward(
     x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask
 ):
     p = _Problem(q, k, v, key_bias, scale, is_causal)
-    need_do, need_dlse, need_q, need_k, need_v, need_bias = (bool(output_mask >> i & 1) for i in range(6))
-    d_grad_out, dq = p.new(grad_out, asked=need_do), p.new(q, asked=need_q)
-    dk, dv, dbias = p.new(k, asked=need_k), p.new(v, asked=need_v), p.new(k[..., 0], torch.float32, need_bias)
+    need_do, need_dlse, need_q, need_k, need_v, need_bias = output_mask
+    d_grad_out, dq = p.new(grad_out, wanted=need_do), p.new(q, wanted=need_q)
+    dk, dv, dbias = p.new(k, wanted=need_k), p.new(v, wanted=need_v), p.new(k[..., 0], torch.float32, need_bias)
     mu, b, delta = (p.new(logsumexp) for _ in range(3))
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
     has = {"HAS_X": x is not None, "HAS_Y": y is not None, "HAS_Z": z is not None, "HAS_X_BIAS": x_bias is not None}
@@ -494,4 +494,4 @@ def double_backward(
     if need_k or need_v or need_bias:
         p.launch(_double_keys, "double_keys", True, *saved, dk, dv, dbias, **has, NEED_DK=need_k, NEED_DV=need_v,
                  NEED_DBIAS=need_bias)  # fmt: skip
-    return d_grad_out, mu if need_dlse else p.new(mu, asked=False), dq, dk, dv, dbias
+    return d_grad_out, mu if need_dlse else p.new(mu, wanted=False), dq, dk, dv, dbias

@@ -282,7 +282,8 @@ def forward(x, bias, dim, act, alpha, gain, clamp):
     return y
 
 
-def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_x, need_bias):
+def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+    need_x, need_bias = output_mask
     p = _Problem(saved, dim, act, alpha, gain, clamp, bias is not None or need_bias)
     grad = laid_out_like("grad", grad, p.x)
     dx, sums = p.like(need_x), p.sums(need_bias)
@@ -291,9 +292,8 @@ def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_
     return dx, p.added(sums, need_bias)
 
 
-def double_backward(
-    h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_grad, need_saved, need_bias
-):  # fmt: skip
+def double_backward(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+    need_grad, need_saved, need_bias = output_mask
     per_channel = bias is not None or h_bias is not None or need_bias
     p = _Problem(saved, dim, act, alpha, gain, clamp, per_channel)
     grad = laid_out_like("grad", grad, p.x)

@@ -223,14 +223,16 @@ def forward(x, weight, bias, num_groups, eps):
     return y, mean, var
 
 
-def backward(grad, x, weight, mean, var, num_groups, eps, need_x, need_affine):
+def backward(grad, x, weight, mean, var, num_groups, eps, output_mask):
+    need_x, need_weight, need_bias = output_mask
+    need_affine = need_weight or need_bias
     p = _Problem("backward", x, weight, num_groups, eps)
     if need_affine and weight is None:
         raise ValueError("weight must be there for its gradient")
     grad, mean, var = laid_out_like("grad", grad, p.x), p.statistics("mean", mean), p.statistics("var", var)
-    dx = p.like(need_x)
+    dx, none = p.like(need_x), p.new(0)
     if not x.numel():
-        return dx, p.no_gradient(need_affine), p.no_gradient(need_affine)
+        return dx, p.no_gradient(need_weight), p.no_gradient(need_bias)
     if p.block:
         each = p.samples_each(need_affine)
         dgamma, dbeta = (p.weight_rows(need_affine, each) for _ in range(2))
@@ -238,18 +240,17 @@ def backward(grad, x, weight, mean, var, num_groups, eps, need_x, need_affine):
                       NEED_AFFINE=need_affine)  # fmt: skip
         if need_affine and not p.g.per_sample:
             dgamma, dbeta = add_rows(dgamma), add_rows(dbeta)
-        return dx, dgamma, dbeta
+        return dx, dgamma if need_weight else none, dbeta if need_bias else none
     sums, factors = p.sum_channels(grad, grad, mean, has_g=True, has_h=False), p.new(0)
     if need_x:
         factors = p.finish(sums, p.weight, var, double=False, HAS_G=True, HAS_H=False, HAS_W=False)
         p.combine(by_pieces.backward, grad, p.x, p.weight, mean, var, factors, dx, rows=(p.g.rows,))
-    affine = p.channel_gradients(sums, var, factors, double=False) if need_affine else (p.new(0), p.new(0))
-    return dx, *affine
+    dgamma, dbeta = p.channel_gradients(sums, var, factors, double=False) if need_affine else (none, none)
+    return dx, dgamma if need_weight else none, dbeta if need_bias else none
 
 
-def double_backward(
-    h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, need_grad, need_x, need_weight
-):  # fmt: skip
+def double_backward(h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, output_mask):
+    need_grad, need_x, need_weight = output_mask
     p = _Problem("double_backward", x, weight, num_groups, eps)
     if weight is None and (need_weight or h_weight is not None or h_bias is not None):
         raise ValueError("weight must be there for its derivatives and for cotangents of its gradient")

@@ -11,7 +11,8 @@
 
 namespace fastgan {
 
-enum class PenaltyKind { two_sided, one_sided, squared };
+// The codes of fastgan.ops.grad_norm_penalty.KINDS.
+enum class PenaltyKind { two_sided = 0, one_sided = 1, squared = 2 };
 
 // f(n): (n - t)^2, relu(n - t)^2, n^2.
 template <class A>

@@ -30,4 +30,11 @@ inline List checked_list(const char* op, const char* name, const List& list, con
   return out;
 }
 
+inline List only_wanted(bool wanted, List list) {
+  if (!wanted) {
+    for (Tensor& t : list) t = without_elements(t);
+  }
+  return list;
+}
+
 }  // namespace fastgan

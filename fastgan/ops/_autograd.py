@@ -2,13 +2,118 @@
 
 `torch.library.register_autograd` alone leaves holes through which a wrong derivative slips silently: a tangent of
 forward-mode AD is dropped, and an op without a formula returns a constant. Here both raise, and public functions send
-forward mode and torch.func to the op's differentiable reference (`needs_reference`).
+forward mode and torch.func to the op's differentiable reference.
+
+An eager call does not need the dispatcher: `Order` enters the autograd Function directly, and each order's backward
+enters the next order's Function. The registered op serves every other call: torch.compile, opcheck, tensor subclasses,
+dispatch modes, and torch.ops.fastgan.*.
 """
 
 import torch
 from torch.autograd import forward_ad
 
 from fastgan._library import CUDA_PROBLEM
+from fastgan.ops import _torch_private as private
+from fastgan.ops._triton import triton_installed, triton_kernels
+
+
+def register(family, *formulas, triton=False):
+    """The orders of an op family, callables (forward, backward, double backward): fastgan::FAMILY and its derivatives.
+
+    formulas: (save, backward) of the forward and of the backward, as torch.library.register_autograd takes them:
+    save(ctx, inputs, output) and backward(ctx, *grads). The double backward has no formula: a third order raises.
+    Tensor lists arrive and leave as lists; all lists of a call have the same length. triton: fastgan/kernels/FAMILY.py
+    holds the CUDA kernels.
+    """
+    kernels = triton_kernels(family) if triton else (None, None, None)
+    names = (family, f"{family}_backward", f"{family}_double_backward")
+    formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
+    cuda_kernels = triton_installed if triton else _cuda_library_loaded
+    return [Order(*order, cuda_kernels) for order in zip(names, formulas, kernels, strict=True)]
+
+
+def wanted(ctx, count):
+    """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
+
+    ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients
+    when the pass does not use them: the inner gradient of a penalty does not.
+    """
+    needs = list(ctx.needs_input_grad[:count])
+    if needs[0]:
+        _of_x, *nodes = [node for node, _ in ctx.next_functions if node is not None]  # of what requires grad, in order
+        for i in range(count - 1, 0, -1):
+            if needs[i]:
+                needs[i] = private.engine_executes(nodes.pop())
+    return needs
+
+
+def only_wanted(tensors, mask):
+    """None in the place of an output that is not wanted, which has no elements."""
+    return tuple([t if want else None for t, want in zip(tensors, mask, strict=True)])
+
+
+class Order:
+    """One order of an op family, e.g. fastgan::bias_act_backward, and its derivative."""
+
+    def __init__(self, name, formula, triton_kernel, cuda_kernels):
+        self.op, self.cuda_kernels = getattr(torch.ops.fastgan, name).default, cuda_kernels
+        save, backward = formula
+        arguments, returns = self.op._schema.arguments, self.op._schema.returns
+        lists = sum(str(a.type) == "List[Tensor]" for a in arguments)
+        if private.below_autograd is None:
+            torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
+            self.eager = self.op
+            return
+
+        def below_autograd(*args):
+            with private.below_autograd():
+                return self.op(*args)
+
+        def on_device(*args):
+            """Past the dispatcher to a Triton kernel."""
+            device = next(a for a in args if isinstance(a, torch.Tensor)).device.type
+            return triton_kernel(*args) if device == "cuda" else below_autograd(*args)
+
+        as_function = _list_function(lists, len(returns)) if lists else _tensor_function
+        kernel = as_function(name, below_autograd, save, backward)
+        self.eager = as_function(name, on_device, save, backward) if triton_kernel else kernel
+        _library.impl(name, lambda _keyset, *args: kernel(*args), "Autograd", with_keyset=True)
+
+    def __call__(self, *args):
+        """The order that a backward calls."""
+        return (self.eager if is_eager(args) else self.op)(*args)
+
+    def route(self, *tensors):
+        """What serves a call of the public function: the eager path, the registered op, or None: the reference."""
+        if is_eager(tensors):
+            device = next((t for t in tensors if isinstance(t, torch.Tensor)), None)
+            if device is None or device.is_cpu or (device.is_cuda and self.cuda_kernels()):
+                return self.eager
+            return self.op if device.is_meta else None
+        return None if needs_reference(*tensors, cuda_kernels=self.cuda_kernels) else self.op
+
+
+# --- who watches a call
+
+
+_PLAIN = {torch.Tensor, torch.nn.Parameter, type(None), int, float, bool}
+
+
+def is_eager(args):
+    """Whether plain tensors come and nothing but autograd watches: no compiler, transform, forward mode or mode."""
+    if (
+        torch.compiler.is_compiling()
+        or private.functorch_is_active()
+        or private.forward_mode_is_active()
+        or private.dispatch_modes()
+        or private.is_tracing()
+    ):
+        return False
+    for a in args:
+        kind = type(a)
+        if kind not in _PLAIN and not (kind in (list, tuple) and all([type(t) in _PLAIN for t in a])):
+            return False
+    return True
 
 
 def _tensors(args):
@@ -21,16 +126,16 @@ def _tensors(args):
 
 def has_tangent(*args):
     """Whether a tensor in args carries a forward-mode tangent."""
-    if forward_ad._current_level < 0:
+    if not private.forward_mode_is_active():
         return False
     return any(forward_ad.unpack_dual(t).tangent is not None for t in _tensors(args))
 
 
-def cuda_library_loaded():
+def _cuda_library_loaded():
     return CUDA_PROBLEM is None
 
 
-def needs_reference(*args, cuda_kernels=cuda_library_loaded):
+def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
 
     The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
@@ -38,9 +143,12 @@ def needs_reference(*args, cuda_kernels=cuda_library_loaded):
     device = next((t.device.type for t in _tensors(args)), "cpu")
     if device not in ("cpu", "meta") and not (device == "cuda" and cuda_kernels()):
         return True
-    if torch.compiler.is_compiling():  # where a transform of the whole graph is not fastgan's to see
+    if torch.compiler.is_compiling():  # a transform of the whole graph is the compiler's
         return False
-    return torch._C._are_functorch_transforms_active() or has_tangent(*args)
+    return private.functorch_is_active() or has_tangent(*args)
+
+
+# --- registration
 
 
 class _Guarded(torch.library.Library):
@@ -61,116 +169,78 @@ class _Guarded(torch.library.Library):
 _library = _Guarded("fastgan", "FRAGMENT")
 
 
-def register(name, backward, setup_context):
-    """The derivative of fastgan::name, an op on tensors: setup_context(ctx, inputs, output) and backward(ctx, *grads).
-
-    They are what torch.library.register_autograd takes. Its wrapper fills in the schema's defaults, of which ours have
-    none, at every call, which takes longer than a small layer; this one does not.
-    """
-    op = getattr(torch.ops.fastgan, name).default
-
-    class Formula(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *args):
-            with torch._C._AutoDispatchBelowAutograd():
-                output = op(*args)
-            setup_context(ctx, args, output)
-            return output
-
-    Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
-
-    def kernel(_keyset, *args):
-        if torch._C.is_grad_enabled() and torch._C._any_requires_grad(*args):
-            return Formula.apply(*args)
-        with torch._C._AutoDispatchBelowAutograd():
-            return op(*args)
-
-    _library.impl(name, kernel, "Autograd", with_keyset=True)
+def _save_nothing(ctx, inputs, output):
+    pass
 
 
-class ListFormula:
-    """The derivative of an op on lists of equal length (a whole network at once): `backward(saved, *grads)`.
-
-    The op takes `inputs` tensor lists followed by non-tensor arguments, and returns `outputs` lists. `save` picks what
-    the derivative needs, `save(inputs, outputs) -> list of lists`, which arrives as `saved`; `grads` are lists with
-    None for what is undefined; `constants` counts the trailing outputs that carry no gradient.
-
-    Does what torch.library.register_autograd does, without flattening nested structures in Python on every call, which
-    takes as long as a small network's forward.
-    """
-
-    def __init__(self, name, inputs, outputs, save, backward, constants=0):
-        self.op, self.inputs, self.outputs = getattr(torch.ops.fastgan, name).default, inputs, outputs
-        self.save, self.backward, self.constants = save, backward, constants
-        _library.impl(name, self.kernel, "Autograd", with_keyset=True)
-
-    def __call__(self, *args):
-        """The op, without the dispatcher's detour through which every tensor goes to C++ and back."""
-        if (
-            torch.compiler.is_compiling()
-            or torch._C._are_functorch_transforms_active()
-            or not _fits(args, self.inputs)
-            or has_tangent(*args)
-        ):
-            return self.op(*args)
-        return self.kernel(None, *args)
-
-    def kernel(self, _keyset, *args):
-        lists, others = args[: self.inputs], args[self.inputs :]
-        flat = [t for tensors in lists for t in tensors]
-        if not (torch.is_grad_enabled() and any(t.requires_grad for t in flat)):
-            with torch._C._AutoDispatchBelowAutograd():
-                return self.op(*args)
-        constants = []
-        results = _chunks(_ListFunction.apply(self, others, constants, *flat), self.outputs - self.constants)
-        return (*results, *constants) if self.outputs > 1 else results[0]
-
-
-def _fits(args, inputs):
-    """Whether the lists are plain tensors, as many in each; anything else is for the op's schema to judge."""
-    n = len(args[0])
-    return all(len(a) == n and all(type(t) in _PLAIN for t in a) for a in args[:inputs])
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-
-
-def _chunks(flat, count):
-    n = len(flat) // count
-    return tuple(list(flat[i * n : (i + 1) * n]) for i in range(count))
-
-
-class _ListFunction(torch.autograd.Function):
-    """Returns what carries a gradient; the outputs without one go into the list `constants`, past autograd."""
-
-    @staticmethod
-    def forward(ctx, formula, others, constants, *flat):
-        inputs = _chunks(flat, formula.inputs)
-        with torch._C._AutoDispatchBelowAutograd():
-            outputs = formula.op(*inputs, *others)
-        outputs = outputs if formula.outputs > 1 else (outputs,)
-        saved = formula.save(inputs, outputs)
-        ctx.formula, ctx.saved_lists = formula, len(saved)
-        ctx.save_for_backward(*(t for tensors in saved for t in tensors))
-        ctx.set_materialize_grads(False)
-        results = formula.outputs - formula.constants
-        constants.extend(outputs[results:])
-        return tuple(t for tensors in outputs[:results] for t in tensors)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        saved = _chunks(ctx.saved_tensors, ctx.saved_lists)
-        grads = _chunks(grads, ctx.formula.outputs - ctx.formula.constants)
-        results = ctx.formula.backward(saved, *grads)
-        return None, None, None, *(g for tensors in results for g in tensors)
-
-
-def register_last_order(name):
-    """fastgan::name is the highest derivative there is; going further raises."""
-
+def _no_further_derivative(name):
     def backward(ctx, *grads):
         raise NotImplementedError(
             f"fastgan::{name} has no further derivative; for a higher order use the op's reference in fastgan.ops"
         )
 
-    torch.library.register_autograd(f"fastgan::{name}", backward, lib=_library)
+    return backward
+
+
+def _tensor_function(name, run, save, backward):
+    """run(*args) with its derivative; without torch.library's wrapper, which fills in defaults at every call."""
+
+    class Formula(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *args):
+            output = run(*args)
+            save(ctx, args, output)
+            return output
+
+    Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
+
+    def kernel(*args):
+        if torch.is_grad_enabled() and private.any_requires_grad(*args):
+            return Formula.apply(*args)
+        return run(*args)
+
+    return kernel
+
+
+def _list_function(lists, outputs):
+    """As _tensor_function, for an op on `lists` tensor lists of equal length that returns `outputs` lists.
+
+    The lists are flattened here; torch.library does that for nested structures of every kind, which takes as long as a
+    small network's forward.
+    """
+
+    def flat(nested):
+        return [t for tensors in nested for t in tensors]
+
+    def split(tensors, count):
+        n = len(tensors) // count
+        return tuple([list(tensors[i * n : (i + 1) * n]) for i in range(count)])
+
+    def as_function(name, run, save, backward):
+        class Formula(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, others, *tensors):
+                inputs = (*split(tensors, lists), *others)
+                output = run(*inputs)
+                save(ctx, inputs, output)
+                return tuple(flat(output if outputs > 1 else [output]))
+
+        def flat_backward(ctx, *grads):
+            grads = backward(ctx, *split(grads, outputs))[:lists]
+            n = len(ctx.needs_input_grad[1:]) // lists
+            return None, *flat([[None] * n if g is None else g for g in grads])
+
+        Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(flat_backward)
+
+        def kernel(*args):
+            tensors = flat(args[:lists])
+            if not (torch.is_grad_enabled() and private.any_requires_grad(*tensors)):
+                return run(*args)
+            if any(len(a) != len(args[0]) for a in args[:lists]):
+                return run(*args)  # which raises
+            results = split(Formula.apply(args[lists:], *tensors), outputs)
+            return results if outputs > 1 else results[0]
+
+        return kernel
+
+    return as_function

@@ -7,7 +7,7 @@ import torch
 from interpreter import errors_of, relative_error, serving_cpu_tensors
 
 from fastgan.ops import bias_act
-from fastgan.ops.bias_act import ACTIVATIONS, CODES, bias_act_reference
+from fastgan.ops.bias_act import ACTIVATIONS, bias_act_reference
 
 pytest.importorskip("triton")
 
@@ -113,7 +113,11 @@ def test_compiled_kernel_spills_nothing(function, act, element, layout, arch):
     constants |= cut(
         128, 4096, 1024, layout, elements=kernels.ELEMENTS[{"bf16": 2, "fp32": 4, "fp64": 8}[element]]
     ).constants
-    constants |= {"ACT": CODES[act], "FROM_OUTPUT": False, "A": tl.float64 if element == "fp64" else tl.float32}
+    constants |= {
+        "ACT": ACTIVATIONS[act].code,
+        "FROM_OUTPUT": False,
+        "A": tl.float64 if element == "fp64" else tl.float32,
+    }
     local, shared, _ = compile_ahead(kernel, types, constants, arch, kernels.WARPS)
     assert local == 0
     assert shared <= SHARED_MEMORY[arch]

@@ -189,9 +189,9 @@ def test_ops_pass_opcheck():
     grads = [torch.randn_like(w).requires_grad_() for w in weights]
     grad_sigmas = [torch.randn_like(s).requires_grad_() for s in sigmas]
     sigmas = [s.requires_grad_() for s in sigmas]
-    opcheck(ops.spectral_norm_backward.default, (grads, grad_sigmas, weights, sigmas, new_us, new_vs))
+    opcheck(ops.spectral_norm_backward.default, (grads, grad_sigmas, weights, sigmas, new_us, new_vs, [True]))
     constants = [doubled(t) for t in (grads, grads, weights, sigmas, new_us, new_vs)]
-    opcheck(ops.spectral_norm_double_backward.default, tuple(constants))
+    opcheck(ops.spectral_norm_double_backward.default, (*constants, [True] * 4))
 
 
 def test_compiles_into_one_graph():
@@ -300,8 +300,8 @@ def test_bad_input_to_the_raw_derivatives_raises(position):
     weights, us, vs = network([(4, 6)], requires_grad=False)
     sigmas = [torch.ones((), dtype=torch.float64)]
     for op, good in (
-        (torch.ops.fastgan.spectral_norm_backward, [weights, sigmas, weights, sigmas, us, vs]),
-        (torch.ops.fastgan.spectral_norm_double_backward, [weights, weights, weights, sigmas, us, vs]),
+        (torch.ops.fastgan.spectral_norm_backward, [weights, sigmas, weights, sigmas, us, vs, [True]]),
+        (torch.ops.fastgan.spectral_norm_double_backward, [weights, weights, weights, sigmas, us, vs, [True] * 4]),
     ):
         for bad in ([torch.ones(2, 2, 2, dtype=torch.float64)], [torch.ones(4, 6)], []):
             arguments = [*good[:position], bad, *good[position + 1 :]]
