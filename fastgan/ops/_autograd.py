@@ -4,116 +4,127 @@
 forward-mode AD is dropped, and an op without a formula returns a constant. Here both raise, and public functions send
 forward mode and torch.func to the op's differentiable reference.
 
-An eager call does not need the dispatcher: `Order` enters the autograd Function directly, and each order's backward
-enters the next order's Function. The registered op serves every other call: torch.compile, opcheck, tensor subclasses,
+An eager call does not need the dispatcher: it enters the autograd Function directly, and each order's backward enters
+the next order's Function. The registered op serves every other call: torch.compile, opcheck, tensor subclasses,
 dispatch modes, and torch.ops.fastgan.*.
 """
 
 import torch
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from fastgan._library import CUDA_PROBLEM
-from fastgan.ops import _torch_private as private
+from fastgan.ops._torch_private import (
+    any_requires_grad,
+    bare,
+    below_autograd,
+    dispatch_modes,
+    forward_mode_is_active,
+    functorch_is_active,
+    give_engine_the_backward,
+    is_tracing,
+)
 from fastgan.ops._triton import triton_installed, triton_kernels
 
 
 def register(family, *formulas, triton=False):
-    """The orders of an op family, callables (forward, backward, double backward): fastgan::FAMILY and its derivatives.
+    """Registers the derivatives of fastgan::FAMILY and returns (route, backward, double_backward).
 
     formulas: (save, backward) of the forward and of the backward, as torch.library.register_autograd takes them:
     save(ctx, inputs, output) and backward(ctx, *grads). The double backward has no formula: a third order raises.
     Tensor lists arrive and leave as lists; all lists of a call have the same length. triton: fastgan/kernels/FAMILY.py
     holds the CUDA kernels.
+
+    route(*tensors) returns what serves a call of the public function: a function that enters the autograd Function
+    directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
     """
+    cuda_kernels = triton_installed if triton else _cuda_library_loaded
     kernels = triton_kernels(family) if triton else (None, None, None)
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
-    cuda_kernels = triton_installed if triton else _cuda_library_loaded
-    return [Order(*order, cuda_kernels) for order in zip(names, formulas, kernels, strict=True)]
+    forward, backward, double_backward = map(_differentiable, names, formulas, kernels)
+    op = getattr(torch.ops.fastgan, family).default
 
+    def route(*tensors):
+        if is_eager(tensors):
+            x = tensors[0][0] if type(tensors[0]) is list else tensors[0]
+            if getattr(x, "is_cpu", True) or (x.is_cuda and cuda_kernels()):  # no tensor: the op says what is wrong
+                return forward
+        return None if needs_reference(*tensors, cuda_kernels=cuda_kernels) else op
 
-def wanted(ctx, count):
-    """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
-
-    ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients
-    when the pass does not use them: the inner gradient of a penalty does not.
-    """
-    needs = list(ctx.needs_input_grad[:count])
-    if needs[0]:
-        _of_x, *nodes = [node for node, _ in ctx.next_functions if node is not None]  # of what requires grad, in order
-        for i in range(count - 1, 0, -1):
-            if needs[i]:
-                needs[i] = private.engine_executes(nodes.pop())
-    return needs
+    return route, backward, double_backward
 
 
 def only_wanted(tensors, mask):
     """None in the place of an output that is not wanted, which has no elements."""
-    return tuple([t if want else None for t, want in zip(tensors, mask, strict=True)])
+    return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
 
 
-class Order:
-    """One order of an op family, e.g. fastgan::bias_act_backward, and its derivative."""
+def _differentiable(name, formula, triton_kernel):
+    """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
+    op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
+    if below_autograd is None:
+        torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
+        return op
+    types = [str(a.type) for a in op._schema.arguments]
+    lists = types.count("List[Tensor]")
+    kind = _list_function(lists, len(op._schema.returns)) if lists else _tensor_function
+    call, a_tensor = bare(op), types.index("List[Tensor]" if lists else "Tensor")
 
-    def __init__(self, name, formula, triton_kernel, cuda_kernels):
-        self.op, self.cuda_kernels = getattr(torch.ops.fastgan, name).default, cuda_kernels
-        save, backward = formula
-        arguments, returns = self.op._schema.arguments, self.op._schema.returns
-        lists = sum(str(a.type) == "List[Tensor]" for a in arguments)
-        if private.below_autograd is None:
-            torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
-            self.eager = self.op
-            return
+    def run(*args):
+        with below_autograd():
+            return call(*args)
 
-        def below_autograd(*args):
-            with private.below_autograd():
-                return self.op(*args)
+    def run_triton(*args):
+        """Past the dispatcher to the kernel."""
+        if args[a_tensor].is_cuda:
+            return triton_kernel(*args)
+        with below_autograd():
+            return call(*args)
 
-        def on_device(*args):
-            """Past the dispatcher to a Triton kernel."""
-            device = next(a for a in args if isinstance(a, torch.Tensor)).device.type
-            return triton_kernel(*args) if device == "cuda" else below_autograd(*args)
+    apply = kind(name, run, save, backward)
+    apply_eagerly = kind(name, run_triton, save, backward) if triton_kernel else apply
 
-        as_function = _list_function(lists, len(returns)) if lists else _tensor_function
-        kernel = as_function(name, below_autograd, save, backward)
-        self.eager = as_function(name, on_device, save, backward) if triton_kernel else kernel
-        _library.impl(name, lambda _keyset, *args: kernel(*args), "Autograd", with_keyset=True)
+    def kernel(_keyset, *args):
+        return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
 
-    def __call__(self, *args):
-        """The order that a backward calls."""
-        return (self.eager if is_eager(args) else self.op)(*args)
+    def eager(*args):
+        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
+            return op(*args)
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
+            return apply_eagerly(*args)
+        return run_triton(*args) if triton_kernel else run(*args)
 
-    def route(self, *tensors):
-        """What serves a call of the public function: the eager path, the registered op, or None: the reference."""
-        if is_eager(tensors):
-            device = next((t for t in tensors if isinstance(t, torch.Tensor)), None)
-            if device is None or device.is_cpu or (device.is_cuda and self.cuda_kernels()):
-                return self.eager
-            return self.op if device.is_meta else None
-        return None if needs_reference(*tensors, cuda_kernels=self.cuda_kernels) else self.op
+    _library.impl(name, kernel, "Autograd", with_keyset=True)
+    return eager
 
 
 # --- who watches a call
 
 
-_PLAIN = {torch.Tensor, torch.nn.Parameter, type(None), int, float, bool}
+_PLAIN_TENSORS = {torch.Tensor, torch.nn.Parameter, type(None)}
+_PLAIN = _PLAIN_TENSORS | {int, float, bool, list, tuple}
+
+
+def _are_plain(args):
+    """Whether no tensor is of a subclass: what a compiler traces with is."""
+    if not _PLAIN.issuperset(map(type, args)):
+        return False
+    if type(args[0]) is not list:
+        return True
+    return all([_PLAIN_TENSORS.issuperset(map(type, a)) for a in args if type(a) is list and a and a[0] is not True])
 
 
 def is_eager(args):
     """Whether plain tensors come and nothing but autograd watches: no compiler, transform, forward mode or mode."""
-    if (
-        torch.compiler.is_compiling()
-        or private.functorch_is_active()
-        or private.forward_mode_is_active()
-        or private.dispatch_modes()
-        or private.is_tracing()
-    ):
-        return False
-    for a in args:
-        kind = type(a)
-        if kind not in _PLAIN and not (kind in (list, tuple) and all([type(t) in _PLAIN for t in a])):
-            return False
-    return True
+    return not (
+        is_compiling()
+        or functorch_is_active()
+        or dispatch_modes()
+        or forward_mode_is_active()
+        or is_tracing()
+        or not _are_plain(args)
+    )
 
 
 def _tensors(args):
@@ -126,7 +137,7 @@ def _tensors(args):
 
 def has_tangent(*args):
     """Whether a tensor in args carries a forward-mode tangent."""
-    if not private.forward_mode_is_active():
+    if not forward_mode_is_active():
         return False
     return any(forward_ad.unpack_dual(t).tangent is not None for t in _tensors(args))
 
@@ -143,9 +154,9 @@ def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
     device = next((t.device.type for t in _tensors(args)), "cpu")
     if device not in ("cpu", "meta") and not (device == "cuda" and cuda_kernels()):
         return True
-    if torch.compiler.is_compiling():  # a transform of the whole graph is the compiler's
+    if is_compiling():  # a transform of the whole graph is the compiler's
         return False
-    return private.functorch_is_active() or has_tangent(*args)
+    return functorch_is_active() or has_tangent(*args)
 
 
 # --- registration
@@ -193,13 +204,17 @@ def _tensor_function(name, run, save, backward):
             return output
 
     Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
+    give_engine_the_backward(Formula)
+    return Formula.apply
 
-    def kernel(*args):
-        if torch.is_grad_enabled() and private.any_requires_grad(*args):
-            return Formula.apply(*args)
-        return run(*args)
 
-    return kernel
+def _flat(args):
+    return [t for a in args if type(a) is list for t in a] if type(args[0]) is list else args
+
+
+def _split(tensors, count):
+    n = len(tensors) // count
+    return tuple([list(tensors[i * n : (i + 1) * n]) for i in range(count)])
 
 
 def _list_function(lists, outputs):
@@ -209,38 +224,29 @@ def _list_function(lists, outputs):
     small network's forward.
     """
 
-    def flat(nested):
-        return [t for tensors in nested for t in tensors]
-
-    def split(tensors, count):
-        n = len(tensors) // count
-        return tuple([list(tensors[i * n : (i + 1) * n]) for i in range(count)])
-
-    def as_function(name, run, save, backward):
+    def list_function(name, run, save, backward):
         class Formula(torch.autograd.Function):
             @staticmethod
             def forward(ctx, others, *tensors):
-                inputs = (*split(tensors, lists), *others)
+                inputs = (*_split(tensors, lists), *others)
                 output = run(*inputs)
                 save(ctx, inputs, output)
-                return tuple(flat(output if outputs > 1 else [output]))
+                return tuple([t for tensors in output for t in tensors] if outputs > 1 else output)
 
         def flat_backward(ctx, *grads):
-            grads = backward(ctx, *split(grads, outputs))[:lists]
-            n = len(ctx.needs_input_grad[1:]) // lists
-            return None, *flat([[None] * n if g is None else g for g in grads])
+            n = (len(ctx.needs_input_grad) - 1) // lists
+            results = [[None] * n if g is None else g for g in backward(ctx, *_split(grads, outputs))[:lists]]
+            return None, *[g for grads in results for g in grads]
 
         Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(flat_backward)
+        give_engine_the_backward(Formula)
 
-        def kernel(*args):
-            tensors = flat(args[:lists])
-            if not (torch.is_grad_enabled() and private.any_requires_grad(*tensors)):
-                return run(*args)
+        def apply(*args):
             if any(len(a) != len(args[0]) for a in args[:lists]):
                 return run(*args)  # which raises
-            results = split(Formula.apply(args[lists:], *tensors), outputs)
+            results = _split(Formula.apply(args[lists:], *_flat(args[:lists])), outputs)
             return results if outputs > 1 else results[0]
 
-        return kernel
+        return apply
 
-    return as_function
+    return list_function

@@ -15,9 +15,9 @@ def accumulate_like(tensor, parameter):
 
     A half-precision parameter's gradient is rounded once, by this cast. Any other dtype is left for the op to refuse.
     """
-    if parameter is None or parameter.dtype != tensor.dtype:
+    if parameter is None or tensor.dtype in (torch.float32, torch.float64) or parameter.dtype != tensor.dtype:
         return parameter
-    return parameter.to(accumulate_dtype(tensor))
+    return parameter.float()
 
 
 def check_tensor(name, value, *, optional=False):

@@ -17,6 +17,18 @@ def _executes_always(node):
 below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
 any_requires_grad = getattr(torch._C, "_any_requires_grad", _fallback_any_requires_grad)
 
+
+def bare(op):
+    """An op without torch's Python wrapper around it."""
+    return getattr(op, "_op", op)
+
+
+def give_engine_the_backward(function):
+    """The engine calls an autograd Function's backward through two Python frames of torch's; this leaves them out."""
+    if hasattr(getattr(function, "_backward_cls", None), "apply"):
+        function._backward_cls.apply = function.backward
+
+
 # Who watches a call. If torch does not say, everybody may: then no call takes the fast path.
 functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", None) or (lambda: True)
 dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 1)
@@ -24,30 +36,44 @@ is_tracing = getattr(torch._C, "_is_tracing", None) or torch.jit.is_tracing
 _engine_executes = getattr(torch._C, "_will_engine_execute_node", _executes_always)
 
 
-def forward_mode_is_active():
-    """Whether a forward_ad.dual_level is open; without the private name: always, and tangents decide."""
-    return getattr(forward_ad, "_current_level", 0) >= 0
+if hasattr(forward_ad, "_current_level"):
+
+    def forward_mode_is_active():
+        """Whether a forward_ad.dual_level is open."""
+        return forward_ad._current_level >= 0
+
+else:
+
+    def forward_mode_is_active():
+        """It may be: tangents decide."""
+        return True
 
 
 _backward_pass = getattr(torch._C, "_current_graph_task_id", None) or (lambda: None)
 _pass_that_returns_leaves = -1
 
 
-def engine_executes(node):
-    """Whether the backward pass that runs now goes on to this node; yes in doubt.
+def wanted(ctx, count):
+    """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
+
+    ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients
+    when the pass does not use them: the inner gradient of a penalty does not. x is the first input, the parameters
+    follow; an absent parameter is None, as are those after it.
 
     torch raises for a leaf whose gradient torch.autograd.grad returns. The exception takes longer than a small layer,
     so that a pass is not asked again after one.
     """
     global _pass_that_returns_leaves
-    this_pass = _backward_pass()
-    if this_pass == _pass_that_returns_leaves:
-        return True
+    needs = list(ctx.needs_input_grad[:count])
+    if not needs[0] or _backward_pass() == _pass_that_returns_leaves:
+        return needs
     try:
-        return _engine_executes(node)
+        for i in range(1, count):
+            if needs[i]:
+                needs[i] = _engine_executes(ctx.next_functions[i][0])
     except RuntimeError:
-        _pass_that_returns_leaves = this_pass
-        return True
+        _pass_that_returns_leaves = _backward_pass()
+    return needs
 
 
 def kernel_is_registered(op, key):

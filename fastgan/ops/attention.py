@@ -37,7 +37,7 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
     raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
     Errors: ValueError or TypeError that names the argument.
     """
-    run = _forward.route(q, k, v, key_bias)
+    run = _route(q, k, v, key_bias)
     try:
         _check_scale(scale)
         check_choice("similarity", similarity, ("dot", "l2"))
@@ -274,6 +274,6 @@ def _double_backward(ctx, *cotangents):
     return (*only_wanted(grads, mask), *(None,) * 5)
 
 
-_forward, _first_order, _second_order = register(
+_route, _first_order, _second_order = register(
     "attention", (_save, _backward), (_save_backward, _double_backward), triton=True
 )

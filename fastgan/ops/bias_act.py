@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops._autograd import only_wanted, register, wanted
+from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, accumulate_like, check_activation, check_choice, check_parameter
+from fastgan.ops._torch_private import wanted
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clam
         reads y, torch raises.
     Errors: ValueError or TypeError that names the argument.
     """
-    run = _forward.route(x, bias)
+    run = _route(x, bias)
     if run is None:
         _check(x, bias, dim, act, alpha, gain, clamp)
         return bias_act_reference(x, bias, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
@@ -139,17 +140,17 @@ def _(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, o
 
 
 def _save(ctx, inputs, output):
-    x, bias, *ctx.setting = inputs
-    _, act, _, gain, clamp = ctx.setting
+    x, bias, _, act, _, gain, clamp = inputs
     row = _BY_CODE[act]
-    saves = row.saves if math.isinf(clamp) else "x"
-    if saves == "y" and gain == 0:
-        saves = "x"  # y / gain is what the slope follows from
-    ctx.from_output = saves != "x"
+    saves = row.saves if clamp == math.inf and gain else "x"  # the slope follows from y / gain
+    ctx.setting, ctx.from_output = inputs[2:], saves != "x"
     ctx.set_materialize_grads(False)
-    # Beside a curved activation's y the second derivative reaches the bias through y.
-    from_y = (output, None if row.curved else bias)
-    ctx.save_for_backward(*{"x": (x, bias), "y": from_y, "nothing": (None, None)}[saves])
+    if saves == "x":
+        ctx.save_for_backward(x, bias)
+    elif saves == "y":  # a curved activation's second derivative reaches the bias through y
+        ctx.save_for_backward(output, None if row.curved else bias)
+    else:
+        ctx.save_for_backward(None, None)
 
 
 def _backward(ctx, grad):
@@ -158,8 +159,8 @@ def _backward(ctx, grad):
     saved, bias = ctx.saved_tensors
     saved = grad if saved is None else saved  # of a linear function only the shape is read
     mask = wanted(ctx, 2)
-    grads = _first_order(grad, saved, bias, *ctx.setting, ctx.from_output, mask)
-    return (*only_wanted(grads, mask), *(None,) * 5)
+    dx, dbias = _first_order(grad, saved, bias, *ctx.setting, ctx.from_output, mask)
+    return dx if mask[0] else None, dbias if mask[1] else None, None, None, None, None, None
 
 
 def _save_backward(ctx, inputs, output):
@@ -169,7 +170,7 @@ def _save_backward(ctx, inputs, output):
 
 
 def _double_backward(ctx, *cotangents):
-    h, h_bias = only_wanted(cotangents, ctx.mask)
+    h, h_bias = cotangents if all(ctx.mask) else only_wanted(cotangents, ctx.mask)
     if h is None and h_bias is None:
         return (None,) * 10
     grad, saved, bias = ctx.saved_tensors
@@ -183,6 +184,6 @@ def _double_backward(ctx, *cotangents):
     return d_grad, d_saved, d_bias if zero is None else zero, *(None,) * 7
 
 
-_forward, _first_order, _second_order = register(
+_route, _first_order, _second_order = register(
     "bias_act", (_save, _backward), (_save_backward, _double_backward), triton=True
 )

@@ -28,7 +28,7 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
     Derivatives: to second order with respect to grad; a third order raises.
     Errors: ValueError or TypeError that names the argument.
     """
-    run = _forward.route(grad)
+    run = _route(grad)
     try:
         # Of one element a sample, both terms of the second derivative cancel: the reference adds them in float32.
         if run is None or grad.numel() <= grad.shape[0]:
@@ -126,6 +126,6 @@ def _double_backward(ctx, *cotangents):
     return *only_wanted(grads, mask), None, None, None
 
 
-_forward, _first_order, _second_order = register(
+_route, _first_order, _second_order = register(
     "grad_norm_penalty", (_save, _backward), (_save_backward, _double_backward)
 )

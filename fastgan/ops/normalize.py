@@ -18,7 +18,7 @@ import math
 
 import torch
 
-from fastgan.ops._autograd import only_wanted, register, wanted
+from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import (
     accumulate_dtype,
     accumulate_like,
@@ -27,6 +27,7 @@ from fastgan.ops._contract import (
     check_parameter,
     check_tensor,
 )
+from fastgan.ops._torch_private import wanted
 
 BATCH = 0  # num_groups of the op that stands for batch statistics: a row is a channel of the whole batch
 
@@ -124,7 +125,7 @@ def normalize_reference(x, num_groups, weight=None, bias=None, eps=1e-5):
 
 
 def _normalize(x, num_groups, weight, bias, eps):
-    run = _forward.route(x, weight, bias)
+    run = _route(x, weight, bias)
     if run is None:
         _check(x, num_groups, weight, bias, eps)
         return normalize_reference(x, num_groups, weight, bias, eps)
@@ -261,6 +262,6 @@ def _double_backward(ctx, *cotangents):
     return (*only_wanted(grads, mask), *(None,) * 5)
 
 
-_forward, _first_order, _second_order = register(
+_route, _first_order, _second_order = register(
     "normalize", (_save, _backward), (_save_backward, _double_backward), triton=True
 )

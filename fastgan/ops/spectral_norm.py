@@ -31,7 +31,7 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
     infinite) follows the arithmetic, as in torch: the result is NaN.
     """
     weights, us, vs = list(weights), list(us), list(vs)
-    run = _forward.route(weights) if weights else None  # an op without tensors has no device to run on
+    run = _route(weights) if weights else None  # an op without tensors has no device to run on
     if run is None:
         _check(weights, us, vs, n_power_iterations, eps)
         return spectral_norm_reference(weights, us, vs, n_power_iterations=n_power_iterations, eps=eps, update=update)
@@ -176,6 +176,4 @@ def _require_constant(us, vs):
         raise NotImplementedError("us and vs are constants of the spectral norm's derivative: detach them")
 
 
-_forward, _first_order, _second_order = register(
-    "spectral_norm", (_save, _backward), (_save_backward, _double_backward)
-)
+_route, _first_order, _second_order = register("spectral_norm", (_save, _backward), (_save_backward, _double_backward))
