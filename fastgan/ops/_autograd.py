@@ -234,8 +234,7 @@ def _list_function(lists, outputs):
                 return tuple([t for tensors in output for t in tensors] if outputs > 1 else output)
 
         def flat_backward(ctx, *grads):
-            n = (len(ctx.needs_input_grad) - 1) // lists
-            results = [[None] * n if g is None else g for g in backward(ctx, *_split(grads, outputs))[:lists]]
+            results = backward(ctx, *_split(grads, outputs))[:lists]
             return None, *[g for grads in results for g in grads]
 
         Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(flat_backward)

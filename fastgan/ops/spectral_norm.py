@@ -127,6 +127,11 @@ def _for_used_layers(derivative, grads, others):
     return [[result[place[i]] if i in place else None for i in range(count)] for result in results]
 
 
+def _padded(derivatives, lists):
+    """The other input lists are constants."""
+    return *derivatives, *([[None] * len(derivatives[0])] * (lists - len(derivatives)))
+
+
 def _filled(grads, like):
     """Of a layer's two outputs, the one that was not used has gradient zero; a sparse embedding's gradient is dense."""
     if all(g is None for g in grads) and like[0].dim() == 0:  # sigmas, rarely used: one zero serves all
@@ -153,7 +158,7 @@ def _backward(ctx, grads, grad_sigmas, _grad_us, _grad_vs):
         grads, grad_sigmas = _filled(grads, weights), _filled(grad_sigmas, sigmas)
         return [_first_order(grads, grad_sigmas, weights, sigmas, us, vs, [True])]
 
-    return _for_used_layers(derivative, (grads, grad_sigmas), _chunks(ctx.saved_tensors, 4)) + [None] * 5
+    return *_padded(_for_used_layers(derivative, (grads, grad_sigmas), _chunks(ctx.saved_tensors, 4)), 3), *(None,) * 3
 
 
 def _save_backward(ctx, inputs, output):
@@ -165,10 +170,10 @@ def _save_backward(ctx, inputs, output):
 
 def _double_backward(ctx, hs):
     def derivative(*tensors):
-        return list(_second_order(*tensors, [True] * 4))
+        return _second_order(*tensors, [True] * 4)
 
     results = _for_used_layers(derivative, (hs,), _chunks(ctx.saved_tensors, 5))
-    return results + [None] * (7 - len(results))
+    return *_padded(results, 6), None
 
 
 def _require_constant(us, vs):

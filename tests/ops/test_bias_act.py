@@ -356,3 +356,42 @@ def test_empty_and_scalar_input():
     ops.bias_act(x, bias).sum().backward()
     assert torch.equal(bias.grad, torch.zeros(3))
     assert ops.bias_act(torch.tensor(-1.0), dim=0).item() == pytest.approx(-0.2)
+
+
+# --- beside torch's own activations
+
+
+@pytest.mark.parametrize("clamp", [None, 0.5])
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_an_in_place_operation_on_y_is_right_or_raises_as_after_torch_s_own_function(act, clamp):
+    def theirs(x, bias):
+        y = ACTIVATIONS[act].reference(x + bias[:, None, None], 0.2)
+        return y if clamp is None else y.clamp(-clamp, clamp)
+
+    results = []
+    for function in (theirs, lambda x, bias: ops.bias_act(x, bias, act=act, clamp=clamp)):
+        x, bias, *_ = tensors()
+        y = function(x, bias)
+        try:
+            results.append(torch.autograd.grad(y.add_(1.0).square().sum(), (x, bias)))
+        except RuntimeError:
+            results.append(None)
+    theirs, ours = results
+    assert (ours is None) == (theirs is None)
+    if ours is not None:
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("act", ["relu", "leaky_relu"])
+def test_the_second_derivative_of_a_piecewise_linear_function_gives_the_bias_zeros(act):
+    """An optimiser tells zeros from None, and torch's functions give zeros."""
+    x, bias, grad, *_ = tensors()
+    (g,) = torch.autograd.grad(ops.bias_act(x, bias, act=act), x, grad, create_graph=True)
+    of_x, of_bias = torch.autograd.grad(g.sum(), (x, bias), allow_unused=True)
+    assert of_x is None and torch.equal(of_bias, torch.zeros_like(bias))
+
+
+def test_an_error_names_every_allowed_dtype_once():
+    with pytest.raises(TypeError) as error:
+        ops.bias_act(torch.randn(2, 3, dtype=torch.float64), torch.ones(3))
+    assert str(error.value).count("float64") == 1

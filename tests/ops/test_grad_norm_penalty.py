@@ -183,3 +183,22 @@ def test_bad_input_to_the_raw_ops_raises():
             ops.grad_norm_penalty_backward(*arguments, 1.0, 0, [True])
     with pytest.raises(RuntimeError):
         ops.grad_norm_penalty_double_backward(torch.ones(2, 4), *cotangents, good, torch.ones(2), 1.0, 0, [True] * 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_number_a_sample(kind):
+    """(B,): every mode works; the terms of the second derivative cancel and are added in float32."""
+    grad = (0.6 * torch.randn(16, generator=torch.Generator().manual_seed(0))).bfloat16()
+    results = []
+    for dtype in (torch.bfloat16, torch.float64):
+        leaf = grad.to(dtype).requires_grad_()
+        value = grad_norm_penalty(leaf, kind=kind)
+        (first,) = torch.autograd.grad(value, leaf, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), leaf)
+        torch.testing.assert_close(value, grad_norm_penalty_reference(leaf, kind=kind)[0])
+        results.append((value, first, second))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-2, atol=1e-4)
+    leaf = grad.double()
+    of_reference = torch.func.grad(lambda g: grad_norm_penalty(g, kind=kind))(leaf)
+    torch.testing.assert_close(of_reference, results[1][1])

@@ -307,3 +307,13 @@ def test_bad_input_to_the_raw_derivatives_raises(position):
             arguments = [*good[:position], bad, *good[position + 1 :]]
             with pytest.raises(RuntimeError):
                 op(*arguments)
+
+
+def test_a_sparse_gradient_is_as_good_as_a_dense_one():
+    """That of torch.nn.functional.embedding(..., sparse=True)."""
+    weights, us, vs = network([(6, 4)])
+    index, results = torch.tensor([1, 3, 3]), []
+    for sparse in (False, True):
+        rows = torch.nn.functional.embedding(index, spectral_norm(weights, us, vs)[0][0], sparse=sparse)
+        results.append(torch.autograd.grad(rows.pow(2).sum(), weights[0])[0])
+    torch.testing.assert_close(results[1], results[0])
