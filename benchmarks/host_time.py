@@ -3,8 +3,8 @@
     python -m benchmarks.host_time [--device cuda] [--rounds 40]
 
 A cycle is forward, backward with create_graph and double backward, of 2 x 4 x 2 x 2 activations (attention: 4 rows of 4
-channels). On one thread the kernels' share is small. Candidates take turns and ratios are taken within a turn, in CPU time of
-the thread, which a busy machine disturbs less. On a GPU nothing is waited for: the host's time alone counts.
+channels), so that the kernels' share is small. Candidates take turns and ratios are taken within a turn, in CPU time of
+the only thread, which a busy machine disturbs less. On a GPU nothing is waited for: the host's time alone counts.
 Writes benchmarks/results/host_time.csv. The numbers are compared first.
 """
 
@@ -20,7 +20,7 @@ import fastgan
 from benchmarks.interleaved import hardware, percentiles, results
 from fastgan import ops
 
-COLUMNS = "cycle implementation microseconds ratio_p20 ratio_median ratio_p80 bar"
+COLUMNS = "cycle implementation microseconds ratio_p20 ratio_median ratio_p80 bar hardware threads isa torch fastgan"
 CALLS = 20  # of a candidate in a turn
 
 
@@ -122,7 +122,7 @@ def main():
             numbers = (percentiles(values).median, ratio.p20, ratio.median, ratio.p80)
             rows.append([name, implementation, *(f"{n:.4g}" for n in numbers), bar or "", *machine])
     with open(results(args.device) / "host_time.csv", "w", newline="") as file:
-        csv.writer(file).writerows([[*COLUMNS.split(), *"hardware threads isa torch fastgan".split()], *rows])
+        csv.writer(file).writerows([COLUMNS.split(), *rows])
 
 
 if __name__ == "__main__":

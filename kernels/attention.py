@@ -120,7 +120,7 @@ def _lse2(lse, i0, N, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def _forward(
+def attention_forward_kernel(
     q, k, v, bias, out, lse, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -153,7 +153,7 @@ def _forward(
 
 
 @triton.jit
-def _backward_rows(
+def attention_backward_rows_kernel(
     grad_out, grad_lse, q, k, v, bias, out, lse, delta, dq, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_GRAD_LSE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -183,7 +183,7 @@ def _backward_rows(
 
 
 @triton.jit
-def _backward_keys(
+def attention_backward_keys_kernel(
     grad_out, q, k, v, bias, lse, delta, dk, dv, dbias, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -239,7 +239,7 @@ def _tangent_of_logits(
 
 
 @triton.jit
-def _double_rows_first(
+def attention_double_rows_first_kernel(
     x, y, z, x_bias, grad_out, grad_lse, q, k, v, bias, out, lse, delta, mu, b, d_grad_out, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
@@ -299,7 +299,7 @@ def _second_order_scores(
 
 
 @triton.jit
-def _double_rows_second(
+def attention_double_rows_second_kernel(
     x, y, z, x_bias, grad_out, q, k, v, bias, lse, delta, mu, b, dq, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
@@ -334,7 +334,7 @@ def _double_rows_second(
 
 
 @triton.jit
-def _double_keys(
+def attention_double_keys_kernel(
     x, y, z, x_bias, grad_out, q, k, v, bias, lse, delta, mu, b, dk, dv, dbias, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
@@ -455,7 +455,7 @@ def forward(q, k, v, key_bias, scale, is_causal):
     p = _Problem(q, k, v, key_bias, scale, is_causal)
     out = q.new_empty((*q.shape[:3], v.shape[3]))
     logsumexp = q.new_empty(q.shape[:3], dtype=torch.float32)
-    p.launch(_forward, "forward", False, p.q, p.k, p.v, p.bias, out, logsumexp)
+    p.launch(attention_forward_kernel, "forward", False, p.q, p.k, p.v, p.bias, out, logsumexp)
     return out, logsumexp
 
 
@@ -466,11 +466,42 @@ def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale,
     dbias = p.new(k[..., 0], torch.float32, need_bias)
     delta = p.new(logsumexp)
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
-    p.launch(_backward_rows, "backward_rows", False, grad_out, p.present(grad_logsumexp), p.q, p.k, p.v, p.bias, out,
-             logsumexp, delta, dq, NEED_DQ=need_q, HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
+    p.launch(
+        attention_backward_rows_kernel,
+        "backward_rows",
+        False,
+        grad_out,
+        p.present(grad_logsumexp),
+        p.q,
+        p.k,
+        p.v,
+        p.bias,
+        out,
+        logsumexp,
+        delta,
+        dq,
+        NEED_DQ=need_q,
+        HAS_GRAD_LSE=grad_logsumexp is not None,
+    )
     if need_k or need_v or need_bias:
-        p.launch(_backward_keys, "backward_keys", True, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, dk, dv,
-                 dbias, NEED_DK=need_k, NEED_DV=need_v, NEED_DBIAS=need_bias)  # fmt: skip
+        p.launch(
+            attention_backward_keys_kernel,
+            "backward_keys",
+            True,
+            grad_out,
+            p.q,
+            p.k,
+            p.v,
+            p.bias,
+            logsumexp,
+            delta,
+            dk,
+            dv,
+            dbias,
+            NEED_DK=need_k,
+            NEED_DV=need_v,
+            NEED_DBIAS=need_bias,
+        )
     return dq, dk, dv, dbias
 
 
@@ -485,13 +516,45 @@ def double_backward(
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
     has = {"HAS_X": x is not None, "HAS_Y": y is not None, "HAS_Z": z is not None, "HAS_X_BIAS": x_bias is not None}
     x, y, z, x_bias = (p.present(t) for t in (x, y, z, x_bias))
-    p.launch(_double_rows_first, "double_rows_first", False, x, y, z, x_bias, grad_out, p.present(grad_logsumexp), p.q,
-             p.k, p.v, p.bias, out, logsumexp, delta, mu, b, d_grad_out, **has, NEED_DDO=need_do,
-             HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
+    p.launch(
+        attention_double_rows_first_kernel,
+        "double_rows_first",
+        False,
+        x,
+        y,
+        z,
+        x_bias,
+        grad_out,
+        p.present(grad_logsumexp),
+        p.q,
+        p.k,
+        p.v,
+        p.bias,
+        out,
+        logsumexp,
+        delta,
+        mu,
+        b,
+        d_grad_out,
+        **has,
+        NEED_DDO=need_do,
+        HAS_GRAD_LSE=grad_logsumexp is not None,
+    )
     saved = (x, y, z, x_bias, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, mu, b)
     if need_q:
-        p.launch(_double_rows_second, "double_rows_second", False, *saved, dq, **has)
+        p.launch(attention_double_rows_second_kernel, "double_rows_second", False, *saved, dq, **has)
     if need_k or need_v or need_bias:
-        p.launch(_double_keys, "double_keys", True, *saved, dk, dv, dbias, **has, NEED_DK=need_k, NEED_DV=need_v,
-                 NEED_DBIAS=need_bias)  # fmt: skip
+        p.launch(
+            attention_double_keys_kernel,
+            "double_keys",
+            True,
+            *saved,
+            dk,
+            dv,
+            dbias,
+            **has,
+            NEED_DK=need_k,
+            NEED_DV=need_v,
+            NEED_DBIAS=need_bias,
+        )
     return d_grad_out, mu if need_dlse else p.new(mu, wanted=False), dq, dk, dv, dbias

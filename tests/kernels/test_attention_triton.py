@@ -20,7 +20,7 @@ from fastgan.ops import attention_reference
 
 triton = pytest.importorskip("triton")
 
-# B, H, N, M, D, Dv, dtype, causal, bias, who has a cotangent (x, y, z, bias, dL), which outputs are wanted (d_grad_out ... d_key_bias)
+# B, H, N, M, D, Dv, dtype, causal, bias, who has a cotangent (x, y, z, bias, dL), which of six results are wanted
 CASES = {
     "dot": (1, 2, 70, 50, 8, 16, "float32", False, False, "xyz", "101110"),
     "even": (1, 1, 128, 64, 32, 32, "float32", False, True, "xyzb", "101111"),
@@ -124,12 +124,12 @@ def test_kernels_in_the_interpreter_equal_fp64_autograd(interpreted, name):
 ARCHS = {80: (163 * 1024, r"HMMA"), 90: (227 * 1024, r"HGMMA|HMMA"), 100: (227 * 1024, r"UTC\w*MMA|HMMA")}
 FP32 = {"lse", "delta", "mu", "b", "bias", "dbias", "x_bias", "grad_lse"}
 TABLE_OF = {
-    "_forward": "forward",
-    "_backward_rows": "backward_rows",
-    "_backward_keys": "backward_keys",
-    "_double_rows_first": "double_rows_first",
-    "_double_rows_second": "double_rows_second",
-    "_double_keys": "double_keys",
+    "attention_forward_kernel": "forward",
+    "attention_backward_rows_kernel": "backward_rows",
+    "attention_backward_keys_kernel": "backward_keys",
+    "attention_double_rows_first_kernel": "double_rows_first",
+    "attention_double_rows_second_kernel": "double_rows_second",
+    "attention_double_keys_kernel": "double_keys",
 }
 
 

@@ -82,9 +82,17 @@ def test_kernels_in_the_interpreter_equal_the_reference(interpreted, name):
         assert error < TOLERANCE[CASES[name][3]], label
 
 
+def test_codes_are_those_of_the_table():
+    from fastgan.kernels import bias_act as kernels
+
+    codes = {name: getattr(kernels, name.upper()).value for name in ACTIVATIONS}
+    assert codes == {name: activation.code for name, activation in ACTIVATIONS.items()}
+    assert max(codes.values()) == kernels.LAST_CODE
+
+
 # --- ahead of time
 
-FUNCTIONS = ["_forward", "_backward", "_double_backward"]
+FUNCTIONS = ["forward", "backward", "double_backward"]
 SCALARS = {
     "alpha": "fp64",
     "gain": "fp64",
@@ -107,7 +115,7 @@ def test_compiled_kernel_spills_nothing(function, act, element, layout, arch):
     from fastgan.kernels import bias_act as kernels
     from fastgan.kernels.channels import cut
 
-    kernel, accumulate = getattr(kernels, function), "fp64" if element == "fp64" else "fp32"
+    kernel, accumulate = getattr(kernels, f"bias_act_{function}_kernel"), "fp64" if element == "fp64" else "fp32"
     types = {name: f"*{accumulate if name in SUMS else element}" for name in kernel.arg_names} | SCALARS
     constants = {name: True for name in kernel.arg_names if name.isupper() and name not in SCALARS}
     constants |= cut(
