@@ -1,7 +1,7 @@
 """Attention on the GPU: forward, backward, double backward, in the letters of csrc/cpu/attention.h.
 
 Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), sweeps over queries what belongs to keys
-(dK, dV, dbias and their seconds); every sweep makes its blocks of scores anew, so that extra memory is O(N). Scores and
+(dK, dV, dbias and their seconds); every sweep recomputes its blocks of scores, so that extra memory is O(N). Scores and
 sums are fp32; operands of products have the inputs' type. Nothing is summed by atomics: results are deterministic.
 """
 

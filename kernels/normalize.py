@@ -133,7 +133,7 @@ class _Problem:
         return self.x.new_empty(shape, dtype=self.accumulator)
 
     def no_gradient(self, wanted):
-        """Of a weight, where x has no elements; or where it was not asked for."""
+        """Of a weight, if x has no elements or if the gradient is not wanted."""
         return self.new(*self.weight_shape).zero_() if wanted else self.new(0)
 
     # --- rows on chip

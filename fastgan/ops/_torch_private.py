@@ -61,7 +61,7 @@ def wanted(ctx, count):
     follow; an absent parameter is None, as are those after it.
 
     torch raises for a leaf whose gradient torch.autograd.grad returns. The exception takes longer than a small layer,
-    so that a pass is not asked again after one.
+    so that after one exception the rest of the pass counts as used.
     """
     global _pass_that_returns_leaves
     needs = list(ctx.needs_input_grad[:count])

@@ -119,6 +119,24 @@ def test_kernels_in_the_interpreter_equal_fp64_autograd(interpreted, name):
         assert error < TOLERANCE[CASES[name][6]], label
 
 
+@pytest.mark.parametrize("precision, products", [("tf32", "tf32"), ("ieee", "tf32x3"), ("none", "tf32x3")])
+def test_the_precision_that_a_user_sets_by_either_of_torch_s_switches_is_read(precision, products, monkeypatch):
+    from fastgan.kernels import attention as kernels
+
+    monkeypatch.setattr(kernels, "_has_room", lambda device: True)
+    matmul, q = torch.backends.cuda.matmul, torch.zeros(1)
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = precision
+        assert kernels._precision(q, (32, 32)) == products
+        matmul.fp32_precision = before
+        matmul.allow_tf32 = precision == "tf32"
+        assert kernels._precision(q, (32, 32)) == products
+    finally:
+        matmul.allow_tf32 = False
+        matmul.fp32_precision = before
+
+
 # --- ahead of time: nothing runs, the compiler's report is checked
 
 ARCHS = {80: (163 * 1024, r"HMMA"), 90: (227 * 1024, r"HGMMA|HMMA"), 100: (227 * 1024, r"UTC\w*MMA|HMMA")}
