@@ -33,8 +33,8 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
     autocast q, k, v are cast to its dtype, as torch's own attention does.
     Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, for float64 on CUDA, and under forward-mode AD or
     torch.func, `attention_reference` runs, with the N x M matrix in memory.
-    Derivatives: to second order with respect to q, k, v and key_bias; only gradients that are wanted are computed; a third order
-    raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
+    Derivatives: to second order with respect to q, k, v and key_bias; a gradient that is not wanted is not computed; a
+    third order raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
     Errors: ValueError or TypeError that names the argument.
     """
     run = _route(q, k, v, key_bias)
