@@ -9,6 +9,7 @@ import torch
 
 import fastgan
 from fastgan import _library
+from fastgan.ops._torch_private import kernel_is_registered, op_names
 
 TRAINING_PACKAGES = ("torchvision", "tyro", "tqdm", "matplotlib", "tensorboard", "safetensors", "yaml")
 
@@ -17,7 +18,7 @@ def backends(op):
     """{"cpu": ..., "cuda": ...} with what serves the op there, by the dispatcher's own word."""
 
     def has_kernel(key):
-        return torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", key)
+        return kernel_is_registered(op, key)
 
     cuda = has_kernel("CUDA") and torch.cuda.is_available()
     written_in = "Triton" if importlib.util.find_spec(f"fastgan.kernels.{op}") else "CUDA C++"
@@ -29,8 +30,7 @@ def backends(op):
 
 def ops():
     """The op families: every op of the fastgan namespace that is not another one's derivative."""
-    names = {name.split("::")[1].split(".")[0] for name in torch._C._dispatch_get_all_op_names() if "fastgan::" in name}
-    return sorted(name for name in names if not name.endswith("_backward"))
+    return sorted(name for name in op_names() if not name.endswith("_backward"))
 
 
 def examine():

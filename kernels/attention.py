@@ -1,7 +1,7 @@
 """Attention on the GPU: forward, backward, double backward, in the letters of csrc/cpu/attention/kernels.h.
 
 Sweeps over keys make what belongs to query rows (out, dQ, ddO, mu, b, dQ'), sweeps over queries what belongs to keys
-(dK, dV, dbias and their seconds); every sweep makes its blocks of scores anew, so that extra memory is O(N). Scores and
+(dK, dV, dbias and their seconds); every sweep recomputes its blocks of scores, so that extra memory is O(N). Scores and
 sums are fp32; operands of products have the inputs' type. Nothing is summed by atomics: results are deterministic.
 """
 
@@ -120,7 +120,7 @@ def _lse2(lse, i0, N, BLOCK_N: tl.constexpr):
 
 
 @triton.jit
-def _forward(
+def attention_forward_kernel(
     q, k, v, bias, out, lse, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -153,7 +153,7 @@ def _forward(
 
 
 @triton.jit
-def _backward_rows(
+def attention_backward_rows_kernel(
     grad_out, grad_lse, q, k, v, bias, out, lse, delta, dq, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_GRAD_LSE: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -183,7 +183,7 @@ def _backward_rows(
 
 
 @triton.jit
-def _backward_keys(
+def attention_backward_keys_kernel(
     grad_out, q, k, v, bias, lse, delta, dk, dv, dbias, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -239,7 +239,7 @@ def _tangent_of_logits(
 
 
 @triton.jit
-def _double_rows_first(
+def attention_double_rows_first_kernel(
     x, y, z, x_bias, grad_out, grad_lse, q, k, v, bias, out, lse, delta, mu, b, d_grad_out, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
@@ -299,7 +299,7 @@ def _second_order_scores(
 
 
 @triton.jit
-def _double_rows_second(
+def attention_double_rows_second_kernel(
     x, y, z, x_bias, grad_out, q, k, v, bias, lse, delta, mu, b, dq, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
@@ -334,7 +334,7 @@ def _double_rows_second(
 
 
 @triton.jit
-def _double_keys(
+def attention_double_keys_kernel(
     x, y, z, x_bias, grad_out, q, k, v, bias, lse, delta, mu, b, dk, dv, dbias, scale, N, M,
     D: tl.constexpr, DV: tl.constexpr, PD: tl.constexpr, PDV: tl.constexpr,
     HAS_X: tl.constexpr, HAS_Y: tl.constexpr, HAS_Z: tl.constexpr, HAS_X_BIAS: tl.constexpr,
@@ -408,7 +408,7 @@ def _has_room(device):
 def _precision(q, widths):
     """How fp32 is multiplied: three products of tf32 on matrix units are as exact as fp32's own, and faster."""
     if q.dtype == torch.float32 and widths[0] <= 64 and sum(widths) <= 192 and _has_room(q.device):
-        return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
     return "ieee"
 
 
@@ -437,8 +437,8 @@ class _Problem:
         """A kernel argument: what is absent is never read, q stands in for its pointer."""
         return self.q if tensor is None else tensor.contiguous()
 
-    def new(self, like, dtype=None, asked=True):
-        return torch.empty(like.shape if asked else (0,), dtype=dtype or like.dtype, device=like.device)
+    def new(self, like, dtype=None, wanted=True):
+        return torch.empty(like.shape if wanted else (0,), dtype=dtype or like.dtype, device=like.device)
 
     def launch(self, function, table, by_keys, *args, **constants):
         precision = self.constants["PRECISION"]
@@ -455,22 +455,53 @@ def forward(q, k, v, key_bias, scale, is_causal):
     p = _Problem(q, k, v, key_bias, scale, is_causal)
     out = q.new_empty((*q.shape[:3], v.shape[3]))
     logsumexp = q.new_empty(q.shape[:3], dtype=torch.float32)
-    p.launch(_forward, "forward", False, p.q, p.k, p.v, p.bias, out, logsumexp)
+    p.launch(attention_forward_kernel, "forward", False, p.q, p.k, p.v, p.bias, out, logsumexp)
     return out, logsumexp
 
 
 def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
     p = _Problem(q, k, v, key_bias, scale, is_causal)
-    need_q, need_k, need_v, need_bias = (bool(output_mask >> i & 1) for i in range(4))
-    dq, dk, dv = (p.new(t, asked=n) for t, n in ((q, need_q), (k, need_k), (v, need_v)))
+    need_q, need_k, need_v, need_bias = output_mask
+    dq, dk, dv = (p.new(t, wanted=n) for t, n in ((q, need_q), (k, need_k), (v, need_v)))
     dbias = p.new(k[..., 0], torch.float32, need_bias)
     delta = p.new(logsumexp)
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
-    p.launch(_backward_rows, "backward_rows", False, grad_out, p.present(grad_logsumexp), p.q, p.k, p.v, p.bias, out,
-             logsumexp, delta, dq, NEED_DQ=need_q, HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
+    p.launch(
+        attention_backward_rows_kernel,
+        "backward_rows",
+        False,
+        grad_out,
+        p.present(grad_logsumexp),
+        p.q,
+        p.k,
+        p.v,
+        p.bias,
+        out,
+        logsumexp,
+        delta,
+        dq,
+        NEED_DQ=need_q,
+        HAS_GRAD_LSE=grad_logsumexp is not None,
+    )
     if need_k or need_v or need_bias:
-        p.launch(_backward_keys, "backward_keys", True, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, dk, dv,
-                 dbias, NEED_DK=need_k, NEED_DV=need_v, NEED_DBIAS=need_bias)  # fmt: skip
+        p.launch(
+            attention_backward_keys_kernel,
+            "backward_keys",
+            True,
+            grad_out,
+            p.q,
+            p.k,
+            p.v,
+            p.bias,
+            logsumexp,
+            delta,
+            dk,
+            dv,
+            dbias,
+            NEED_DK=need_k,
+            NEED_DV=need_v,
+            NEED_DBIAS=need_bias,
+        )
     return dq, dk, dv, dbias
 
 
@@ -478,20 +509,52 @@ def double_backward(
     x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask
 ):
     p = _Problem(q, k, v, key_bias, scale, is_causal)
-    need_do, need_dlse, need_q, need_k, need_v, need_bias = (bool(output_mask >> i & 1) for i in range(6))
-    d_grad_out, dq = p.new(grad_out, asked=need_do), p.new(q, asked=need_q)
-    dk, dv, dbias = p.new(k, asked=need_k), p.new(v, asked=need_v), p.new(k[..., 0], torch.float32, need_bias)
+    need_do, need_dlse, need_q, need_k, need_v, need_bias = output_mask
+    d_grad_out, dq = p.new(grad_out, wanted=need_do), p.new(q, wanted=need_q)
+    dk, dv, dbias = p.new(k, wanted=need_k), p.new(v, wanted=need_v), p.new(k[..., 0], torch.float32, need_bias)
     mu, b, delta = (p.new(logsumexp) for _ in range(3))
     grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
     has = {"HAS_X": x is not None, "HAS_Y": y is not None, "HAS_Z": z is not None, "HAS_X_BIAS": x_bias is not None}
     x, y, z, x_bias = (p.present(t) for t in (x, y, z, x_bias))
-    p.launch(_double_rows_first, "double_rows_first", False, x, y, z, x_bias, grad_out, p.present(grad_logsumexp), p.q,
-             p.k, p.v, p.bias, out, logsumexp, delta, mu, b, d_grad_out, **has, NEED_DDO=need_do,
-             HAS_GRAD_LSE=grad_logsumexp is not None)  # fmt: skip
+    p.launch(
+        attention_double_rows_first_kernel,
+        "double_rows_first",
+        False,
+        x,
+        y,
+        z,
+        x_bias,
+        grad_out,
+        p.present(grad_logsumexp),
+        p.q,
+        p.k,
+        p.v,
+        p.bias,
+        out,
+        logsumexp,
+        delta,
+        mu,
+        b,
+        d_grad_out,
+        **has,
+        NEED_DDO=need_do,
+        HAS_GRAD_LSE=grad_logsumexp is not None,
+    )
     saved = (x, y, z, x_bias, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, mu, b)
     if need_q:
-        p.launch(_double_rows_second, "double_rows_second", False, *saved, dq, **has)
+        p.launch(attention_double_rows_second_kernel, "double_rows_second", False, *saved, dq, **has)
     if need_k or need_v or need_bias:
-        p.launch(_double_keys, "double_keys", True, *saved, dk, dv, dbias, **has, NEED_DK=need_k, NEED_DV=need_v,
-                 NEED_DBIAS=need_bias)  # fmt: skip
-    return d_grad_out, mu if need_dlse else p.new(mu, asked=False), dq, dk, dv, dbias
+        p.launch(
+            attention_double_keys_kernel,
+            "double_keys",
+            True,
+            *saved,
+            dk,
+            dv,
+            dbias,
+            **has,
+            NEED_DK=need_k,
+            NEED_DV=need_v,
+            NEED_DBIAS=need_bias,
+        )
+    return d_grad_out, mu if need_dlse else p.new(mu, wanted=False), dq, dk, dv, dbias

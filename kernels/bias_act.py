@@ -25,6 +25,12 @@ from fastgan.kernels.channels import (
 )
 from fastgan.kernels.launch import launch
 
+# The codes of fastgan.ops.bias_act.ACTIVATIONS.
+LINEAR, RELU, LEAKY_RELU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+SILU, GELU, SOFTPLUS = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
+SIGMOID, TANH, ELU = tl.constexpr(6), tl.constexpr(7), tl.constexpr(8)
+LAST_CODE = 8
+
 WARPS = 4
 ELEMENTS = {2: 1024, 4: 1024, 8: 256}  # of a tile, by the bytes of an element
 
@@ -57,30 +63,30 @@ def _activation(z, alpha, ACT: tl.constexpr, A: tl.constexpr):
     """act(z), act'(z), act''(z); what the caller does not use costs nothing."""
     one, zero = tl.full(z.shape, 1.0, A), tl.zeros(z.shape, A)
     f, first, second = z, one, zero  # linear
-    if ACT == 1:  # relu; NaN stays NaN
+    if ACT == RELU:  # NaN stays NaN
         f, first = tl.where(z < 0.0, 0.0, z), tl.where(z > 0.0, one, 0.0)
-    elif ACT == 2:  # leaky_relu
+    elif ACT == LEAKY_RELU:
         f, first = tl.where(z > 0.0, z, z * alpha), tl.where(z > 0.0, one, alpha)
-    elif ACT == 3 or ACT == 5 or ACT == 6:
+    elif ACT == SILU or ACT == SOFTPLUS or ACT == SIGMOID:  # noqa: SIM109 (Triton has no `in`)
         e = tl.exp(-tl.abs(z))
         inverse = 1.0 / (1.0 + e)
         s, rest = tl.where(z < 0.0, e * inverse, inverse), tl.where(z < 0.0, inverse, e * inverse)
-        if ACT == 3:  # silu
+        if ACT == SILU:
             f, first, second = z * s, s * (1.0 + z * rest), s * rest * (2.0 + z * (rest - s))
-        elif ACT == 5:  # softplus
+        elif ACT == SOFTPLUS:
             f, first, second = tl.where(z < 0.0, 0.0, z) + _log1p_of_unit(e, A), s, s * rest
-        else:  # sigmoid
+        else:
             f, first, second = s, s * rest, s * rest * (rest - s)
-    elif ACT == 4:  # gelu
+    elif ACT == GELU:
         phi = 0.3989422804014327 * tl.exp(-0.5 * z * z)
         Phi = 0.5 * (1.0 + tl.erf(z * 0.7071067811865476))
         f, first, second = z * Phi, Phi + z * phi, phi * (2.0 - z * z)
-    elif ACT == 7:  # tanh
+    elif ACT == TANH:
         m = _expm1_of_nonpositive(-2.0 * tl.abs(z), A)
         f = tl.where(z < 0.0, m, -m) / (2.0 + m)
         first = 1.0 - f * f
         second = -2.0 * f * first
-    elif ACT == 8:  # elu
+    elif ACT == ELU:
         m = _expm1_of_nonpositive(tl.where(z < 0.0, z, 0.0), A)
         f = tl.where(z > 0.0, z, m * alpha)
         first, second = tl.where(z > 0.0, one, (m + 1.0) * alpha), tl.where(z > 0.0, 0.0, (m + 1.0) * alpha)
@@ -93,15 +99,15 @@ def _activation_from_output(u, alpha, ACT: tl.constexpr, A: tl.constexpr):
     """From u = act(z): act'(z), and its derivative with respect to u."""
     one, zero = tl.full(u.shape, 1.0, A), tl.zeros(u.shape, A)
     first, slope = one, zero
-    if ACT == 1:
+    if ACT == RELU:
         first = tl.where(u > 0.0, one, 0.0)
-    elif ACT == 2:
+    elif ACT == LEAKY_RELU:
         first = tl.where(u > 0.0, one, alpha)
-    elif ACT == 6:
+    elif ACT == SIGMOID:
         first, slope = u * (1.0 - u), 1.0 - 2.0 * u
-    elif ACT == 7:
+    elif ACT == TANH:
         first, slope = 1.0 - u * u, -2.0 * u
-    elif ACT == 8:
+    elif ACT == ELU:
         first, slope = tl.where(u > 0.0, one, u + alpha), tl.where(u > 0.0, 0.0, one)
     return first, slope
 
@@ -131,7 +137,7 @@ def _per_channel(pointer, channel, C, PRESENT: tl.constexpr, A: tl.constexpr):
 
 
 @triton.jit
-def _forward(
+def bias_act_forward_kernel(
     x, bias, y, alpha: tl.float64, gain: tl.float64, clamp: tl.float64, C, P, S, pieces, tiles,
     ACT: tl.constexpr, CLAMPED: tl.constexpr, HAS_BIAS: tl.constexpr,
     A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -153,7 +159,7 @@ def _forward(
 
 
 @triton.jit
-def _backward(
+def bias_act_backward_kernel(
     grad, saved, bias, dx, dbias, alpha: tl.float64, gain: tl.float64, clamp: tl.float64, C, P, S, pieces, tiles,
     ACT: tl.constexpr, CLAMPED: tl.constexpr, FROM_OUTPUT: tl.constexpr, HAS_BIAS: tl.constexpr,
     NEED_X: tl.constexpr, NEED_BIAS: tl.constexpr,
@@ -181,7 +187,7 @@ def _backward(
 
 
 @triton.jit
-def _double_backward(
+def bias_act_double_backward_kernel(
     h, h_bias, grad, saved, bias, d_grad, d_saved, d_bias,
     alpha: tl.float64, gain: tl.float64, clamp: tl.float64, C, P, S, pieces, tiles,
     ACT: tl.constexpr, CLAMPED: tl.constexpr, FROM_OUTPUT: tl.constexpr, HAS_BIAS: tl.constexpr,
@@ -240,8 +246,12 @@ class _Problem:
     def __init__(self, x, dim, act, alpha, gain, clamp, per_channel):
         if not 0 <= dim < max(1, x.dim()):
             raise ValueError(f"dim must be a dimension of x, which has {x.dim()}; got {dim}")
-        if not 0 <= act < 9:
-            raise ValueError(f"act must be a code from 0 to 8, got {act}")
+        if x.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise TypeError(f"x must be float64, float32, bfloat16 or float16, got {x.dtype}")
+        if not 0 <= act <= LAST_CODE:
+            raise ValueError(f"act must be a code from 0 to {LAST_CODE}, got {act}")
+        if not (math.isfinite(alpha) and math.isfinite(gain) and clamp > 0):
+            raise ValueError(f"alpha, gain must be finite and clamp positive, got {alpha}, {gain}, {clamp}")
         self.x, self.dim = laid_out(x, dim), dim
         self.channels = x.shape[dim] if x.dim() else 1
         inside = not self.x.is_contiguous()  # then laid_out has left its channels inside
@@ -278,29 +288,53 @@ class _Problem:
 def forward(x, bias, dim, act, alpha, gain, clamp):
     p = _Problem(x, dim, act, alpha, gain, clamp, bias is not None)
     y = p.like()
-    p.launch(_forward, p.x, p.per_channel("bias", bias), y, HAS_BIAS=bias is not None)
+    p.launch(bias_act_forward_kernel, p.x, p.per_channel("bias", bias), y, HAS_BIAS=bias is not None)
     return y
 
 
-def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_x, need_bias):
+def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+    need_x, need_bias = output_mask
     p = _Problem(saved, dim, act, alpha, gain, clamp, bias is not None or need_bias)
     grad = laid_out_like("grad", grad, p.x)
     dx, sums = p.like(need_x), p.sums(need_bias)
-    p.launch(_backward, grad, p.x, p.per_channel("bias", bias), dx, sums, FROM_OUTPUT=from_output,
-             HAS_BIAS=bias is not None, NEED_X=need_x, NEED_BIAS=need_bias)  # fmt: skip
+    p.launch(
+        bias_act_backward_kernel,
+        grad,
+        p.x,
+        p.per_channel("bias", bias),
+        dx,
+        sums,
+        FROM_OUTPUT=from_output,
+        HAS_BIAS=bias is not None,
+        NEED_X=need_x,
+        NEED_BIAS=need_bias,
+    )
     return dx, p.added(sums, need_bias)
 
 
-def double_backward(
-    h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_grad, need_saved, need_bias
-):  # fmt: skip
+def double_backward(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+    need_grad, need_saved, need_bias = output_mask
     per_channel = bias is not None or h_bias is not None or need_bias
     p = _Problem(saved, dim, act, alpha, gain, clamp, per_channel)
     grad = laid_out_like("grad", grad, p.x)
     h_like = p.x if h is None else laid_out_like("h", h, p.x)
     d_grad, d_saved, sums = p.like(need_grad), p.like(need_saved), p.sums(need_bias)
-    p.launch(_double_backward, h_like, p.per_channel("h_bias", h_bias), grad, p.x, p.per_channel("bias", bias), d_grad,
-             d_saved, sums, FROM_OUTPUT=from_output, HAS_BIAS=bias is not None, HAS_H=h is not None,
-             HAS_H_BIAS=h_bias is not None, NEED_GRAD=need_grad, NEED_SAVED=need_saved,
-             NEED_BIAS=need_bias)  # fmt: skip
+    p.launch(
+        bias_act_double_backward_kernel,
+        h_like,
+        p.per_channel("h_bias", h_bias),
+        grad,
+        p.x,
+        p.per_channel("bias", bias),
+        d_grad,
+        d_saved,
+        sums,
+        FROM_OUTPUT=from_output,
+        HAS_BIAS=bias is not None,
+        HAS_H=h is not None,
+        HAS_H_BIAS=h_bias is not None,
+        NEED_GRAD=need_grad,
+        NEED_SAVED=need_saved,
+        NEED_BIAS=need_bias,
+    )
     return d_grad, d_saved, p.added(sums, need_bias)

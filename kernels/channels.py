@@ -15,6 +15,7 @@ from fastgan.kernels.launch import launch
 # Where element (c, p) lies: c * S + p; p * C + c (channels_last); or, where the positions run through several samples
 # of C planes of S elements, plane by plane.
 PLANES, INSIDE, SAMPLES = 0, 1, 2
+INSIDE_LAYOUT, SAMPLES_LAYOUT = tl.constexpr(INSIDE), tl.constexpr(SAMPLES)  # as kernels read them
 
 
 @triton.jit
@@ -23,9 +24,9 @@ def offsets(c, p, C, S, LAYOUT: tl.constexpr, WIDE: tl.constexpr):
     c, p = c[:, None], p[None, :]
     if WIDE:
         c, p = c.to(tl.int64), p.to(tl.int64)
-    if LAYOUT == 1:
+    if LAYOUT == INSIDE_LAYOUT:
         return p * C + c
-    if LAYOUT == 2:
+    if LAYOUT == SAMPLES_LAYOUT:
         return p // S * (C * S) + c * S + p % S
     return c * S + p
 
@@ -37,7 +38,7 @@ def of_channels(pointer, at, mask, PRESENT: tl.constexpr, ABSENT: tl.constexpr, 
 
 
 @triton.jit
-def _add_rows(rows, out, ROWS, COLS, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
+def add_rows_kernel(rows, out, ROWS, COLS, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     sums = tl.zeros((BLOCK_R, BLOCK_C), rows.dtype.element_ty)
     for first in range(0, ROWS, BLOCK_R):
@@ -56,7 +57,7 @@ def add_rows(rows):
         return rows[0]
     out = rows.new_empty(rows.shape[1])
     blocks = triton.cdiv(rows.shape[1], ADD_ROWS["BLOCK_C"])
-    launch(_add_rows, (blocks, 1, 1), (rows, out), (), tuple(rows.shape), ADD_ROWS, warps=4)
+    launch(add_rows_kernel, (blocks, 1, 1), (rows, out), (), tuple(rows.shape), ADD_ROWS, warps=4)
     return out
 
 

@@ -1,6 +1,6 @@
 """Launches that repeat, past Triton's binder.
 
-At every call Triton works out anew, from each argument's type, value and alignment, which compiled kernel serves it.
+At every call Triton works out again, from each argument's type, value and alignment, which compiled kernel serves it.
 That takes longer than a small layer's kernel. In training the same layer comes again with the same shapes, so `launch`
 keeps the compiled kernel by what that choice depends on.
 """

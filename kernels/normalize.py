@@ -133,7 +133,7 @@ class _Problem:
         return self.x.new_empty(shape, dtype=self.accumulator)
 
     def no_gradient(self, wanted):
-        """Of a weight, where x has no elements; or where it was not asked for."""
+        """Of a weight, if x has no elements or if the gradient is not wanted."""
         return self.new(*self.weight_shape).zero_() if wanted else self.new(0)
 
     # --- rows on chip
@@ -172,16 +172,31 @@ class _Problem:
     def combine(self, kernel, *tensors, rows=(), **constants):
         """A pass that writes: of every channel's row it knows the numbers."""
         g, c = self.g, self.cut
-        self.launch_tiles(kernel, tensors, (self.eps,), (*rows, g.C, c.P, c.S, g.D, g.groups), **self.flags,
-                          BATCH=g.groups == 0, **constants)  # fmt: skip
+        self.launch_tiles(
+            kernel,
+            tensors,
+            (self.eps,),
+            (*rows, g.C, c.P, c.S, g.D, g.groups),
+            **self.flags,
+            BATCH=g.groups == 0,
+            **constants,
+        )
 
     def sum_channels(self, grad, h, mean, *, has_g, has_h):
         g, c = self.g, self.cut
         sums = self.sums(5)
         if has_g or has_h:
             tensors, ints = (grad, h, self.x, mean, sums), (self.units, g.C, c.P, c.S, g.D, g.groups)
-            self.launch_tiles(by_pieces.channel_sums, tensors, (), ints, HAS_G=has_g, HAS_H=has_h,
-                              BATCH=g.groups == 0, A=self.flags["A"])  # fmt: skip
+            self.launch_tiles(
+                by_pieces.normalize_pieces_channel_sums_kernel,
+                tensors,
+                (),
+                ints,
+                HAS_G=has_g,
+                HAS_H=has_h,
+                BATCH=g.groups == 0,
+                A=self.flags["A"],
+            )
         return sums
 
     def finish(self, sums, h_weight, var, *, double, **has):
@@ -190,7 +205,9 @@ class _Problem:
         ints = (self.units, g.rows, g.C, g.D, self.cut.pieces, self.entries, g.row_size)
         tensors = (sums, self.weight, h_weight, var, factors)
         constants = {**self.flags, **has, "DOUBLE": double}
-        self.launch_finish(by_pieces.finish_sums, g.rows, tensors, (self.eps,), ints, **constants)
+        self.launch_finish(
+            by_pieces.normalize_pieces_finish_sums_kernel, g.rows, tensors, (self.eps,), ints, **constants
+        )
         return factors
 
     def channel_gradients(self, sums, var, factors, *, double):
@@ -200,8 +217,15 @@ class _Problem:
         tensors = (sums, var, factors, results[0], results[-1])
         ints = (self.units, g.rows, g.C, g.D, g.groups, self.cut.pieces)
         programs = triton.cdiv(self.units * g.C, FINISH_BLOCK)
-        self.launch_finish(by_pieces.channel_gradients, programs, tensors, (self.eps,), ints, DOUBLE=double,
-                           A=self.flags["A"])  # fmt: skip
+        self.launch_finish(
+            by_pieces.normalize_pieces_channel_gradients_kernel,
+            programs,
+            tensors,
+            (self.eps,),
+            ints,
+            DOUBLE=double,
+            A=self.flags["A"],
+        )
         return [r if g.per_sample else add_rows(r) for r in results]
 
 
@@ -213,43 +237,72 @@ def forward(x, weight, bias, num_groups, eps):
     if not x.numel():
         return y, mean.zero_(), var.zero_()
     if p.block:
-        p.launch_rows(on_chip.forward, p.x, p.weight, bias_in, y, mean, var, each=1, HAS_BETA=bias is not None)
+        p.launch_rows(
+            on_chip.normalize_rows_forward_kernel,
+            p.x,
+            p.weight,
+            bias_in,
+            y,
+            mean,
+            var,
+            each=1,
+            HAS_BETA=bias is not None,
+        )
         return y, mean, var
     c, sums, rest = p.cut, p.sums(3), p.new(g.rows)
-    p.launch_tiles(by_pieces.moments, (p.x, sums), (), (p.units, g.C, c.P, c.S), A=p.flags["A"])
+    p.launch_tiles(by_pieces.normalize_pieces_moments_kernel, (p.x, sums), (), (p.units, g.C, c.P, c.S), A=p.flags["A"])
     ints = (p.units, g.C, c.P, g.D, c.pieces, c.tiles * c.block_p, p.entries, g.row_size)
-    p.launch_finish(by_pieces.finish_moments, g.rows, (sums, mean, rest, var), (), ints, A=p.flags["A"])
-    p.combine(by_pieces.forward, p.x, p.weight, bias_in, mean, rest, var, y, HAS_BETA=bias is not None)
+    p.launch_finish(
+        by_pieces.normalize_pieces_finish_moments_kernel, g.rows, (sums, mean, rest, var), (), ints, A=p.flags["A"]
+    )
+    p.combine(
+        by_pieces.normalize_pieces_forward_kernel, p.x, p.weight, bias_in, mean, rest, var, y, HAS_BETA=bias is not None
+    )
     return y, mean, var
 
 
-def backward(grad, x, weight, mean, var, num_groups, eps, need_x, need_affine):
+def backward(grad, x, weight, mean, var, num_groups, eps, output_mask):
+    need_x, need_weight, need_bias = output_mask
+    need_affine = need_weight or need_bias
     p = _Problem("backward", x, weight, num_groups, eps)
     if need_affine and weight is None:
         raise ValueError("weight must be there for its gradient")
     grad, mean, var = laid_out_like("grad", grad, p.x), p.statistics("mean", mean), p.statistics("var", var)
-    dx = p.like(need_x)
+    dx, none = p.like(need_x), p.new(0)
     if not x.numel():
-        return dx, p.no_gradient(need_affine), p.no_gradient(need_affine)
+        return dx, p.no_gradient(need_weight), p.no_gradient(need_bias)
     if p.block:
         each = p.samples_each(need_affine)
         dgamma, dbeta = (p.weight_rows(need_affine, each) for _ in range(2))
-        p.launch_rows(on_chip.backward, grad, p.x, p.weight, mean, var, dx, dgamma, dbeta, each=each, NEED_X=need_x,
-                      NEED_AFFINE=need_affine)  # fmt: skip
+        p.launch_rows(
+            on_chip.normalize_rows_backward_kernel,
+            grad,
+            p.x,
+            p.weight,
+            mean,
+            var,
+            dx,
+            dgamma,
+            dbeta,
+            each=each,
+            NEED_X=need_x,
+            NEED_AFFINE=need_affine,
+        )
         if need_affine and not p.g.per_sample:
             dgamma, dbeta = add_rows(dgamma), add_rows(dbeta)
-        return dx, dgamma, dbeta
+        return dx, dgamma if need_weight else none, dbeta if need_bias else none
     sums, factors = p.sum_channels(grad, grad, mean, has_g=True, has_h=False), p.new(0)
     if need_x:
         factors = p.finish(sums, p.weight, var, double=False, HAS_G=True, HAS_H=False, HAS_W=False)
-        p.combine(by_pieces.backward, grad, p.x, p.weight, mean, var, factors, dx, rows=(p.g.rows,))
-    affine = p.channel_gradients(sums, var, factors, double=False) if need_affine else (p.new(0), p.new(0))
-    return dx, *affine
+        p.combine(
+            by_pieces.normalize_pieces_backward_kernel, grad, p.x, p.weight, mean, var, factors, dx, rows=(p.g.rows,)
+        )
+    dgamma, dbeta = p.channel_gradients(sums, var, factors, double=False) if need_affine else (none, none)
+    return dx, dgamma if need_weight else none, dbeta if need_bias else none
 
 
-def double_backward(
-    h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, need_grad, need_x, need_weight
-):  # fmt: skip
+def double_backward(h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, output_mask):
+    need_grad, need_x, need_weight = output_mask
     p = _Problem("double_backward", x, weight, num_groups, eps)
     if weight is None and (need_weight or h_weight is not None or h_bias is not None):
         raise ValueError("weight must be there for its derivatives and for cotangents of its gradient")
@@ -265,8 +318,19 @@ def double_backward(
     if p.block:
         each = p.samples_each(need_gamma)
         d_gamma = p.weight_rows(need_gamma, each)
-        p.launch_rows(on_chip.double_backward, *inputs, d_grad, d_x, d_gamma, each=each, **has,
-                      HAS_Z=h_bias is not None, NEED_GRAD=need_grad, NEED_X=need_x, NEED_GAMMA=need_gamma)  # fmt: skip
+        p.launch_rows(
+            on_chip.normalize_rows_double_backward_kernel,
+            *inputs,
+            d_grad,
+            d_x,
+            d_gamma,
+            each=each,
+            **has,
+            HAS_Z=h_bias is not None,
+            NEED_GRAD=need_grad,
+            NEED_X=need_x,
+            NEED_GAMMA=need_gamma,
+        )
         if need_gamma and not p.g.per_sample:
             d_gamma = add_rows(d_gamma)
     else:
@@ -274,7 +338,17 @@ def double_backward(
         sums = p.sum_channels(grad, h_like, mean, has_g=has_g, has_h=h is not None)
         factors = p.finish(sums, w, var, double=True, HAS_G=has_g, **has)
         if need_grad or need_x:
-            p.combine(by_pieces.double_backward, *inputs, factors, d_grad, d_x, rows=(p.g.rows,), **has,
-                      HAS_Z=h_bias is not None, NEED_GRAD=need_grad, NEED_X=need_x)  # fmt: skip
+            p.combine(
+                by_pieces.normalize_pieces_double_backward_kernel,
+                *inputs,
+                factors,
+                d_grad,
+                d_x,
+                rows=(p.g.rows,),
+                **has,
+                HAS_Z=h_bias is not None,
+                NEED_GRAD=need_grad,
+                NEED_X=need_x,
+            )
         d_gamma = p.channel_gradients(sums, var, factors, double=True)[0] if need_gamma else p.new(0)
     return d_grad, d_x, d_gamma if need_gamma else p.no_gradient(need_weight)

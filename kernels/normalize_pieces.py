@@ -27,7 +27,7 @@ def _row(unit, channel, D, GROUPS, BATCH: tl.constexpr):
 
 
 @triton.jit
-def moments(
+def normalize_pieces_moments_kernel(
     x, sums, UNITS, C, P, S, pieces, tiles,
     A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
@@ -66,7 +66,7 @@ def _entry(i, row, C, D, pieces, BATCH: tl.constexpr):
 
 
 @triton.jit
-def finish_moments(
+def normalize_pieces_finish_moments_kernel(
     sums, mean_out, rest_out, var_out, UNITS, C, P, D, pieces, chunk, entries, count,
     BATCH: tl.constexpr, A: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -99,7 +99,7 @@ def finish_moments(
 
 
 @triton.jit
-def forward(
+def normalize_pieces_forward_kernel(
     x, gamma, beta, mean, rest, var, y, eps: tl.float64, C, P, S, D, GROUPS, pieces, tiles,
     HAS_GAMMA: tl.constexpr, HAS_BETA: tl.constexpr, PER_SAMPLE: tl.constexpr, BATCH: tl.constexpr,
     A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -120,7 +120,7 @@ def forward(
 
 
 @triton.jit
-def channel_sums(
+def normalize_pieces_channel_sums_kernel(
     grad, h, x, mean, sums, UNITS, C, P, S, D, GROUPS, pieces, tiles, HAS_G: tl.constexpr, HAS_H: tl.constexpr,
     BATCH: tl.constexpr, A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -160,7 +160,7 @@ def channel_sums(
 
 
 @triton.jit
-def finish_sums(
+def normalize_pieces_finish_sums_kernel(
     sums, gamma, h_gamma, var, factors, eps: tl.float64, UNITS, ROWS, C, D, pieces, entries, count,
     HAS_G: tl.constexpr, HAS_H: tl.constexpr, HAS_W: tl.constexpr, HAS_GAMMA: tl.constexpr, PER_SAMPLE: tl.constexpr,
     BATCH: tl.constexpr, DOUBLE: tl.constexpr, A: tl.constexpr, BLOCK: tl.constexpr,
@@ -212,7 +212,7 @@ def finish_sums(
 
 
 @triton.jit
-def channel_gradients(
+def normalize_pieces_channel_gradients_kernel(
     sums, var, factors, dgamma, dbeta, eps: tl.float64, UNITS, ROWS, C, D, GROUPS, pieces,
     BATCH: tl.constexpr, DOUBLE: tl.constexpr, A: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -238,7 +238,7 @@ def channel_gradients(
 
 
 @triton.jit
-def backward(
+def normalize_pieces_backward_kernel(
     grad, x, gamma, mean, var, factors, dx, eps: tl.float64, ROWS, C, P, S, D, GROUPS, pieces, tiles,
     HAS_GAMMA: tl.constexpr, PER_SAMPLE: tl.constexpr, BATCH: tl.constexpr,
     A: tl.constexpr, LAYOUT: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -261,7 +261,7 @@ def backward(
 
 
 @triton.jit
-def double_backward(
+def normalize_pieces_double_backward_kernel(
     h, h_gamma, h_beta, grad, x, gamma, mean, var, factors, d_grad, d_x, eps: tl.float64,
     ROWS, C, P, S, D, GROUPS, pieces, tiles,
     HAS_H: tl.constexpr, HAS_W: tl.constexpr, HAS_Z: tl.constexpr, HAS_GAMMA: tl.constexpr, PER_SAMPLE: tl.constexpr,

@@ -6,7 +6,7 @@ weights, sums over the samples, leave a row of numbers for each block of samples
 
 import triton
 import triton.language as tl
-from fastgan.kernels.channels import of_channels
+from fastgan.kernels.channels import INSIDE_LAYOUT, of_channels
 from fastgan.kernels.normalize_formulas import inverse_deviation, second_order_factors
 
 
@@ -18,13 +18,13 @@ def _total(values):
 @triton.jit
 def _along_channels(c, LAYOUT: tl.constexpr):
     """Numbers of channels (PD,) beside the tile. The dimension that is contiguous in memory is the tile's last."""
-    return c[None, :] if LAYOUT == 1 else c[:, None]
+    return c[None, :] if LAYOUT == INSIDE_LAYOUT else c[:, None]
 
 
 @triton.jit
 def _over_positions(tile, LAYOUT: tl.constexpr):
     """(PD,)"""
-    return tl.sum(tile, 0) if LAYOUT == 1 else tl.sum(tile, 1)
+    return tl.sum(tile, 0) if LAYOUT == INSIDE_LAYOUT else tl.sum(tile, 1)
 
 
 @triton.jit
@@ -32,7 +32,7 @@ def _place(C, S, D, GROUPS, LAYOUT: tl.constexpr, PD: tl.constexpr, PS: tl.const
     """The program's block of samples, its group, its channels, and where and which the row's elements are."""
     group, block = tl.program_id(0) % GROUPS, tl.program_id(0) // GROUPS
     dc, s = tl.arange(0, PD), tl.arange(0, PS)
-    if LAYOUT == 1:  # (PS, PD)
+    if LAYOUT == INSIDE_LAYOUT:  # (PS, PD)
         within = group * D + s[:, None] * C + dc[None, :]
         mask = (s < S)[:, None] & (dc < D)[None, :]
     else:  # (PD, PS)
@@ -42,7 +42,7 @@ def _place(C, S, D, GROUPS, LAYOUT: tl.constexpr, PD: tl.constexpr, PS: tl.const
 
 
 @triton.jit
-def forward(
+def normalize_rows_forward_kernel(
     x, gamma, beta, y, mean_out, var_out, eps: tl.float64, N, C, S, D, GROUPS, each,
     HAS_GAMMA: tl.constexpr, HAS_BETA: tl.constexpr, PER_SAMPLE: tl.constexpr,
     A: tl.constexpr, LAYOUT: tl.constexpr, PD: tl.constexpr, PS: tl.constexpr,
@@ -67,7 +67,7 @@ def forward(
 
 
 @triton.jit
-def backward(
+def normalize_rows_backward_kernel(
     grad, x, gamma, mean, var, dx, dgamma, dbeta, eps: tl.float64, N, C, S, D, GROUPS, each,
     HAS_GAMMA: tl.constexpr, PER_SAMPLE: tl.constexpr, NEED_X: tl.constexpr, NEED_AFFINE: tl.constexpr,
     A: tl.constexpr, LAYOUT: tl.constexpr, PD: tl.constexpr, PS: tl.constexpr,
@@ -100,7 +100,7 @@ def backward(
 
 
 @triton.jit
-def double_backward(
+def normalize_rows_double_backward_kernel(
     h, h_gamma, h_beta, grad, x, gamma, mean, var, d_grad, d_x, d_gamma, eps: tl.float64, N, C, S, D, GROUPS, each,
     HAS_H: tl.constexpr, HAS_W: tl.constexpr, HAS_Z: tl.constexpr, HAS_GAMMA: tl.constexpr, PER_SAMPLE: tl.constexpr,
     NEED_GRAD: tl.constexpr, NEED_X: tl.constexpr, NEED_GAMMA: tl.constexpr,

@@ -48,6 +48,20 @@ inline ScalarType accumulate_dtype(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// Which outputs a derivative returns, in the schema's order; an output that is not wanted has no elements.
+using OutputMask = std::vector<bool>;
+
+inline void check_mask(const char* op, const OutputMask& wanted, size_t outputs) {
+  STD_TORCH_CHECK(wanted.size() == outputs, op, ": output_mask must have ", outputs, " entries, got ", wanted.size());
+}
+
+inline Tensor without_elements(const Tensor& like) {
+  const int64_t none[] = {0};
+  return torch::stable::new_empty(like, {none, 1});
+}
+
+inline Tensor only_wanted(bool wanted, const Tensor& t) { return wanted ? t : without_elements(t); }
+
 inline void check_same_length(const char* op, const char* name, const std::vector<Tensor>& list, size_t expected) {
   STD_TORCH_CHECK(list.size() == expected, op, ": ", name, " has ", list.size(), " tensors, expected ", expected);
 }

@@ -31,6 +31,13 @@ inline List checked_list(const char* op, const char* name, const List& list, con
   return out;
 }
 
+inline List only_wanted(bool wanted, List list) {
+  if (!wanted) {
+    for (Tensor& t : list) t = without_elements(t);
+  }
+  return list;
+}
+
 inline void check_iteration(const char* op, int64_t n_power_iterations, double eps) {
   STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive, got ", n_power_iterations);
   STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative, got ", eps);

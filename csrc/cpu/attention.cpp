@@ -147,9 +147,6 @@ std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Ten
   return {out, logsumexp};
 }
 
-// The bits of output_mask, in the order of the results.
-bool asked(int64_t mask, int bit) { return (mask >> bit) & 1; }
-
 template <class A>
 A* data_if(bool asked, const Tensor& t) {
   return asked ? mutable_data<A>(t) : nullptr;
@@ -159,24 +156,25 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& grad
                                                               const Tensor& q, const Tensor& k, const Tensor& v,
                                                               const Optional& key_bias, const Tensor& out,
                                                               const Tensor& logsumexp, double scale, bool is_causal,
-                                                              int64_t mask) {
+                                                              const OutputMask& wanted) {
+  check_mask("attention_backward", wanted, 4);
   Call call("attention_backward", q, k, v, key_bias, scale, is_causal);
   call.backward_of(grad_out, grad_logsumexp, out, logsumexp);
   call.deal(16);
   const int64_t B = call.batch, H = call.heads, N = call.queries, M = call.keys, D = call.qk_width, Dv = call.v_width;
-  Tensor dq = call.output(asked(mask, 0), call.dtype, {B, H, N, D}, q);
-  Tensor dk = call.output(asked(mask, 1), call.dtype, {B, H, M, D}, q);
-  Tensor dv = call.output(asked(mask, 2), call.dtype, {B, H, M, Dv}, q);
-  Tensor dbias = call.output(asked(mask, 3), call.accumulate, {B, H, M}, q);
+  Tensor dq = call.output(wanted[0], call.dtype, {B, H, N, D}, q);
+  Tensor dk = call.output(wanted[1], call.dtype, {B, H, M, D}, q);
+  Tensor dv = call.output(wanted[2], call.dtype, {B, H, M, Dv}, q);
+  Tensor dbias = call.output(wanted[3], call.accumulate, {B, H, M}, q);
   if (all_empty({dq, dk, dv, dbias})) return {dq, dk, dv, dbias};
   dispatch_floating(call.dtype, call.op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
     AttentionGradients grads;
-    grads.q = data_if<T>(asked(mask, 0), dq);
-    grads.k = data_if<T>(asked(mask, 1), dk);
-    grads.v = data_if<T>(asked(mask, 2), dv);
-    grads.key_bias = data_if<A>(asked(mask, 3), dbias);
+    grads.q = data_if<T>(wanted[0], dq);
+    grads.k = data_if<T>(wanted[1], dk);
+    grads.v = data_if<T>(wanted[2], dv);
+    grads.key_bias = data_if<A>(wanted[3], dbias);
     const AttentionProblem& p = call.problem;
     const int64_t sums_size = checked_product(call.op, {B, H, p.groups, FASTGAN_CALL(key_sums_size<A>)(p)});
     const Tensor sums = call.output(true, call.accumulate, {sums_size}, q);
@@ -194,7 +192,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& grad
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_backward(
     const Optional& x, const Optional& y, const Optional& z, const Optional& x_bias, const Tensor& grad_out,
     const Optional& grad_logsumexp, const Tensor& q, const Tensor& k, const Tensor& v, const Optional& key_bias,
-    const Tensor& out, const Tensor& logsumexp, double scale, bool is_causal, int64_t mask) {
+    const Tensor& out, const Tensor& logsumexp, double scale, bool is_causal, const OutputMask& wanted) {
+  check_mask("attention_double_backward", wanted, 6);
   Call call("attention_double_backward", q, k, v, key_bias, scale, is_causal);
   call.backward_of(grad_out, grad_logsumexp, out, logsumexp);
   if (x) call.in.x = call.qk_rows("x", *x);
@@ -209,24 +208,24 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
   }
   call.deal(16);
   const int64_t B = call.batch, H = call.heads, N = call.queries, M = call.keys, D = call.qk_width, Dv = call.v_width;
-  Tensor d_grad_out = call.output(asked(mask, 0), call.dtype, {B, H, N, Dv}, q);
-  Tensor d_grad_logsumexp = call.output(asked(mask, 1), call.accumulate, {B, H, N}, q);
-  Tensor dq = call.output(asked(mask, 2), call.dtype, {B, H, N, D}, q);
-  Tensor dk = call.output(asked(mask, 3), call.dtype, {B, H, M, D}, q);
-  Tensor dv = call.output(asked(mask, 4), call.dtype, {B, H, M, Dv}, q);
-  Tensor dbias = call.output(asked(mask, 5), call.accumulate, {B, H, M}, q);
+  Tensor d_grad_out = call.output(wanted[0], call.dtype, {B, H, N, Dv}, q);
+  Tensor d_grad_logsumexp = call.output(wanted[1], call.accumulate, {B, H, N}, q);
+  Tensor dq = call.output(wanted[2], call.dtype, {B, H, N, D}, q);
+  Tensor dk = call.output(wanted[3], call.dtype, {B, H, M, D}, q);
+  Tensor dv = call.output(wanted[4], call.dtype, {B, H, M, Dv}, q);
+  Tensor dbias = call.output(wanted[5], call.accumulate, {B, H, M}, q);
   if (all_empty({d_grad_out, d_grad_logsumexp, dq, dk, dv, dbias}))
     return {d_grad_out, d_grad_logsumexp, dq, dk, dv, dbias};
   dispatch_floating(call.dtype, call.op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
     AttentionGradients grads;
-    grads.grad_out = data_if<T>(asked(mask, 0), d_grad_out);
-    grads.grad_logsumexp = data_if<A>(asked(mask, 1), d_grad_logsumexp);
-    grads.q = data_if<T>(asked(mask, 2), dq);
-    grads.k = data_if<T>(asked(mask, 3), dk);
-    grads.v = data_if<T>(asked(mask, 4), dv);
-    grads.key_bias = data_if<A>(asked(mask, 5), dbias);
+    grads.grad_out = data_if<T>(wanted[0], d_grad_out);
+    grads.grad_logsumexp = data_if<A>(wanted[1], d_grad_logsumexp);
+    grads.q = data_if<T>(wanted[2], dq);
+    grads.k = data_if<T>(wanted[3], dk);
+    grads.v = data_if<T>(wanted[4], dv);
+    grads.key_bias = data_if<A>(wanted[5], dbias);
     const AttentionProblem& p = call.problem;
     const int64_t sums_size = checked_product(call.op, {B, H, p.groups, FASTGAN_CALL(key_sums_size<A>)(p)});
     const Tensor sums = call.output(true, call.accumulate, {sums_size}, q);

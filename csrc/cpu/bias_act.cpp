@@ -29,6 +29,8 @@ Optional checked_bias(const char* op, const char* name, const Optional& bias, co
 
 template <class A>
 ActParameters<A> parameters(double alpha, double gain, double clamp, bool from_output) {
+  STD_TORCH_CHECK(std::isfinite(alpha) && std::isfinite(gain), "bias_act: alpha and gain must be finite");
+  STD_TORCH_CHECK(clamp > 0, "bias_act: clamp must be positive");
   const bool clamped = std::isfinite(clamp);
   return {A(alpha), A(gain), A(1 / gain), A(clamp), clamped, from_output};
 }
@@ -76,8 +78,10 @@ Tensor zeros_per_channel(const Tensor& x, int64_t dim) {
 
 std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor& saved_in, const Optional& bias_in,
                                              int64_t dim, int64_t act, double alpha, double gain, double clamp,
-                                             bool from_output, bool need_x, bool need_bias) {
+                                             bool from_output, const OutputMask& wanted) {
   const char* op = "bias_act_backward";
+  check_mask(op, wanted, 2);
+  const bool need_x = wanted[0], need_bias = wanted[1];
   const Tensor saved = laid_out_along(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
   const Geometry s = geometry_of(saved, dim, bias || need_bias);
@@ -104,8 +108,10 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
                                                             const Tensor& grad_in, const Tensor& saved_in,
                                                             const Optional& bias_in, int64_t dim, int64_t act,
                                                             double alpha, double gain, double clamp, bool from_output,
-                                                            bool need_grad, bool need_saved, bool need_bias) {
+                                                            const OutputMask& wanted) {
   const char* op = "bias_act_double_backward";
+  check_mask(op, wanted, 3);
+  const bool need_grad = wanted[0], need_saved = wanted[1], need_bias = wanted[2];
   const Tensor saved = laid_out_along(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
   Optional h;
   if (h_in) h = laid_out_like(op, "h", *h_in, saved);

@@ -80,8 +80,9 @@ std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad_in, double targe
 }
 
 Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad_in,
-                                  const Tensor& norms, double target, int64_t kind) {
+                                  const Tensor& norms, double target, int64_t kind, const OutputMask& wanted) {
   const char* op = "grad_norm_penalty_backward";
+  check_mask(op, wanted, 1);
   const DerivativeArguments a(op, grad_penalty, grad_norms, grad_in, norms, kind, false);
   const Samples samples(a);
   const Tensor& grad = a.grad;
@@ -97,15 +98,14 @@ Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad
     }
     scale_samples(samples, data<T>(grad), factors, mutable_data<T>(out));
   });
-  return out;
+  return only_wanted(wanted[0], out);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(const Tensor& h_in,
-                                                                             const Tensor& grad_penalty,
-                                                                             const Tensor& grad_norms,
-                                                                             const Tensor& grad_in, const Tensor& norms,
-                                                                             double target, int64_t kind) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(
+    const Tensor& h_in, const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad_in,
+    const Tensor& norms, double target, int64_t kind, const OutputMask& wanted) {
   const char* op = "grad_norm_penalty_double_backward";
+  check_mask(op, wanted, 4);
   const DerivativeArguments a(op, grad_penalty, grad_norms, grad_in, norms, kind, false);
   const Samples samples(a);
   const Tensor& grad = a.grad;
@@ -129,7 +129,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(con
     *mutable_data<A>(d_gp) = A(sum / double(samples.batch));
     scale_samples(samples, data<T>(h), factors, mutable_data<T>(d_grad));
   });
-  return {d_gp, d_gn, d_grad, d_norms};
+  return {only_wanted(wanted[0], d_gp), only_wanted(wanted[1], d_gn), only_wanted(wanted[2], d_grad),
+          only_wanted(wanted[3], d_norms)};
 }
 
 }  // namespace

@@ -61,9 +61,11 @@ Tensor zeros_like_weight(const Tensor& weight) {
 
 std::tuple<Tensor, Tensor, Tensor> normalize_backward(const Tensor& grad_in, const Tensor& x_in,
                                                       const Optional& weight_in, const Tensor& mean_in,
-                                                      const Tensor& var_in, int64_t num_groups, double eps, bool need_x,
-                                                      bool need_affine) {
+                                                      const Tensor& var_in, int64_t num_groups, double eps,
+                                                      const OutputMask& wanted) {
   const char* op = "normalize_backward";
+  check_mask(op, wanted, 3);
+  const bool need_x = wanted[0], need_affine = wanted[1] || wanted[2];
   const Tensor x = laid_out_activation(op, x_in), grad = laid_out_like(op, "grad", grad_in, x);
   const Geometry s = geometry_of(op, x, weight_in, num_groups);
   const Optional weight = checked_affine(op, "weight", weight_in, x, weight_in);
@@ -73,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor> normalize_backward(const Tensor& grad_in, con
   Tensor dx = need_x ? empty_output(x) : nothing(x, x.scalar_type());
   Tensor dgamma = need_affine ? zeros_like_weight(*weight) : nothing(mean, mean.scalar_type());
   Tensor dbeta = need_affine ? zeros_like_weight(*weight) : nothing(mean, mean.scalar_type());
-  if (x.numel() == 0) return {dx, dgamma, dbeta};
+  if (x.numel() == 0) return {dx, only_wanted(wanted[1], dgamma), only_wanted(wanted[2], dbeta)};
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
@@ -82,16 +84,17 @@ std::tuple<Tensor, Tensor, Tensor> normalize_backward(const Tensor& grad_in, con
     backward<T>(s, in, need_x ? mutable_data<T>(dx) : nullptr, need_affine ? mutable_data<A>(dgamma) : nullptr,
                 need_affine ? mutable_data<A>(dbeta) : nullptr);
   });
-  return {dx, dgamma, dbeta};
+  return {dx, only_wanted(wanted[1], dgamma), only_wanted(wanted[2], dbeta)};
 }
 
 std::tuple<Tensor, Tensor, Tensor> normalize_double_backward(const Optional& h_in, const Optional& h_weight_in,
                                                              const Optional& h_bias_in, const Tensor& grad_in,
                                                              const Tensor& x_in, const Optional& weight_in,
                                                              const Tensor& mean_in, const Tensor& var_in,
-                                                             int64_t num_groups, double eps, bool need_grad,
-                                                             bool need_x, bool need_weight) {
+                                                             int64_t num_groups, double eps, const OutputMask& wanted) {
   const char* op = "normalize_double_backward";
+  check_mask(op, wanted, 3);
+  const bool need_grad = wanted[0], need_x = wanted[1], need_weight = wanted[2];
   const Tensor x = laid_out_activation(op, x_in), grad = laid_out_like(op, "grad", grad_in, x);
   const Geometry s = geometry_of(op, x, weight_in, num_groups);
   Optional h;

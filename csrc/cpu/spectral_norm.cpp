@@ -131,8 +131,9 @@ double scalar(const Tensor& t) {
 }
 
 List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, const List& weights_in,
-                            const List& sigmas_in, const List& us_in, const List& vs_in) {
+                            const List& sigmas_in, const List& us_in, const List& vs_in, const OutputMask& wanted) {
   const char* op = "spectral_norm_backward";
+  check_mask(op, wanted, 1);
   const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, false);
   const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List grad_sigmas = checked_list(op, "grad_sigmas", grad_sigmas_in, weights, Kind::scalar, false);
@@ -163,13 +164,15 @@ List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, co
       });
     }
   });
-  return grad_weights;
+  return only_wanted(wanted[0], grad_weights);
 }
 
 std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_in, const List& grads_in,
                                                                  const List& weights_in, const List& sigmas_in,
-                                                                 const List& us_in, const List& vs_in) {
+                                                                 const List& us_in, const List& vs_in,
+                                                                 const OutputMask& wanted) {
   const char* op = "spectral_norm_double_backward";
+  check_mask(op, wanted, 4);
   const SpectralNormDerivativeArguments a(op, grads_in, weights_in, sigmas_in, us_in, vs_in, false);
   const List &weights = a.weights, &grads = a.grads, &sigmas = a.sigmas, &us = a.us, &vs = a.vs;
   const List hs = checked_list(op, "hs", hs_in, weights, Kind::weight, false);
@@ -208,7 +211,8 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
       });
     }
   });
-  return {d_grads, d_grad_sigmas, d_weights, d_sigmas};
+  return {only_wanted(wanted[0], d_grads), only_wanted(wanted[1], d_grad_sigmas), only_wanted(wanted[2], d_weights),
+          only_wanted(wanted[3], d_sigmas)};
 }
 
 }  // namespace

@@ -64,8 +64,9 @@ std::tuple<Tensor, Tensor> grad_norm_penalty(const Tensor& grad, double target, 
 }
 
 Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad,
-                                  const Tensor& norms, double target, int64_t kind) {
+                                  const Tensor& norms, double target, int64_t kind, const OutputMask& wanted) {
   const char* op = "grad_norm_penalty_backward";
+  check_mask(op, wanted, 1);
   const DerivativeArguments a(op, grad_penalty, grad_norms, grad, norms, kind, GPU_IS_CUDA);
   const Tensor d_grad = torch::stable::new_empty(a.grad, a.grad.sizes());
   dispatch_floating(a.grad.scalar_type(), op, [&](auto tag) {
@@ -76,15 +77,14 @@ Tensor grad_norm_penalty_backward(const Tensor& grad_penalty, const Tensor& grad
                    s, cotangents<accumulate_t<T>>(context, a, target), context.input<T>(a.grad, "grad"),
                    context.output<T>(d_grad, "d_grad"));
   });
-  return d_grad;
+  return only_wanted(wanted[0], d_grad);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(const Tensor& h_in,
-                                                                             const Tensor& grad_penalty,
-                                                                             const Tensor& grad_norms,
-                                                                             const Tensor& grad, const Tensor& norms,
-                                                                             double target, int64_t kind) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(
+    const Tensor& h_in, const Tensor& grad_penalty, const Tensor& grad_norms, const Tensor& grad, const Tensor& norms,
+    double target, int64_t kind, const OutputMask& wanted) {
   const char* op = "grad_norm_penalty_double_backward";
+  check_mask(op, wanted, 4);
   const DerivativeArguments a(op, grad_penalty, grad_norms, grad, norms, kind, GPU_IS_CUDA);
   const Tensor h = checked(op, "h", h_in, a.grad.scalar_type(), GPU_IS_CUDA, a.grad.sizes());
   const Tensor d_grad_penalty = new_accumulator(a.grad, {}), d_grad_norms = new_accumulator(a.grad, {a.batch});
@@ -104,7 +104,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> grad_norm_penalty_double_backward(con
                    context.output<A>(d_grad_penalty, "d_grad_penalty"), context.output<A>(d_grad_norms, "d_grad_norms"),
                    context.output<A>(d_norms, "d_norms"));
   });
-  return {d_grad_penalty, d_grad_norms, d_grad, d_norms};
+  return {only_wanted(wanted[0], d_grad_penalty), only_wanted(wanted[1], d_grad_norms), only_wanted(wanted[2], d_grad),
+          only_wanted(wanted[3], d_norms)};
 }
 
 }  // namespace

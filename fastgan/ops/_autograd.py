@@ -2,13 +2,129 @@
 
 `torch.library.register_autograd` alone leaves holes through which a wrong derivative slips silently: a tangent of
 forward-mode AD is dropped, and an op without a formula returns a constant. Here both raise, and public functions send
-forward mode and torch.func to the op's differentiable reference (`needs_reference`).
+forward mode and torch.func to the op's differentiable reference.
+
+An eager call does not need the dispatcher: it enters the autograd Function directly, and each order's backward enters
+the next order's Function. The registered op serves every other call: torch.compile, opcheck, tensor subclasses,
+dispatch modes, and torch.ops.fastgan.*.
 """
 
 import torch
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from fastgan._library import CUDA_PROBLEM
+from fastgan.ops._torch_private import (
+    any_requires_grad,
+    bare,
+    below_autograd,
+    dispatch_modes,
+    forward_mode_is_active,
+    functorch_is_active,
+    give_engine_the_backward,
+    is_tracing,
+)
+from fastgan.ops._triton import triton_installed, triton_kernels
+
+
+def register(family, *formulas, triton=False):
+    """Registers the derivatives of fastgan::FAMILY and returns (route, backward, double_backward).
+
+    formulas: (save, backward) of the forward and of the backward, as torch.library.register_autograd takes them:
+    save(ctx, inputs, output) and backward(ctx, *grads). The double backward has no formula: a third order raises.
+    Tensor lists arrive and leave as lists; all lists of a call have the same length. triton: fastgan/kernels/FAMILY.py
+    holds the CUDA kernels.
+
+    route(*tensors) returns what serves a call of the public function: a function that enters the autograd Function
+    directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
+    """
+    cuda_kernels = triton_installed if triton else _cuda_library_loaded
+    kernels = triton_kernels(family) if triton else (None, None, None)
+    names = (family, f"{family}_backward", f"{family}_double_backward")
+    formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
+    forward, backward, double_backward = map(_differentiable, names, formulas, kernels)
+    op = getattr(torch.ops.fastgan, family).default
+
+    def route(*tensors):
+        if is_eager(tensors):
+            x = tensors[0][0] if type(tensors[0]) is list else tensors[0]
+            if getattr(x, "is_cpu", True) or (x.is_cuda and cuda_kernels()):  # no tensor: the op says what is wrong
+                return forward
+        return None if needs_reference(*tensors, cuda_kernels=cuda_kernels) else op
+
+    return route, backward, double_backward
+
+
+def only_wanted(tensors, mask):
+    """None in the place of an output that is not wanted, which has no elements."""
+    return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
+
+
+def _differentiable(name, formula, triton_kernel):
+    """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
+    op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
+    if below_autograd is None:
+        torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
+        return op
+    types = [str(a.type) for a in op._schema.arguments]
+    lists = types.count("List[Tensor]")
+    kind = _list_function(lists, len(op._schema.returns)) if lists else _tensor_function
+    call, a_tensor = bare(op), types.index("List[Tensor]" if lists else "Tensor")
+
+    def run(*args):
+        with below_autograd():
+            return call(*args)
+
+    def run_triton(*args):
+        """Past the dispatcher to the kernel."""
+        if args[a_tensor].is_cuda:
+            return triton_kernel(*args)
+        with below_autograd():
+            return call(*args)
+
+    apply = kind(name, run, save, backward)
+    apply_eagerly = kind(name, run_triton, save, backward) if triton_kernel else apply
+
+    def kernel(_keyset, *args):
+        return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
+
+    def eager(*args):
+        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
+            return op(*args)
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
+            return apply_eagerly(*args)
+        return run_triton(*args) if triton_kernel else run(*args)
+
+    _library.impl(name, kernel, "Autograd", with_keyset=True)
+    return eager
+
+
+# --- who watches a call
+
+
+_PLAIN_TENSORS = {torch.Tensor, torch.nn.Parameter, type(None)}
+_PLAIN = _PLAIN_TENSORS | {int, float, bool, list, tuple}
+
+
+def _are_plain(args):
+    """Whether no tensor is of a subclass: what a compiler traces with is."""
+    if not _PLAIN.issuperset(map(type, args)):
+        return False
+    if type(args[0]) is not list:
+        return True
+    return all([_PLAIN_TENSORS.issuperset(map(type, a)) for a in args if type(a) is list and a and a[0] is not True])
+
+
+def is_eager(args):
+    """Whether plain tensors come and nothing but autograd watches: no compiler, transform, forward mode or mode."""
+    return not (
+        is_compiling()
+        or functorch_is_active()
+        or dispatch_modes()
+        or forward_mode_is_active()
+        or is_tracing()
+        or not _are_plain(args)
+    )
 
 
 def _tensors(args):
@@ -21,16 +137,16 @@ def _tensors(args):
 
 def has_tangent(*args):
     """Whether a tensor in args carries a forward-mode tangent."""
-    if forward_ad._current_level < 0:
+    if not forward_mode_is_active():
         return False
     return any(forward_ad.unpack_dual(t).tangent is not None for t in _tensors(args))
 
 
-def cuda_library_loaded():
+def _cuda_library_loaded():
     return CUDA_PROBLEM is None
 
 
-def needs_reference(*args, cuda_kernels=cuda_library_loaded):
+def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
 
     The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
@@ -38,9 +154,12 @@ def needs_reference(*args, cuda_kernels=cuda_library_loaded):
     device = next((t.device.type for t in _tensors(args)), "cpu")
     if device not in ("cpu", "meta") and not (device == "cuda" and cuda_kernels()):
         return True
-    if torch.compiler.is_compiling():  # where a transform of the whole graph is not fastgan's to see
+    if is_compiling():  # a transform of the whole graph is the compiler's
         return False
-    return torch._C._are_functorch_transforms_active() or has_tangent(*args)
+    return functorch_is_active() or has_tangent(*args)
+
+
+# --- registration
 
 
 class _Guarded(torch.library.Library):
@@ -61,116 +180,72 @@ class _Guarded(torch.library.Library):
 _library = _Guarded("fastgan", "FRAGMENT")
 
 
-def register(name, backward, setup_context):
-    """The derivative of fastgan::name, an op on tensors: setup_context(ctx, inputs, output) and backward(ctx, *grads).
-
-    They are what torch.library.register_autograd takes. Its wrapper fills in the schema's defaults, of which ours have
-    none, at every call, which takes longer than a small layer; this one does not.
-    """
-    op = getattr(torch.ops.fastgan, name).default
-
-    class Formula(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *args):
-            with torch._C._AutoDispatchBelowAutograd():
-                output = op(*args)
-            setup_context(ctx, args, output)
-            return output
-
-    Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
-
-    def kernel(_keyset, *args):
-        if torch._C.is_grad_enabled() and torch._C._any_requires_grad(*args):
-            return Formula.apply(*args)
-        with torch._C._AutoDispatchBelowAutograd():
-            return op(*args)
-
-    _library.impl(name, kernel, "Autograd", with_keyset=True)
+def _save_nothing(ctx, inputs, output):
+    pass
 
 
-class ListFormula:
-    """The derivative of an op on lists of equal length (a whole network at once): `backward(saved, *grads)`.
-
-    The op takes `inputs` tensor lists followed by non-tensor arguments, and returns `outputs` lists. `save` picks what
-    the derivative needs, `save(inputs, outputs) -> list of lists`, which arrives as `saved`; `grads` are lists with
-    None for what is undefined; `constants` counts the trailing outputs that carry no gradient.
-
-    Does what torch.library.register_autograd does, without flattening nested structures in Python on every call, which
-    takes as long as a small network's forward.
-    """
-
-    def __init__(self, name, inputs, outputs, save, backward, constants=0):
-        self.op, self.inputs, self.outputs = getattr(torch.ops.fastgan, name).default, inputs, outputs
-        self.save, self.backward, self.constants = save, backward, constants
-        _library.impl(name, self.kernel, "Autograd", with_keyset=True)
-
-    def __call__(self, *args):
-        """The op, without the dispatcher's detour through which every tensor goes to C++ and back."""
-        if (
-            torch.compiler.is_compiling()
-            or torch._C._are_functorch_transforms_active()
-            or not _fits(args, self.inputs)
-            or has_tangent(*args)
-        ):
-            return self.op(*args)
-        return self.kernel(None, *args)
-
-    def kernel(self, _keyset, *args):
-        lists, others = args[: self.inputs], args[self.inputs :]
-        flat = [t for tensors in lists for t in tensors]
-        if not (torch.is_grad_enabled() and any(t.requires_grad for t in flat)):
-            with torch._C._AutoDispatchBelowAutograd():
-                return self.op(*args)
-        constants = []
-        results = _chunks(_ListFunction.apply(self, others, constants, *flat), self.outputs - self.constants)
-        return (*results, *constants) if self.outputs > 1 else results[0]
-
-
-def _fits(args, inputs):
-    """Whether the lists are plain tensors, as many in each; anything else is for the op's schema to judge."""
-    n = len(args[0])
-    return all(len(a) == n and all(type(t) in _PLAIN for t in a) for a in args[:inputs])
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-
-
-def _chunks(flat, count):
-    n = len(flat) // count
-    return tuple(list(flat[i * n : (i + 1) * n]) for i in range(count))
-
-
-class _ListFunction(torch.autograd.Function):
-    """Returns what carries a gradient; the outputs without one go into the list `constants`, past autograd."""
-
-    @staticmethod
-    def forward(ctx, formula, others, constants, *flat):
-        inputs = _chunks(flat, formula.inputs)
-        with torch._C._AutoDispatchBelowAutograd():
-            outputs = formula.op(*inputs, *others)
-        outputs = outputs if formula.outputs > 1 else (outputs,)
-        saved = formula.save(inputs, outputs)
-        ctx.formula, ctx.saved_lists = formula, len(saved)
-        ctx.save_for_backward(*(t for tensors in saved for t in tensors))
-        ctx.set_materialize_grads(False)
-        results = formula.outputs - formula.constants
-        constants.extend(outputs[results:])
-        return tuple(t for tensors in outputs[:results] for t in tensors)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        saved = _chunks(ctx.saved_tensors, ctx.saved_lists)
-        grads = _chunks(grads, ctx.formula.outputs - ctx.formula.constants)
-        results = ctx.formula.backward(saved, *grads)
-        return None, None, None, *(g for tensors in results for g in tensors)
-
-
-def register_last_order(name):
-    """fastgan::name is the highest derivative there is; going further raises."""
-
+def _no_further_derivative(name):
     def backward(ctx, *grads):
         raise NotImplementedError(
             f"fastgan::{name} has no further derivative; for a higher order use the op's reference in fastgan.ops"
         )
 
-    torch.library.register_autograd(f"fastgan::{name}", backward, lib=_library)
+    return backward
+
+
+def _tensor_function(name, run, save, backward):
+    """run(*args) with its derivative; without torch.library's wrapper, which fills in defaults at every call."""
+
+    class Formula(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *args):
+            output = run(*args)
+            save(ctx, args, output)
+            return output
+
+    Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
+    give_engine_the_backward(Formula)
+    return Formula.apply
+
+
+def _flat(args):
+    return [t for a in args if type(a) is list for t in a] if type(args[0]) is list else args
+
+
+def _split(tensors, count):
+    n = len(tensors) // count
+    return tuple([list(tensors[i * n : (i + 1) * n]) for i in range(count)])
+
+
+def _list_function(lists, outputs):
+    """As _tensor_function, for an op on `lists` tensor lists of equal length that returns `outputs` lists.
+
+    The lists are flattened here; torch.library does that for nested structures of every kind, which takes as long as a
+    small network's forward.
+    """
+
+    def list_function(name, run, save, backward):
+        class Formula(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, others, *tensors):
+                inputs = (*_split(tensors, lists), *others)
+                output = run(*inputs)
+                save(ctx, inputs, output)
+                return tuple([t for tensors in output for t in tensors] if outputs > 1 else output)
+
+        def flat_backward(ctx, *grads):
+            results = backward(ctx, *_split(grads, outputs))[:lists]
+            return None, *[g for grads in results for g in grads]
+
+        Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(flat_backward)
+        give_engine_the_backward(Formula)
+
+        def apply(*args):
+            if any(len(a) != len(args[0]) for a in args[:lists]):
+                return run(*args)  # which raises
+            results = _split(Formula.apply(args[lists:], *_flat(args[:lists])), outputs)
+            return results if outputs > 1 else results[0]
+
+        return apply
+
+    return list_function

@@ -1,4 +1,4 @@
-"""The Triton kernels of an op family, registered for CUDA and imported where a CUDA tensor comes."""
+"""The Triton kernels of an op family, registered for CUDA and imported when a CUDA tensor comes."""
 
 import functools
 import importlib
@@ -13,10 +13,9 @@ def triton_installed():
     return INSTALLED  # found out at import: torch.compile cannot trace the search
 
 
-def register_triton(family):
-    """fastgan::FAMILY, its _backward and its _double_backward: the functions of fastgan/kernels/FAMILY.py."""
-    for suffix in ("", "_backward", "_double_backward"):
-        _register(family, suffix)
+def triton_kernels(family):
+    """The functions of fastgan/kernels/FAMILY.py, registered for fastgan::FAMILY and its two derivatives."""
+    return [_register(family, suffix) for suffix in ("", "_backward", "_double_backward")]
 
 
 def _register(family, suffix):
@@ -28,7 +27,8 @@ def _register(family, suffix):
         device = next(a for a in args if isinstance(a, torch.Tensor)).device.index
         if device == torch.cuda.current_device():
             return function()(*args)
-        with torch.cuda.device(device):  # Triton launches where torch is, not where the tensors are
+        with torch.cuda.device(device):  # Triton launches on torch's current device
             return function()(*args)
 
     torch.library.register_kernel(f"fastgan::{family}{suffix}", "cuda", kernel)
+    return kernel

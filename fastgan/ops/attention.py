@@ -8,10 +8,10 @@ import math
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
-from fastgan.ops._triton import register_triton, triton_installed
+from fastgan.ops._autograd import only_wanted, register
+from fastgan.ops._contract import accumulate_dtype, check_activation, check_choice, check_tensor, empty_output
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+LARGEST_WIDTH_ON_CUDA = 256
 
 
 def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal=False):
@@ -33,28 +33,35 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
     autocast q, k, v are cast to its dtype, as torch's own attention does.
     Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, for float64 on CUDA, and under forward-mode AD or
     torch.func, `attention_reference` runs, with the N x M matrix in memory.
-    Derivatives: to second order with respect to q, k, v and key_bias; only what is asked for is computed; a third order
-    raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
+    Derivatives: to second order with respect to q, k, v and key_bias; a gradient that is not wanted is not computed; a
+    third order raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
     Errors: ValueError or TypeError that names the argument.
     """
-    q, k, v, key_bias, scale = _prepare(q, k, v, scale, similarity, key_bias)
-    fp64_on_gpu = q.is_cuda and q.dtype == torch.float64
-    if fp64_on_gpu or needs_reference(q, k, v, key_bias, cuda_kernels=triton_installed):
-        return _reference(q, k, v, scale, similarity, key_bias, is_causal)
-    accumulate = _accumulate(q.dtype)
-    if key_bias is not None:
-        key_bias = key_bias.to(accumulate)
-    if similarity == "l2":
-        # -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; a row's constant leaves the softmax alone.
-        squares = -scale * k.to(accumulate).square().sum(-1)
-        key_bias = squares if key_bias is None else key_bias + squares
-        scale = 2 * scale
-    return torch.ops.fastgan.attention(q, k, v, key_bias, scale, is_causal)[0]
+    run = _route(q, k, v, key_bias)
+    try:
+        _check_scale(scale)
+        check_choice("similarity", similarity, ("dot", "l2"))
+        q, k, v, key_bias, scale = _prepare(q, k, v, scale, key_bias)
+        if run is None or (q.is_cuda and (q.dtype == torch.float64 or _is_wide(q, v))):
+            _check(q, k, v, scale, similarity, key_bias)
+            return _reference(q, k, v, scale, similarity, key_bias, is_causal)
+        if key_bias is not None:
+            key_bias = key_bias.to(accumulate_dtype(q))
+        if similarity == "l2":
+            # -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; a row's constant leaves the softmax alone.
+            squares = -scale * k.to(accumulate_dtype(q)).square().sum(-1)
+            key_bias = squares if key_bias is None else key_bias + squares
+            scale = 2 * scale
+        return run(q, k, v, key_bias, scale, is_causal)[0]
+    except Exception:  # the op checks at no cost; here is what is wrong, in words
+        _check(q, k, v, scale, similarity, key_bias)
+        raise
 
 
 def attention_reference(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal=False):
     """The same in plain torch, differentiable in every mode and to any order, with the N x M matrix in memory."""
-    q, k, v, key_bias, scale = _prepare(q, k, v, scale, similarity, key_bias)
+    _check(q, k, v, scale, similarity, key_bias)
+    q, k, v, key_bias, scale = _prepare(q, k, v, scale, key_bias)
     return _reference(q, k, v, scale, similarity, key_bias, is_causal)
 
 
@@ -100,16 +107,12 @@ def _key_bias_of_mask(mask, query, key, leading):
     if mask.dim() >= 2:
         mask = mask[..., 0, :] if mask.shape[-2] in (1, rows) else mask
     if mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=_accumulate(query.dtype)).masked_fill_(~mask, -math.inf)
+        mask = torch.zeros_like(mask, dtype=accumulate_dtype(query)).masked_fill_(~mask, -math.inf)
     shape = (*leading, keys)
     try:
         return mask.expand(shape).reshape(1, math.prod(leading), keys)
     except RuntimeError:
         raise ValueError(f"attn_mask must broadcast to {(*leading, rows, keys)}, got {tuple(mask.shape)}") from None
-
-
-def _accumulate(dtype):
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _broadcast_shapes(names, *shapes):
@@ -119,21 +122,44 @@ def _broadcast_shapes(names, *shapes):
         raise ValueError(f"{names} must agree in batch and heads, or be broadcastable, got {shapes}") from None
 
 
-def _prepare(q, k, v, scale, similarity, key_bias):
-    """Checks the arguments and broadcasts batch and heads (views, no copies)."""
+def _prepare(q, k, v, scale, key_bias):
+    """Casts under autocast, broadcasts batch and heads (views, no copies)."""
+    if torch.is_autocast_enabled(q.device.type) and torch.float64 not in (q.dtype, k.dtype, v.dtype):
+        dtype = torch.get_autocast_dtype(q.device.type)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    batch_heads = q.shape[:2]
+    if not batch_heads == k.shape[:2] == v.shape[:2]:
+        batch_heads = torch.broadcast_shapes(*(t.shape[:2] for t in (q, k, v)))
+        q, k, v = (t.expand(*batch_heads, *t.shape[2:]) for t in (q, k, v))
+    if key_bias is not None:
+        if not key_bias.dtype.is_floating_point:
+            raise TypeError("key_bias")  # _check says more
+        key_bias = key_bias.expand(*batch_heads, k.shape[2])
+    return q, k, v, key_bias, 1 / math.sqrt(q.shape[3]) if scale is None else float(scale)
+
+
+def _is_wide(q, v):
+    return max(q.shape[3], v.shape[3]) > LARGEST_WIDTH_ON_CUDA
+
+
+def _check_scale(scale):
+    if scale is not None and (isinstance(scale, torch.Tensor) or not isinstance(scale, (int, float))):
+        raise TypeError(
+            f"scale must be a number, got {type(scale).__name__}; a learned scale multiplies q, with scale=1.0 here"
+        )
+
+
+def _check(q, k, v, scale, similarity, key_bias):
     for name, t in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(t, torch.Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(t).__name__}")
+        check_tensor(name, t)
         if t.dim() != 4:
             raise ValueError(f"{name} must have shape (batch, heads, rows, channels), got {tuple(t.shape)}")
-        if t.dtype not in DTYPES:
-            raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {t.dtype}")
+        check_activation(name, t)
         if t.device != q.device:
             raise TypeError(f"{name} must be on {q.device} like q, got {t.device}")
-    if torch.is_autocast_enabled(q.device.type) and torch.float64 not in (q.dtype, k.dtype, v.dtype):
-        q, k, v = (t.to(torch.get_autocast_dtype(q.device.type)) for t in (q, k, v))
+    autocast = torch.is_autocast_enabled(q.device.type) and torch.float64 not in (q.dtype, k.dtype, v.dtype)
     for name, t in (("k", k), ("v", v)):
-        if t.dtype != q.dtype:
+        if t.dtype != q.dtype and not autocast:
             raise TypeError(f"{name} must be {q.dtype} like q, got {t.dtype}")
     if q.shape[3] != k.shape[3]:
         raise ValueError(f"k must have q's {q.shape[3]} channels, got {tuple(k.shape)}")
@@ -141,39 +167,32 @@ def _prepare(q, k, v, scale, similarity, key_bias):
         raise ValueError(f"v must have one row per key: {k.shape[2]} keys, got {tuple(v.shape)}")
     if q.shape[3] == 0 or v.shape[3] == 0:
         raise ValueError(f"q and v must have at least one channel, got {tuple(q.shape)} and {tuple(v.shape)}")
-    if q.is_cuda and max(q.shape[3], v.shape[3]) > 256:
+    if q.is_cuda and _is_wide(q, v):
         raise ValueError(
-            f"q and v can have up to 256 channels on CUDA, got {q.shape[3]} and {v.shape[3]}: use more heads"
+            f"q and v can have up to {LARGEST_WIDTH_ON_CUDA} channels on CUDA, got {q.shape[3]} and {v.shape[3]}:"
+            " use more heads"
         )
-    if similarity not in ("dot", "l2"):
-        raise ValueError(f'similarity must be "dot" or "l2", got {similarity!r}')
-    if scale is None:
-        scale = 1 / math.sqrt(q.shape[3])
-    if isinstance(scale, torch.Tensor) or not isinstance(scale, (int, float)):
-        raise TypeError(
-            f"scale must be a number, got {type(scale).__name__}; a learned scale multiplies q, with scale=1.0 here"
-        )
+    check_choice("similarity", similarity, ("dot", "l2"))
+    _check_scale(scale)
     batch_heads = _broadcast_shapes("q, k and v", *(t.shape[:2] for t in (q, k, v)))
-    q, k, v = (t.expand(*batch_heads, *t.shape[2:]) for t in (q, k, v))
-    if key_bias is not None:
-        if not isinstance(key_bias, torch.Tensor):
-            raise TypeError(f"key_bias must be a tensor, got {type(key_bias).__name__}")
-        if not key_bias.dtype.is_floating_point:
-            raise TypeError(
-                f"key_bias must be a floating-point tensor (0 shows a key, -inf hides it), got {key_bias.dtype}"
-            )
-        if key_bias.device != q.device:
-            raise TypeError(f"key_bias must be on {q.device} like q, got {key_bias.device}")
-        shape = (*batch_heads, k.shape[2])
-        try:
-            key_bias = key_bias.expand(shape)
-        except RuntimeError:
-            raise ValueError(f"key_bias must be broadcastable to {shape}, got {tuple(key_bias.shape)}") from None
-    return q, k, v, key_bias, float(scale)
+    check_tensor("key_bias", key_bias, optional=True)
+    if key_bias is None:
+        return
+    if not key_bias.dtype.is_floating_point:
+        raise TypeError(
+            f"key_bias must be a floating-point tensor (0 shows a key, -inf hides it), got {key_bias.dtype}"
+        )
+    if key_bias.device != q.device:
+        raise TypeError(f"key_bias must be on {q.device} like q, got {key_bias.device}")
+    shape = (*batch_heads, k.shape[2])
+    try:
+        key_bias.expand(shape)
+    except RuntimeError:
+        raise ValueError(f"key_bias must be broadcastable to {shape}, got {tuple(key_bias.shape)}") from None
 
 
 def _reference(q, k, v, scale, similarity, key_bias, is_causal):
-    dtype, accumulate = q.dtype, _accumulate(q.dtype)
+    dtype, accumulate = q.dtype, accumulate_dtype(q)
     q, k, v = (t.to(accumulate) for t in (q, k, v))
     if similarity == "l2":
         logits = scale * (2 * q @ k.mT - q.square().sum(-1)[..., None] - k.square().sum(-1)[..., None, :])
@@ -195,25 +214,22 @@ def _reference(q, k, v, scale, similarity, key_bias, is_causal):
 # --- shapes, for torch.compile and opcheck
 
 
-def _fake_output(asked, like, shape, dtype):
-    return like.new_empty(shape if asked else (0,), dtype=dtype)
-
-
 @torch.library.register_fake("fastgan::attention")
 def _(q, k, v, key_bias, scale, is_causal):
-    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=_accumulate(q.dtype))
+    _check(q, k, v, scale, "dot", key_bias)
+    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=accumulate_dtype(q))
 
 
 @torch.library.register_fake("fastgan::attention_backward")
 def _(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
-    asked = [bool(output_mask >> i & 1) for i in range(4)]
-    wide = [_fake_output(a, t, t.shape, t.dtype) for a, t in zip(asked, (q, k, v), strict=False)]
-    return (*wide, _fake_output(asked[3], q, k.shape[:3], _accumulate(q.dtype)))
+    *like, of_bias = output_mask
+    grads = (empty_output(want, t) for want, t in zip(like, (q, k, v), strict=True))
+    return (*grads, empty_output(of_bias, q, k.shape[:3], accumulate_dtype(q)))
 
 
 @torch.library.register_fake("fastgan::attention_double_backward")
 def _(x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
-    accumulate = _accumulate(q.dtype)
+    accumulate = accumulate_dtype(q)
     shapes = [
         (grad_out.shape, q.dtype),
         (q.shape[:3], accumulate),
@@ -222,37 +238,26 @@ def _(x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsume
         (v.shape, q.dtype),
         (k.shape[:3], accumulate),
     ]
-    return tuple(_fake_output(output_mask >> i & 1, q, shape, dtype) for i, (shape, dtype) in enumerate(shapes))
+    return tuple(empty_output(want, q, *how) for want, how in zip(output_mask, shapes, strict=True))
 
 
-# --- derivatives
+# --- derivatives. out and logsumexp are functions of q, k, v, key_bias: their share is in the gradients of those.
 
 
-def _mask(needed):
-    return sum(1 << i for i, bit in enumerate(needed) if bit)
-
-
-def _only_asked(tensors, mask):
-    return tuple(t if mask >> i & 1 else None for i, t in enumerate(tensors))
-
-
-def _save_forward(ctx, inputs, output):
+def _save(ctx, inputs, output):
     q, k, v, key_bias, ctx.scale, ctx.is_causal = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(q, k, v, key_bias, *output)
 
 
 def _backward(ctx, grad_out, grad_logsumexp):
-    q, k, v, key_bias, out, logsumexp = ctx.saved_tensors
-    mask = _mask(ctx.needs_input_grad[:4])
-    if (grad_out is None and grad_logsumexp is None) or not mask:
+    mask = ctx.needs_input_grad[:4]
+    if (grad_out is None and grad_logsumexp is None) or not any(mask):
         return (None,) * 6
-    if grad_out is None:
-        grad_out = torch.zeros_like(out)
-    grads = torch.ops.fastgan.attention_backward(
-        grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, ctx.scale, ctx.is_causal, mask
-    )
-    return (*_only_asked(grads, mask), None, None)
+    *_, out, _logsumexp = ctx.saved_tensors
+    grad_out = torch.zeros_like(out) if grad_out is None else grad_out
+    grads = _first_order(grad_out, grad_logsumexp, *ctx.saved_tensors, ctx.scale, ctx.is_causal, mask)
+    return *only_wanted(grads, mask), None, None
 
 
 def _save_backward(ctx, inputs, output):
@@ -262,16 +267,13 @@ def _save_backward(ctx, inputs, output):
 
 
 def _double_backward(ctx, *cotangents):
-    # out and logsumexp are functions of q, k, v, key_bias: their share is in the gradients of those.
-    cotangents = _only_asked(cotangents, ctx.mask)
-    mask = _mask(ctx.needs_input_grad[:6])
-    if all(t is None for t in cotangents) or not mask:
+    cotangents, mask = only_wanted(cotangents, ctx.mask), ctx.needs_input_grad[:6]
+    if all([t is None for t in cotangents]) or not any(mask):
         return (None,) * 11
-    grads = torch.ops.fastgan.attention_double_backward(*cotangents, *ctx.saved_tensors, ctx.scale, ctx.is_causal, mask)
-    return (*_only_asked(grads, mask), *(None,) * 5)
+    grads = _second_order(*cotangents, *ctx.saved_tensors, ctx.scale, ctx.is_causal, mask)
+    return (*only_wanted(grads, mask), *(None,) * 5)
 
 
-register("attention", _backward, _save_forward)
-register("attention_backward", _double_backward, _save_backward)
-register_last_order("attention_double_backward")
-register_triton("attention")
+_route, _first_order, _second_order = register(
+    "attention", (_save, _backward), (_save_backward, _double_backward), triton=True
+)

@@ -6,36 +6,34 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
-from fastgan.ops._triton import register_triton, triton_installed
+from fastgan.ops._autograd import only_wanted, register
+from fastgan.ops._contract import accumulate_dtype, accumulate_like, check_activation, check_choice, check_parameter
+from fastgan.ops._torch_private import wanted
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A row of the table: the activation in plain torch, what its backward keeps, whether it is curved."""
+    """A row of the table."""
 
-    reference: callable  # of (z, alpha)
-    saves: (
-        str  # "y": the derivative follows from the output, which the next layer keeps anyway; "x": it needs the input
-    )
-    second_derivative: bool
+    code: int  # in the compiled ops: csrc/cpu/bias_act/problem.h, kernels/bias_act.py
+    reference: callable  # of (z, alpha), in plain torch
+    saves: str  # for the backward, as torch's own function does: "x", "y", or "nothing"; with a clamp always "x"
+    curved: bool  # whether the second derivative is not zero
 
 
-# The compiled op knows them by their place in this table (csrc/cpu/bias_act.cpp, kernels/bias_act.py).
 ACTIVATIONS = {
-    "linear": Activation(lambda z, alpha: z, saves="y", second_derivative=False),
-    "relu": Activation(lambda z, alpha: F.relu(z), saves="y", second_derivative=False),
-    "leaky_relu": Activation(F.leaky_relu, saves="y", second_derivative=False),
-    "silu": Activation(lambda z, alpha: F.silu(z), saves="x", second_derivative=True),
-    "gelu": Activation(lambda z, alpha: F.gelu(z), saves="x", second_derivative=True),  # by erf, not tanh
+    "linear": Activation(0, lambda z, alpha: z, saves="nothing", curved=False),
+    "relu": Activation(1, lambda z, alpha: F.relu(z), saves="y", curved=False),
+    "leaky_relu": Activation(2, F.leaky_relu, saves="x", curved=False),
+    "silu": Activation(3, lambda z, alpha: F.silu(z), saves="x", curved=True),
+    "gelu": Activation(4, lambda z, alpha: F.gelu(z), saves="x", curved=True),  # by erf, not tanh
     # Without the linear part that F.softplus switches to above its threshold.
-    "softplus": Activation(lambda z, alpha: -F.logsigmoid(-z), saves="x", second_derivative=True),
-    "sigmoid": Activation(lambda z, alpha: torch.sigmoid(z), saves="y", second_derivative=True),
-    "tanh": Activation(lambda z, alpha: torch.tanh(z), saves="y", second_derivative=True),
-    "elu": Activation(F.elu, saves="y", second_derivative=True),
+    "softplus": Activation(5, lambda z, alpha: -F.logsigmoid(-z), saves="x", curved=True),
+    "sigmoid": Activation(6, lambda z, alpha: torch.sigmoid(z), saves="y", curved=True),
+    "tanh": Activation(7, lambda z, alpha: torch.tanh(z), saves="y", curved=True),
+    "elu": Activation(8, F.elu, saves="x", curved=True),
 }
-CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
-TABLE = list(ACTIVATIONS.values())
+_BY_CODE = {activation.code: activation for activation in ACTIVATIONS.values()}
 
 
 def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clamp=None):
@@ -56,20 +54,32 @@ def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clam
     as they are, others copied; y is laid out like x.
     Devices: CPU, CUDA (Triton); elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
     Derivatives: to second order with respect to x and bias, the bias' gradient in the same pass; a third order raises.
+        The second derivative of relu and leaky_relu is zero: the bias gets zeros as in torch, and x gets None, so that
+        no pass over zeros follows.
+    In-place operations on y: as on the output of torch's own activation. They are right after linear, leaky_relu, silu,
+        gelu, softplus and elu, and after any activation with a clamp; after relu, sigmoid and tanh, whose backward
+        reads y, torch raises.
     Errors: ValueError or TypeError that names the argument.
     """
-    dim = _check(x, bias, dim, act, alpha, gain, clamp)
-    # The op's bias is in the dtype that it computes in; a half-precision bias' gradient is rounded once, by this cast.
-    bias = None if bias is None else bias.to(_computing_dtype(x))
-    if needs_reference(x, bias, cuda_kernels=triton_installed):
+    run = _route(x, bias)
+    if run is None:
+        _check(x, bias, dim, act, alpha, gain, clamp)
         return bias_act_reference(x, bias, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
-    bound = math.inf if clamp is None else clamp
-    return torch.ops.fastgan.bias_act(x, bias, dim, CODES[act], alpha, gain, bound)
+    try:
+        if bias is None:
+            dim = min(1, max(0, x.dim() - 1))  # no meaning; 1 leaves channels_last as it is
+        elif dim < 0:
+            dim += x.dim()
+        bound = math.inf if clamp is None else clamp
+        return run(x, accumulate_like(x, bias), dim, ACTIVATIONS[act].code, alpha, gain, bound)
+    except Exception:  # the op checks at no cost; here is what is wrong, in words
+        _check(x, bias, dim, act, alpha, gain, clamp)
+        raise
 
 
 def bias_act_reference(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clamp=None):
     """The same in plain torch, differentiable in every mode and to any order."""
-    z = x.to(_computing_dtype(x))
+    z = x.to(accumulate_dtype(x))
     if bias is not None:
         z = z + bias.reshape([-1 if d == dim % x.dim() else 1 for d in range(x.dim())])
     y = ACTIVATIONS[act].reference(z, alpha) * gain
@@ -78,116 +88,102 @@ def bias_act_reference(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain
     return y.to(x.dtype)
 
 
-def _computing_dtype(x):
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _saves_output(act, alpha, gain, clamp):
-    """Whether act' follows from y = gain * act(z): not where y is clamped or 0, or its sign does not tell z's."""
-    tells_sign = alpha > 0 or act not in (CODES["elu"], CODES["leaky_relu"])
-    return TABLE[act].saves == "y" and math.isinf(clamp) and gain != 0 and tells_sign
-
-
 def _check(x, bias, dim, act, alpha, gain, clamp):
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
-    if x.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(f"x must be float64, float32, bfloat16 or float16, got {x.dtype}")
-    if act not in ACTIVATIONS:
-        raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
+    check_activation("x", x)
+    check_choice("act", act, ACTIVATIONS)
     if clamp is not None and not clamp > 0:
         raise ValueError(f"clamp must be positive or None, got {clamp}")
     for name, value in (("alpha", alpha), ("gain", gain)):
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}")
     if bias is None:
-        return min(1, max(0, x.dim() - 1))  # dim has no meaning then; 1 is the one that leaves channels_last as it is
+        return
     if not -x.dim() <= dim < x.dim():
         raise ValueError(f"dim must be a dimension of x, which has {x.dim()}; got {dim}")
-    if not isinstance(bias, torch.Tensor):
-        raise TypeError(f"bias must be a tensor or None, got {type(bias).__name__}")
-    if bias.dtype not in (x.dtype, _computing_dtype(x)) or bias.device != x.device:
-        raise TypeError(
-            f"bias must be {x.dtype} or {_computing_dtype(x)} on {x.device}, got {bias.dtype} on {bias.device}"
-        )
-    if tuple(bias.shape) != (x.shape[dim],):
-        raise ValueError(f"bias must have shape ({x.shape[dim]},) to lie along dim {dim} of x, got {tuple(bias.shape)}")
-    return dim % x.dim()
+    check_parameter("bias", bias, x, (x.shape[dim],))
 
 
 # --- shapes, for torch.compile and opcheck
 
 
-def _like(x, dim, wanted=True):
+def _like(want, x, dim):
     dense = x.is_contiguous() or (dim == 1 and x.dim() > 2 and x.movedim(1, -1).is_contiguous())
-    return torch.empty_like(x if dense else x.contiguous()) if wanted else x.new_empty(0)
+    return torch.empty_like(x if dense else x.contiguous()) if want else x.new_empty(0)
 
 
-def _like_bias(x, dim, wanted):
-    return x.new_empty((x.shape[dim],) if wanted else (0,), dtype=_computing_dtype(x))
+def _like_bias(want, x, dim):
+    return x.new_empty((x.shape[dim],) if want else (0,), dtype=accumulate_dtype(x))
 
 
 @torch.library.register_fake("fastgan::bias_act")
 def _(x, bias, dim, act, alpha, gain, clamp):
-    return _like(x, dim)
+    name = next((name for name, activation in ACTIVATIONS.items() if activation.code == act), act)
+    _check(x, bias, dim, name, alpha, gain, clamp)
+    return _like(True, x, dim)
 
 
 @torch.library.register_fake("fastgan::bias_act_backward")
-def _(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_x, need_bias):
-    return _like(saved, dim, need_x), _like_bias(saved, dim, need_bias)
+def _(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+    return _like(output_mask[0], saved, dim), _like_bias(output_mask[1], saved, dim)
 
 
 @torch.library.register_fake("fastgan::bias_act_double_backward")
-def _(
-    h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, need_grad, need_saved, need_bias
-):  # fmt: skip
-    return _like(saved, dim, need_grad), _like(saved, dim, need_saved), _like_bias(saved, dim, need_bias)
+def _(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+    return (
+        _like(output_mask[0], saved, dim),
+        _like(output_mask[1], saved, dim),
+        _like_bias(output_mask[2], saved, dim),
+    )
 
 
-# --- derivatives. Where y is saved, the second derivative arrives at y, and from there at x and bias by the chain rule.
+# --- derivatives. If y is saved, the second derivative arrives at y, and from there at x and bias by the chain rule.
 
 
-def _save_forward(ctx, inputs, output):
-    x, bias, *ctx.setting = inputs
-    _, act, alpha, gain, clamp = ctx.setting
-    ctx.from_output = _saves_output(act, alpha, gain, clamp)
+def _save(ctx, inputs, output):
+    x, bias, _, act, _, gain, clamp = inputs
+    row = _BY_CODE[act]
+    saves = row.saves if clamp == math.inf and gain else "x"  # the slope follows from y / gain
+    ctx.setting, ctx.from_output = inputs[2:], saves != "x"
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*((output, None) if ctx.from_output else (x, bias)))
+    if saves == "x":
+        ctx.save_for_backward(x, bias)
+    elif saves == "y":  # a curved activation's second derivative reaches the bias through y
+        ctx.save_for_backward(output, None if row.curved else bias)
+    else:
+        ctx.save_for_backward(None, None)
 
 
 def _backward(ctx, grad):
     if grad is None:
         return (None,) * 7
     saved, bias = ctx.saved_tensors
-    need_x, need_bias = ctx.needs_input_grad[:2]
-    grad_x, grad_bias = torch.ops.fastgan.bias_act_backward(
-        grad, saved, bias, *ctx.setting, ctx.from_output, need_x, need_bias
-    )
-    return grad_x if need_x else None, grad_bias if need_bias else None, *[None] * 5
+    saved = grad if saved is None else saved  # of a linear function only the shape is read
+    mask = wanted(ctx, 2)
+    dx, dbias = _first_order(grad, saved, bias, *ctx.setting, ctx.from_output, mask)
+    return dx if mask[0] else None, dbias if mask[1] else None, None, None, None, None, None
 
 
 def _save_backward(ctx, inputs, output):
-    grad, saved, bias, *ctx.setting, ctx.from_output, ctx.need_x, ctx.need_bias = inputs
+    grad, saved, bias, *ctx.setting, ctx.mask = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(grad, saved, bias)
 
 
-def _double_backward(ctx, h, h_bias):
-    h = h if ctx.need_x else None  # an output that was not asked for has no elements
-    h_bias = h_bias if ctx.need_bias else None
+def _double_backward(ctx, *cotangents):
+    h, h_bias = cotangents if all(ctx.mask) else only_wanted(cotangents, ctx.mask)
     if h is None and h_bias is None:
-        return (None,) * 11
+        return (None,) * 10
     grad, saved, bias = ctx.saved_tensors
-    curved = TABLE[ctx.setting[1]].second_derivative
-    need_grad, need_saved, need_bias = (need and (i == 0 or curved) for i, need in enumerate(ctx.needs_input_grad[:3]))
-    d_grad, d_saved, d_bias = torch.ops.fastgan.bias_act_double_backward(
-        h, h_bias, grad, saved, bias, *ctx.setting, ctx.from_output, need_grad, need_saved, need_bias
-    )
-    wanted = (d_grad if need_grad else None, d_saved if need_saved else None, d_bias if need_bias else None)
-    return *wanted, *[None] * 8
+    mask = ctx.needs_input_grad[:3]
+    zero = None
+    if not _BY_CODE[ctx.setting[1]].curved:
+        zero = torch.zeros_like(bias) if mask[2] else None
+        mask = [mask[0], False, False]
+    grads = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)
+    d_grad, d_saved, d_bias = only_wanted(grads, mask)
+    return d_grad, d_saved, d_bias if zero is None else zero, *(None,) * 7
 
 
-register("bias_act", _backward, _save_forward)
-register("bias_act_backward", _double_backward, _save_backward)
-register_last_order("bias_act_double_backward")
-register_triton("bias_act")
+_route, _first_order, _second_order = register(
+    "bias_act", (_save, _backward), (_save_backward, _double_backward), triton=True
+)

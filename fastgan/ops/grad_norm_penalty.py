@@ -2,9 +2,10 @@
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
+from fastgan.ops._autograd import only_wanted, register
+from fastgan.ops._contract import accumulate_dtype, check_activation, check_at_least_zero, check_choice, empty_output
 
-KINDS = ("two-sided", "one-sided", "squared")  # the op takes the position
+KINDS = {"two-sided": 0, "one-sided": 1, "squared": 2}  # and their codes in the compiled ops
 
 
 def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_norms=False):
@@ -15,7 +16,7 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
 
     Args:
         grad: (B, ...), the critic's gradient with respect to its input, any memory format.
-        target: the norm asked for; "squared" ignores it.
+        target: the norm that costs nothing; "squared" ignores it.
         eps: added under the root, not for "squared". Zero is safe: where |grad_i| = 0, the derivative is 0, not NaN.
         return_norms: also return the norms (B,), differentiable.
 
@@ -27,19 +28,25 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
     Derivatives: to second order with respect to grad; a third order raises.
     Errors: ValueError or TypeError that names the argument.
     """
-    _check(grad, kind, eps)
-    eps = 0.0 if kind == "squared" else eps
-    if needs_reference(grad):
-        penalty, norms = grad_norm_penalty_reference(grad, target=target, kind=kind, eps=eps)
-    else:
-        penalty, norms = torch.ops.fastgan.grad_norm_penalty(_packed(grad), target, KINDS.index(kind), eps)
+    run = _route(grad)
+    try:
+        # Of one element a sample, both terms of the second derivative cancel: the reference adds them in float32.
+        if run is None or grad.numel() <= grad.shape[0]:
+            _check(grad, kind, eps)
+            penalty, norms = grad_norm_penalty_reference(grad, target=target, kind=kind, eps=eps)
+        else:
+            penalty, norms = run(_packed(grad), target, KINDS[kind], 0.0 if kind == "squared" else eps)
+    except Exception:  # the op checks at no cost; here is what is wrong, in words
+        _check(grad, kind, eps)
+        raise
     return (penalty, norms) if return_norms else penalty
 
 
 def grad_norm_penalty_reference(grad, *, target=1.0, kind="two-sided", eps=0.0):
-    """The same in plain torch: (penalty, norms)."""
-    grad = grad.double() if grad.dtype == torch.float64 else grad.float()
-    squares = grad.flatten(1).square().sum(1) + eps
+    """The same in plain torch, differentiable in every mode and to any order: (penalty, norms)."""
+    squares = grad.to(accumulate_dtype(grad)).square()
+    squares = squares.sum(list(range(1, grad.dim()))) if grad.dim() > 1 else squares
+    squares = squares if kind == "squared" else squares + eps
     zero = squares == 0
     norms = torch.where(zero, 0.0, torch.where(zero, 1.0, squares).sqrt())  # sqrt'(0) is infinite
     if kind == "squared":
@@ -49,45 +56,46 @@ def grad_norm_penalty_reference(grad, *, target=1.0, kind="two-sided", eps=0.0):
 
 
 def _packed(grad):
-    """(B, ...) contiguous, without a copy where grad's memory is dense: a norm does not ask for the elements' order."""
+    """(B, ...) contiguous, without a copy if grad's memory is dense: the norm does not depend on the order."""
     order = sorted(range(1, grad.dim()), key=grad.stride, reverse=True)
     return grad.permute(0, *order).contiguous()
 
 
 def _check(grad, kind, eps):
-    if not isinstance(grad, torch.Tensor):
-        raise TypeError(f"grad must be a tensor, got {type(grad).__name__}")
+    check_activation("grad", grad)
     if grad.dim() < 1 or grad.shape[0] == 0:
         raise ValueError(f"grad must have a non-empty batch dimension (B, ...), got shape {tuple(grad.shape)}")
-    if grad.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(f"grad must be float64, float32, bfloat16 or float16, got {grad.dtype}")
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be at least 0, got {eps}")
+    check_choice("kind", kind, KINDS)
+    check_at_least_zero("eps", eps)
 
 
 # --- shapes, for torch.compile and opcheck
 
 
-def _accumulator(grad, *shape):
-    return grad.new_empty(shape, dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
+def _accumulator(want, grad, *shape):
+    return empty_output(want, grad, shape, accumulate_dtype(grad))
 
 
 @torch.library.register_fake("fastgan::grad_norm_penalty")
 def _(grad, target, kind, eps):
-    return _accumulator(grad), _accumulator(grad, grad.shape[0])
+    _check(grad, next((name for name, code in KINDS.items() if code == kind), kind), eps)
+    return _accumulator(True, grad), _accumulator(True, grad, grad.shape[0])
 
 
 @torch.library.register_fake("fastgan::grad_norm_penalty_backward")
-def _(grad_penalty, grad_norms, grad, norms, target, kind):
-    return grad.new_empty(grad.shape)
+def _(grad_penalty, grad_norms, grad, norms, target, kind, output_mask):
+    return empty_output(output_mask[0], grad)
 
 
 @torch.library.register_fake("fastgan::grad_norm_penalty_double_backward")
-def _(h, grad_penalty, grad_norms, grad, norms, target, kind):
-    batch = grad.shape[0]
-    return _accumulator(grad), _accumulator(grad, batch), grad.new_empty(grad.shape), _accumulator(grad, batch)
+def _(h, grad_penalty, grad_norms, grad, norms, target, kind, output_mask):
+    of_penalty, of_norms, of_grad, of_saved_norms = output_mask
+    return (
+        _accumulator(of_penalty, grad),
+        _accumulator(of_norms, grad, grad.shape[0]),
+        empty_output(of_grad, grad),
+        _accumulator(of_saved_norms, grad, grad.shape[0]),
+    )
 
 
 # --- derivatives
@@ -99,21 +107,25 @@ def _save(ctx, inputs, output):
 
 
 def _backward(ctx, grad_penalty, grad_norms):
-    grad, norms = ctx.saved_tensors
-    d_grad = torch.ops.fastgan.grad_norm_penalty_backward(grad_penalty, grad_norms, grad, norms, ctx.target, ctx.kind)
+    d_grad = _first_order(grad_penalty, grad_norms, *ctx.saved_tensors, ctx.target, ctx.kind, [True])
     return d_grad, None, None, None
 
 
-def _save_for_double_backward(ctx, inputs, output):
-    *tensors, ctx.target, ctx.kind = inputs
+def _save_backward(ctx, inputs, output):
+    *tensors, ctx.target, ctx.kind, ctx.mask = inputs
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
 
 
-def _double_backward(ctx, h):
-    derivatives = torch.ops.fastgan.grad_norm_penalty_double_backward(h, *ctx.saved_tensors, ctx.target, ctx.kind)
-    return *derivatives, None, None
+def _double_backward(ctx, *cotangents):
+    (h,) = only_wanted(cotangents, ctx.mask)
+    if h is None:
+        return (None,) * 7
+    mask = ctx.needs_input_grad[:4]
+    grads = _second_order(h, *ctx.saved_tensors, ctx.target, ctx.kind, mask)
+    return *only_wanted(grads, mask), None, None, None
 
 
-register("grad_norm_penalty", _backward, _save)
-register("grad_norm_penalty_backward", _double_backward, _save_for_double_backward)
-register_last_order("grad_norm_penalty_double_backward")
+_route, _first_order, _second_order = register(
+    "grad_norm_penalty", (_save, _backward), (_save_backward, _double_backward)
+)

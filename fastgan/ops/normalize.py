@@ -18,8 +18,16 @@ import math
 
 import torch
 
-from fastgan.ops._autograd import needs_reference, register, register_last_order
-from fastgan.ops._triton import register_triton, triton_installed
+from fastgan.ops._autograd import only_wanted, register
+from fastgan.ops._contract import (
+    accumulate_dtype,
+    accumulate_like,
+    check_activation,
+    check_at_least_zero,
+    check_parameter,
+    check_tensor,
+)
+from fastgan.ops._torch_private import wanted
 
 BATCH = 0  # num_groups of the op that stands for batch statistics: a row is a channel of the whole batch
 
@@ -30,9 +38,8 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     x: (N, C, ...). weight, bias: (C,) or, for conditional normalisation, (N, C); None stands for 1 and 0.
     Arguments as torch.nn.functional.group_norm; the rest of the contract is the module's.
     """
-    _check(x, weight, bias, eps)
-    if not (isinstance(num_groups, int) and num_groups > 0 and x.shape[1] % num_groups == 0):
-        raise ValueError(f"num_groups must divide the {x.shape[1]} channels of x, got {num_groups!r}")
+    if not (isinstance(num_groups, int) and num_groups > 0):  # 0 is the op's sign for the batch
+        raise ValueError(f"num_groups must be a positive integer that divides the channels of x, got {num_groups!r}")
     return _normalize(x, num_groups, weight, bias, eps)[0]
 
 
@@ -43,8 +50,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     Arguments as torch.nn.functional.layer_norm; the rest of the contract is the module's.
     """
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+    check_tensor("x", x)
     if not shape or tuple(x.shape[x.dim() - len(shape) :]) != shape:
         raise ValueError(f"x must end in normalized_shape {shape}, got shape {tuple(x.shape)}")
     for name, t in (("weight", weight), ("bias", bias)):
@@ -54,7 +60,6 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
         x.reshape(-1, math.prod(shape)) if x.numel() else x.reshape(math.prod(x.shape[: -len(shape)]), math.prod(shape))
     )
     flat_weight, flat_bias = (None if t is None else t.reshape(-1) for t in (weight, bias))
-    _check(rows, flat_weight, flat_bias, eps)
     return _normalize(rows, 1, flat_weight, flat_bias, eps)[0].reshape(x.shape)
 
 
@@ -68,9 +73,9 @@ def instance_norm(
     instead.
     Arguments as torch.nn.functional.instance_norm; the rest of the contract is the module's.
     """
-    _check(x, weight, bias, eps)
     _check_running(x, running_mean, running_var, required=not use_input_stats)
     if not use_input_stats:
+        _check(x, x.shape[1], weight, bias, eps)
         return _with_given_statistics(x, running_mean, running_var, weight, bias, eps)
     count = math.prod(x.shape[2:])
     if count == 1:
@@ -90,9 +95,9 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
     not suit them.
     Arguments as torch.nn.functional.batch_norm; the rest of the contract is the module's.
     """
-    _check(x, weight, bias, eps)
     _check_running(x, running_mean, running_var, required=not training)
     if not training:
+        _check(x, x.shape[1], weight, bias, eps)
         return _with_given_statistics(x, running_mean, running_var, weight, bias, eps)
     count = x.numel() // x.shape[1]
     if count <= 1:
@@ -105,7 +110,7 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
 
 def normalize_reference(x, num_groups, weight=None, bias=None, eps=1e-5):
     """(y, mean, var) of the op in plain torch, differentiable in every mode and to any order; num_groups 0: batch."""
-    accumulated = x.to(_statistics_dtype(x))
+    accumulated = x.to(accumulate_dtype(x))
     if num_groups == BATCH:
         rows, axes = accumulated, [d for d in range(x.dim()) if d != 1]
     else:
@@ -120,13 +125,18 @@ def normalize_reference(x, num_groups, weight=None, bias=None, eps=1e-5):
 
 
 def _normalize(x, num_groups, weight, bias, eps):
-    if weight is None and bias is not None:
-        weight = torch.ones_like(bias)
-    # The op's weights are in the statistics' dtype; a half-precision weight's gradient is rounded once, by this cast.
-    weight, bias = (None if t is None else t.to(_statistics_dtype(x)) for t in (weight, bias))
-    if needs_reference(x, weight, bias, cuda_kernels=triton_installed):
+    run = _route(x, weight, bias)
+    if run is None:
+        _check(x, num_groups, weight, bias, eps)
         return normalize_reference(x, num_groups, weight, bias, eps)
-    return torch.ops.fastgan.normalize(x, weight, bias, num_groups, eps)
+    try:
+        check_at_least_zero("eps", eps)
+        if weight is None and bias is not None:
+            weight = torch.ones_like(bias)
+        return run(x, accumulate_like(x, weight), accumulate_like(x, bias), num_groups, eps)
+    except Exception:  # the op checks at no cost; here is what is wrong, in words
+        _check(x, num_groups, weight, bias, eps)
+        raise
 
 
 def _affine(x, weight, bias):
@@ -154,41 +164,27 @@ def _update_running(running_mean, running_var, mean, var, count, momentum):
         running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
 
 
-def _statistics_dtype(x):
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _check(x, weight, bias, eps):
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"x must be a tensor, got {type(x).__name__}")
-    if x.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(f"x must be float64, float32, bfloat16 or float16, got {x.dtype}")
+def _check(x, num_groups, weight, bias, eps):
+    check_activation("x", x)
     if x.dim() < 2 or x.shape[1] == 0:
         raise ValueError(f"x must be (N, C, ...) with at least one channel, got shape {tuple(x.shape)}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be at least 0, got {eps}")
+    if num_groups != BATCH and x.shape[1] % num_groups:
+        raise ValueError(f"num_groups must divide the {x.shape[1]} channels of x, got {num_groups!r}")
+    check_at_least_zero("eps", eps)
     for name, t in (("weight", weight), ("bias", bias)):
-        if t is None:
-            continue
-        if not isinstance(t, torch.Tensor):
-            raise TypeError(f"{name} must be a tensor or None, got {type(t).__name__}")
-        if t.dtype not in (x.dtype, _statistics_dtype(x)) or t.device != x.device:
-            raise TypeError(
-                f"{name} must be {x.dtype} or {_statistics_dtype(x)} on {x.device}, got {t.dtype} on {t.device}"
-            )
-        if tuple(t.shape) not in ((x.shape[1],), tuple(x.shape[:2])):
-            raise ValueError(
-                f"{name} must have shape ({x.shape[1]},) or {tuple(x.shape[:2])} to suit x, got {tuple(t.shape)}"
-            )
+        check_parameter(name, t, x, (x.shape[1],), tuple(x.shape[:2]))
     if weight is not None and bias is not None and weight.dim() != bias.dim():
         raise ValueError(f"weight {tuple(weight.shape)} and bias {tuple(bias.shape)} must have the same shape")
 
 
 def _check_running(x, mean, var, required):
+    check_activation("x", x)
+    if x.dim() < 2 or x.shape[1] == 0:
+        raise ValueError(f"x must be (N, C, ...) with at least one channel, got shape {tuple(x.shape)}")
     if (mean is None) != (var is None):
         raise ValueError("running_mean and running_var must be given together")
     if mean is None and required:
-        raise ValueError("running_mean and running_var must be given where the input's statistics are not used")
+        raise ValueError("running_mean and running_var must be given when the input's statistics are not used")
     for name, t in (("running_mean", mean), ("running_var", var)):
         if t is not None and tuple(t.shape) != (x.shape[1],):
             raise ValueError(f"{name} must have shape ({x.shape[1]},), got {tuple(t.shape)}")
@@ -204,34 +200,35 @@ def _laid_out(x):
     return x.contiguous()
 
 
-def _like(x, wanted=True):
-    return torch.empty_like(_laid_out(x)) if wanted else x.new_empty(0)
+def _like(want, x):
+    return torch.empty_like(_laid_out(x)) if want else x.new_empty(0)
 
 
-def _like_weight(weight, mean, wanted):
-    return torch.empty_like(weight, memory_format=torch.contiguous_format) if wanted else mean.new_empty(0)
+def _like_weight(want, weight, mean):
+    return torch.empty_like(weight, memory_format=torch.contiguous_format) if want else mean.new_empty(0)
 
 
 @torch.library.register_fake("fastgan::normalize")
 def _(x, weight, bias, num_groups, eps):
+    _check(x, num_groups, weight, bias, eps)
     shape = (x.shape[1],) if num_groups == BATCH else (x.shape[0], num_groups)
-    return _like(x), *(x.new_empty(shape, dtype=_statistics_dtype(x)) for _ in range(2))
+    return _like(True, x), *(x.new_empty(shape, dtype=accumulate_dtype(x)) for _ in range(2))
 
 
 @torch.library.register_fake("fastgan::normalize_backward")
-def _(grad, x, weight, mean, var, num_groups, eps, need_x, need_affine):
-    return _like(x, need_x), *(_like_weight(weight, mean, need_affine) for _ in range(2))
+def _(grad, x, weight, mean, var, num_groups, eps, output_mask):
+    return _like(output_mask[0], x), *(_like_weight(want, weight, mean) for want in output_mask[1:])
 
 
 @torch.library.register_fake("fastgan::normalize_double_backward")
-def _(h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, need_grad, need_x, need_weight):
-    return _like(x, need_grad), _like(x, need_x), _like_weight(weight, mean, need_weight)
+def _(h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, output_mask):
+    return _like(output_mask[0], x), _like(output_mask[1], x), _like_weight(output_mask[2], weight, mean)
 
 
-# --- derivatives (mean and var are outputs for the backward's sake; what they depend on is in its formula)
+# --- derivatives. mean and var are outputs for the backward; what depends on them is in its formula.
 
 
-def _save_forward(ctx, inputs, output):
+def _save(ctx, inputs, output):
     x, weight, _bias, ctx.num_groups, ctx.eps = inputs
     _, mean, var = output
     ctx.mark_non_differentiable(mean, var)
@@ -242,44 +239,29 @@ def _save_forward(ctx, inputs, output):
 def _backward(ctx, grad, _grad_mean, _grad_var):
     if grad is None:
         return (None,) * 5
-    x, weight, mean, var = ctx.saved_tensors
-    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-    grad_x, grad_weight, grad_bias = torch.ops.fastgan.normalize_backward(
-        grad, x, weight, mean, var, ctx.num_groups, ctx.eps, need_x, need_weight or need_bias
-    )
-    return (
-        grad_x if need_x else None,
-        grad_weight if need_weight else None,
-        grad_bias if need_bias else None,
-        None,
-        None,
-    )
+    mask = wanted(ctx, 3)
+    grads = _first_order(grad, *ctx.saved_tensors, ctx.num_groups, ctx.eps, mask)
+    return *only_wanted(grads, mask), None, None
 
 
 def _save_backward(ctx, inputs, output):
-    grad, x, weight, mean, var, ctx.num_groups, ctx.eps, ctx.need_x, ctx.need_affine = inputs
-    if mean.requires_grad or var.requires_grad:
-        raise NotImplementedError("mean and var are no free variables of fastgan::normalize_backward: detach them")
+    *tensors, ctx.num_groups, ctx.eps, ctx.mask = inputs
+    if any(t.requires_grad for t in tensors[-2:]):
+        raise NotImplementedError("mean and var are not free variables of fastgan::normalize_backward: detach them")
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(grad, x, weight, mean, var)
+    ctx.save_for_backward(*tensors)
 
 
-def _double_backward(ctx, h, h_weight, h_bias):
-    h = h if ctx.need_x else None  # an output that was not asked for has no elements
-    h_weight, h_bias = (h_weight, h_bias) if ctx.need_affine else (None, None)
+def _double_backward(ctx, *cotangents):
+    h, h_weight, h_bias = only_wanted(cotangents, ctx.mask)
     if h is None and h_weight is None and h_bias is None:
-        return (None,) * 9
-    grad, x, weight, mean, var = ctx.saved_tensors
+        return (None,) * 8
     need_grad, need_x, need_weight = ctx.needs_input_grad[:3]
-    need_x, need_weight = need_x and (h is not None or h_weight is not None), need_weight and h is not None
-    d_grad, d_x, d_weight = torch.ops.fastgan.normalize_double_backward(
-        h, h_weight, h_bias, grad, x, weight, mean, var, ctx.num_groups, ctx.eps, need_grad, need_x, need_weight
-    )
-    wanted = (d_grad if need_grad else None, d_x if need_x else None, d_weight if need_weight else None)
-    return *wanted, *[None] * 6
+    mask = [need_grad, need_x and (h is not None or h_weight is not None), need_weight and h is not None]
+    grads = _second_order(h, h_weight, h_bias, *ctx.saved_tensors, ctx.num_groups, ctx.eps, mask)
+    return (*only_wanted(grads, mask), *(None,) * 5)
 
 
-register("normalize", _backward, _save_forward)
-register("normalize_backward", _double_backward, _save_backward)
-register_last_order("normalize_double_backward")
-register_triton("normalize")
+_route, _first_order, _second_order = register(
+    "normalize", (_save, _backward), (_save_backward, _double_backward), triton=True
+)

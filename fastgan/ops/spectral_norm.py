@@ -2,7 +2,8 @@
 
 import torch
 
-from fastgan.ops._autograd import ListFormula, needs_reference, register_last_order
+from fastgan.ops._autograd import register
+from fastgan.ops._contract import check_activation, check_at_least_zero, check_tensor, empty_output
 
 
 def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
@@ -30,12 +31,13 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
     infinite) follows the arithmetic, as in torch: the result is NaN.
     """
     weights, us, vs = list(weights), list(us), list(vs)
-    if not weights or needs_reference(weights):  # an op without tensors has no device to run on
+    run = _route(weights) if weights else None  # an op without tensors has no device to run on
+    if run is None:
         _check(weights, us, vs, n_power_iterations, eps)
         return spectral_norm_reference(weights, us, vs, n_power_iterations=n_power_iterations, eps=eps, update=update)
     try:
-        return _forward(weights, us, vs, n_power_iterations, eps, update)
-    except (RuntimeError, TypeError):  # the op has checked everything at no cost; here is what was wrong, in words
+        return run(weights, us, vs, n_power_iterations, eps, update)
+    except Exception:  # the op checks at no cost; here is what is wrong, in words
         _check(weights, us, vs, n_power_iterations, eps)
         raise
 
@@ -59,21 +61,17 @@ def spectral_norm_reference(weights, us, vs, *, n_power_iterations=1, eps=1e-12,
 def _check(weights, us, vs, n_power_iterations, eps):
     if n_power_iterations < 1:
         raise ValueError(f"n_power_iterations must be at least 1, got {n_power_iterations}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be at least 0, got {eps}")
+    check_at_least_zero("eps", eps)
     for name, vectors in (("us", us), ("vs", vs)):
         if len(vectors) != len(weights):
             raise ValueError(f"{name} must have one vector per weight: {len(weights)} weights, {len(vectors)} {name}")
     for i, (w, u, v) in enumerate(zip(weights, us, vs, strict=True)):
-        if not isinstance(w, torch.Tensor):
-            raise TypeError(f"weights[{i}] must be a tensor, got {type(w).__name__}")
+        check_tensor(f"weights[{i}]", w)
         if w.dim() < 2 or w.numel() == 0:
             raise ValueError(f"weights[{i}] must be a non-empty matrix (out, in, ...), got shape {tuple(w.shape)}")
-        if w.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            raise TypeError(f"weights[{i}] must be float64, float32, bfloat16 or float16, got {w.dtype}")
+        check_activation(f"weights[{i}]", w)
         for name, vector, length in (("weights", w, None), ("us", u, w.shape[0]), ("vs", v, w.shape[1:].numel())):
-            if not isinstance(vector, torch.Tensor):
-                raise TypeError(f"{name}[{i}] must be a tensor, got {type(vector).__name__}")
+            check_tensor(f"{name}[{i}]", vector)
             if vector.dtype != weights[0].dtype or vector.device != weights[0].device:
                 raise TypeError(
                     f"{name}[{i}] must be {weights[0].dtype} on {weights[0].device} like weights[0],"
@@ -100,14 +98,14 @@ def _(weights, us, vs, n_power_iterations, eps, update):
 
 
 @torch.library.register_fake("fastgan::spectral_norm_backward")
-def _(grads, grad_sigmas, weights, sigmas, us, vs):
-    return [w.new_empty(w.shape) for w in weights]
+def _(grads, grad_sigmas, weights, sigmas, us, vs, output_mask):
+    return [empty_output(output_mask[0], w) for w in weights]
 
 
 @torch.library.register_fake("fastgan::spectral_norm_double_backward")
-def _(hs, grads, weights, sigmas, us, vs):
-    matrices, scalars = [w.new_empty(w.shape) for w in weights], [w.new_empty(()) for w in weights]
-    return matrices, scalars, [w.new_empty(w.shape) for w in weights], [w.new_empty(()) for w in weights]
+def _(hs, grads, weights, sigmas, us, vs, output_mask):
+    shapes = (None, (), None, ())  # None: the weight's
+    return tuple([empty_output(want, w, s) for w in weights] for want, s in zip(output_mask, shapes, strict=True))
 
 
 # --- derivatives; u and v are constants
@@ -130,40 +128,52 @@ def _for_used_layers(derivative, grads, others):
 
 
 def _padded(derivatives, lists):
-    """The other inputs are constants."""
+    """The other input lists are constants."""
     return *derivatives, *([[None] * len(derivatives[0])] * (lists - len(derivatives)))
 
 
 def _filled(grads, like):
-    """Of a layer's two outputs, the one that was not used has gradient zero."""
+    """Of a layer's two outputs, the one that was not used has gradient zero; a sparse embedding's gradient is dense."""
     if all(g is None for g in grads) and like[0].dim() == 0:  # sigmas, rarely used: one zero serves all
         return [torch.zeros_like(like[0])] * len(like)
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, like, strict=True)]
+    grads = [torch.zeros_like(t) if g is None else g for g, t in zip(grads, like, strict=True)]
+    return [g.to_dense() if g.is_sparse else g for g in grads]
 
 
-def _save(inputs, outputs):
-    (weights, us, vs), (_normalized, sigmas, new_us, new_vs) = inputs, outputs
+def _chunks(tensors, count):
+    n = len(tensors) // count
+    return [list(tensors[i * n : (i + 1) * n]) for i in range(count)]
+
+
+def _save(ctx, inputs, output):
+    (weights, us, vs, *_), (_normalized, sigmas, new_us, new_vs) = inputs, output
     _require_constant(us, vs)
-    return weights, sigmas, new_us, new_vs
+    ctx.mark_non_differentiable(*new_us, *new_vs)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*weights, *sigmas, *new_us, *new_vs)
 
 
-def _backward(saved, grads, grad_sigmas):
+def _backward(ctx, grads, grad_sigmas, _grad_us, _grad_vs):
     def derivative(grads, grad_sigmas, weights, sigmas, us, vs):
         grads, grad_sigmas = _filled(grads, weights), _filled(grad_sigmas, sigmas)
-        return [_first_order(grads, grad_sigmas, weights, sigmas, us, vs)]
+        return [_first_order(grads, grad_sigmas, weights, sigmas, us, vs, [True])]
 
-    return _padded(_for_used_layers(derivative, (grads, grad_sigmas), saved), lists=3)
+    return *_padded(_for_used_layers(derivative, (grads, grad_sigmas), _chunks(ctx.saved_tensors, 4)), 3), *(None,) * 3
 
 
-def _save_for_double_backward(inputs, outputs):
-    grads, _grad_sigmas, weights, sigmas, us, vs = inputs
+def _save_backward(ctx, inputs, output):
+    grads, _grad_sigmas, weights, sigmas, us, vs, _mask = inputs
     _require_constant(us, vs)
-    return grads, weights, sigmas, us, vs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*grads, *weights, *sigmas, *us, *vs)
 
 
-def _double_backward(saved, hs):
-    derivatives = _for_used_layers(torch.ops.fastgan.spectral_norm_double_backward, (hs,), saved)
-    return _padded(derivatives, lists=6)
+def _double_backward(ctx, hs):
+    def derivative(*tensors):
+        return _second_order(*tensors, [True] * 4)
+
+    results = _for_used_layers(derivative, (hs,), _chunks(ctx.saved_tensors, 5))
+    return *_padded(results, 6), None
 
 
 def _require_constant(us, vs):
@@ -171,8 +181,4 @@ def _require_constant(us, vs):
         raise NotImplementedError("us and vs are constants of the spectral norm's derivative: detach them")
 
 
-_forward = ListFormula("spectral_norm", inputs=3, outputs=4, save=_save, backward=_backward, constants=2)
-_first_order = ListFormula(
-    "spectral_norm_backward", inputs=6, outputs=1, save=_save_for_double_backward, backward=_double_backward
-)
-register_last_order("spectral_norm_double_backward")
+_route, _first_order, _second_order = register("spectral_norm", (_save, _backward), (_save_backward, _double_backward))

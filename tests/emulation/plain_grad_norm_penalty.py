@@ -17,7 +17,7 @@ def _penalty(norms, target, kind):
     return (over.relu() if kind == 1 else over).square().mean()
 
 
-def grad_norm_penalty_backward(grad_penalty, grad_norms, grad, norms, target, kind):
+def grad_norm_penalty_backward(grad_penalty, grad_norms, grad, norms, target, kind, output_mask):
     """w_i grad_i with w = (grad_penalty f'(n) / B + grad_norms) / n, zero at n = 0 but for "squared"."""
     return _gradient(*(t.double() for t in (grad_penalty, grad_norms, grad, norms)), target, kind)
 
@@ -35,7 +35,7 @@ def _gradient(grad_penalty, grad_norms, grad, norms, target, kind):
     return factors.reshape(-1, *[1] * (grad.dim() - 1)) * grad
 
 
-def grad_norm_penalty_double_backward(h, grad_penalty, grad_norms, grad, norms, target, kind):
+def grad_norm_penalty_double_backward(h, grad_penalty, grad_norms, grad, norms, target, kind, output_mask):
     inputs = [t.double().requires_grad_() for t in (grad_penalty, grad_norms, grad, norms)]
     return torch.autograd.grad(_gradient(*inputs, target, kind), inputs, h.double(), materialize_grads=True)
 
@@ -62,5 +62,5 @@ class Gradients:
         """(the plain function, the arguments) of every op."""
         yield grad_norm_penalty, (self.grad, self.target, self.kind, self.eps)
         saved = (*self.cotangents, self.grad, self.norms, self.target, self.kind)
-        yield grad_norm_penalty_backward, saved
-        yield grad_norm_penalty_double_backward, (self.h, *saved)
+        yield grad_norm_penalty_backward, (*saved, [True])
+        yield grad_norm_penalty_double_backward, (self.h, *saved, [True] * 4)

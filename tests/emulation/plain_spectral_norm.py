@@ -18,7 +18,7 @@ def spectral_norm(weights, us, vs, n_power_iterations, eps, update):
     return results
 
 
-def spectral_norm_backward(grads, grad_sigmas, weights, sigmas, us, vs):
+def spectral_norm_backward(grads, grad_sigmas, weights, sigmas, us, vs, output_mask):
     results = []
     for arguments in zip(grads, grad_sigmas, weights, sigmas, us, vs, strict=True):
         g, g_sigma, w, s, u, v = (t.double() for t in arguments)
@@ -26,7 +26,7 @@ def spectral_norm_backward(grads, grad_sigmas, weights, sigmas, us, vs):
     return results
 
 
-def spectral_norm_double_backward(hs, grads, weights, sigmas, us, vs):
+def spectral_norm_double_backward(hs, grads, weights, sigmas, us, vs, output_mask):
     results = ([], [], [], [])
     for arguments in zip(hs, grads, weights, sigmas, us, vs, strict=True):
         h, g, w, s, u, v = (t.double() for t in arguments)
@@ -66,10 +66,10 @@ class Network:
         return self.weights, *self.trained, 1, 1e-12, False
 
     def backward(self):
-        return self.grads, self.grad_sigmas, self.weights, self.sigmas, self.us, self.vs
+        return self.grads, self.grad_sigmas, self.weights, self.sigmas, self.us, self.vs, [True]
 
     def double_backward(self):
-        return self.hs, self.grads, self.weights, self.sigmas, self.us, self.vs
+        return self.hs, self.grads, self.weights, self.sigmas, self.us, self.vs, [True] * 4
 
     def calls(self, *, n_power_iterations=1):
         """(op, arguments) of every op."""

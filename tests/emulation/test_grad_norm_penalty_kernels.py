@@ -144,9 +144,9 @@ def test_bad_arguments_raise(emulated):
         with pytest.raises(RuntimeError):
             ops.grad_norm_penalty(*arguments)
     with pytest.raises(RuntimeError, match="norms has the wrong shape"):
-        ops.grad_norm_penalty_backward(torch.ones(()), torch.ones(2), good, torch.ones(3), 1.0, 0)
+        ops.grad_norm_penalty_backward(torch.ones(()), torch.ones(2), good, torch.ones(3), 1.0, 0, [True])
     with pytest.raises(RuntimeError, match="h has the wrong shape"):
         ops.grad_norm_penalty_double_backward(
-            torch.ones(2, 4), torch.ones(()), torch.ones(2), good, torch.ones(2), 1.0, 0
+            torch.ones(2, 4), torch.ones(()), torch.ones(2), good, torch.ones(2), 1.0, 0, [True] * 4
         )
     assert emulated.launches() == []

@@ -20,23 +20,23 @@ from fastgan.ops import attention_reference
 
 triton = pytest.importorskip("triton")
 
-# B, H, N, M, D, Dv, dtype, causal, bias, who has a cotangent (x, y, z, bias, dL), which outputs are asked for
+# B, H, N, M, D, Dv, dtype, causal, bias, who has a cotangent (x, y, z, bias, dL), which of six results are wanted
 CASES = {
-    "dot": (1, 2, 70, 50, 8, 16, "float32", False, False, "xyz", 0b011101),
-    "even": (1, 1, 128, 64, 32, 32, "float32", False, True, "xyzb", 0b111101),
-    "even-half": (1, 1, 128, 128, 32, 16, "float16", False, False, "xyz", 0b011101),
-    "ragged": (2, 1, 5, 3, 3, 40, "float32", False, True, "xyzb", 0b111101),
-    "causal": (1, 1, 90, 70, 16, 8, "float32", True, True, "xyzbl", 0b111111),
-    "causal-wide": (1, 1, 40, 130, 32, 32, "float32", True, False, "xyz", 0b011101),
-    "one": (1, 1, 1, 1, 1, 1, "float32", False, True, "xyzb", 0b111101),
-    "half": (1, 2, 70, 90, 32, 20, "float16", False, False, "xyz", 0b011101),
-    "half-causal": (1, 1, 70, 90, 16, 16, "float16", True, True, "xyzbl", 0b111111),
-    "only-x": (1, 1, 40, 50, 8, 8, "float32", False, False, "x", 0b001101),
-    "only-y": (1, 1, 40, 50, 8, 8, "float32", False, False, "y", 0b010001),
-    "only-z": (1, 1, 40, 50, 8, 8, "float32", False, False, "z", 0b011100),
-    "only-bias": (1, 1, 40, 50, 8, 8, "float32", False, True, "b", 0b100001),
-    "no-keys": (1, 1, 6, 0, 4, 4, "float32", False, False, "xyz", 0b011101),
-    "no-queries": (1, 1, 0, 6, 4, 4, "float32", False, False, "xyz", 0b011101),
+    "dot": (1, 2, 70, 50, 8, 16, "float32", False, False, "xyz", "101110"),
+    "even": (1, 1, 128, 64, 32, 32, "float32", False, True, "xyzb", "101111"),
+    "even-half": (1, 1, 128, 128, 32, 16, "float16", False, False, "xyz", "101110"),
+    "ragged": (2, 1, 5, 3, 3, 40, "float32", False, True, "xyzb", "101111"),
+    "causal": (1, 1, 90, 70, 16, 8, "float32", True, True, "xyzbl", "111111"),
+    "causal-wide": (1, 1, 40, 130, 32, 32, "float32", True, False, "xyz", "101110"),
+    "one": (1, 1, 1, 1, 1, 1, "float32", False, True, "xyzb", "101111"),
+    "half": (1, 2, 70, 90, 32, 20, "float16", False, False, "xyz", "101110"),
+    "half-causal": (1, 1, 70, 90, 16, 16, "float16", True, True, "xyzbl", "111111"),
+    "only-x": (1, 1, 40, 50, 8, 8, "float32", False, False, "x", "101100"),
+    "only-y": (1, 1, 40, 50, 8, 8, "float32", False, False, "y", "100010"),
+    "only-z": (1, 1, 40, 50, 8, 8, "float32", False, False, "z", "001110"),
+    "only-bias": (1, 1, 40, 50, 8, 8, "float32", False, True, "b", "100001"),
+    "no-keys": (1, 1, 6, 0, 4, 4, "float32", False, False, "xyz", "101110"),
+    "no-queries": (1, 1, 0, 6, 4, 4, "float32", False, False, "xyz", "101110"),
 }
 TOLERANCE = {"float32": 2e-5, "float16": 2e-2}
 
@@ -87,16 +87,17 @@ def run_interpreted(name):
     lse_grad = t["grad_lse"] if "l" in given else None
     outs = kernels.forward(t["q"], t["k"], t["v"], bias, 0.7, causal)
     saved = (t["grad_out"], lse_grad, t["q"], t["k"], t["v"], bias, *outs, 0.7, causal)
-    first = kernels.backward(*saved, 15 if has_bias else 7)
+    first_mask, mask = [True, True, True, has_bias], [bit == "1" for bit in mask]
+    first = kernels.backward(*saved, first_mask)
     cotangents = [t[n] if n[0] in given else None for n in ("x", "y", "z")] + [t["x_bias"] if "b" in given else None]
     second = kernels.double_backward(*cotangents, *saved, mask)
     errors = {}
     names = (["out", "lse"], ["dq", "dk", "dv", "dbias"], ["ddo", "ddl", "dq'", "dk'", "dv'", "dbias'"])
-    asked = (3, 15 if has_bias else 7, mask)
-    for group, ours, theirs, bits in zip(names, (outs, first, second), expected, asked, strict=True):
+    masks = ([True, True], first_mask, mask)
+    for group, ours, theirs, wanted in zip(names, (outs, first, second), expected, masks, strict=True):
         for i, (label, a, b) in enumerate(zip(group, ours, theirs, strict=True)):
-            if not bits >> i & 1:
-                assert a.numel() == 0, f"{label} was not asked for"
+            if not wanted[i]:
+                assert a.numel() == 0, f"{label} is not wanted"
                 continue
             same_infinity = a.double() == b.double()
             difference = torch.where(same_infinity, 0.0, a.double() - b).norm()
@@ -118,17 +119,35 @@ def test_kernels_in_the_interpreter_equal_fp64_autograd(interpreted, name):
         assert error < TOLERANCE[CASES[name][6]], label
 
 
+@pytest.mark.parametrize("precision, products", [("tf32", "tf32"), ("ieee", "tf32x3"), ("none", "tf32x3")])
+def test_the_precision_that_a_user_sets_by_either_of_torch_s_switches_is_read(precision, products, monkeypatch):
+    from fastgan.kernels import attention as kernels
+
+    monkeypatch.setattr(kernels, "_has_room", lambda device: True)
+    matmul, q = torch.backends.cuda.matmul, torch.zeros(1)
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = precision
+        assert kernels._precision(q, (32, 32)) == products
+        matmul.fp32_precision = before
+        matmul.allow_tf32 = precision == "tf32"
+        assert kernels._precision(q, (32, 32)) == products
+    finally:
+        matmul.allow_tf32 = False
+        matmul.fp32_precision = before
+
+
 # --- ahead of time: nothing runs, the compiler's report is checked
 
 ARCHS = {80: (163 * 1024, r"HMMA"), 90: (227 * 1024, r"HGMMA|HMMA"), 100: (227 * 1024, r"UTC\w*MMA|HMMA")}
 FP32 = {"lse", "delta", "mu", "b", "bias", "dbias", "x_bias", "grad_lse"}
 TABLE_OF = {
-    "_forward": "forward",
-    "_backward_rows": "backward_rows",
-    "_backward_keys": "backward_keys",
-    "_double_rows_first": "double_rows_first",
-    "_double_rows_second": "double_rows_second",
-    "_double_keys": "double_keys",
+    "attention_forward_kernel": "forward",
+    "attention_backward_rows_kernel": "backward_rows",
+    "attention_backward_keys_kernel": "backward_keys",
+    "attention_double_rows_first_kernel": "double_rows_first",
+    "attention_double_rows_second_kernel": "double_rows_second",
+    "attention_double_keys_kernel": "double_keys",
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from interpreter import errors_of, relative_error, serving_cpu_tensors
 
 from fastgan.ops import bias_act
-from fastgan.ops.bias_act import ACTIVATIONS, CODES, bias_act_reference
+from fastgan.ops.bias_act import ACTIVATIONS, bias_act_reference
 
 pytest.importorskip("triton")
 
@@ -82,9 +82,17 @@ def test_kernels_in_the_interpreter_equal_the_reference(interpreted, name):
         assert error < TOLERANCE[CASES[name][3]], label
 
 
+def test_codes_are_those_of_the_table():
+    from fastgan.kernels import bias_act as kernels
+
+    codes = {name: getattr(kernels, name.upper()).value for name in ACTIVATIONS}
+    assert codes == {name: activation.code for name, activation in ACTIVATIONS.items()}
+    assert max(codes.values()) == kernels.LAST_CODE
+
+
 # --- ahead of time
 
-FUNCTIONS = ["_forward", "_backward", "_double_backward"]
+FUNCTIONS = ["forward", "backward", "double_backward"]
 SCALARS = {
     "alpha": "fp64",
     "gain": "fp64",
@@ -107,13 +115,17 @@ def test_compiled_kernel_spills_nothing(function, act, element, layout, arch):
     from fastgan.kernels import bias_act as kernels
     from fastgan.kernels.channels import cut
 
-    kernel, accumulate = getattr(kernels, function), "fp64" if element == "fp64" else "fp32"
+    kernel, accumulate = getattr(kernels, f"bias_act_{function}_kernel"), "fp64" if element == "fp64" else "fp32"
     types = {name: f"*{accumulate if name in SUMS else element}" for name in kernel.arg_names} | SCALARS
     constants = {name: True for name in kernel.arg_names if name.isupper() and name not in SCALARS}
     constants |= cut(
         128, 4096, 1024, layout, elements=kernels.ELEMENTS[{"bf16": 2, "fp32": 4, "fp64": 8}[element]]
     ).constants
-    constants |= {"ACT": CODES[act], "FROM_OUTPUT": False, "A": tl.float64 if element == "fp64" else tl.float32}
+    constants |= {
+        "ACT": ACTIVATIONS[act].code,
+        "FROM_OUTPUT": False,
+        "A": tl.float64 if element == "fp64" else tl.float32,
+    }
     local, shared, _ = compile_ahead(kernel, types, constants, arch, kernels.WARPS)
     assert local == 0
     assert shared <= SHARED_MEMORY[arch]

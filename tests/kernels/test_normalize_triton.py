@@ -198,7 +198,13 @@ def test_compiled_rows_spill_nothing(function, element, arch):
     largest = normalize.LARGEST_ROW[function] // (2 if element == "fp64" else 1)
     for D, S, layout in ((2, largest // 2, 0), (largest, 1, 1)):
         pd, ps, warps = normalize.row_block(function, D, S, itemsize)
-        compiled(getattr(normalize_rows, function), element, {"LAYOUT": layout, "PD": pd, "PS": ps}, arch, warps)
+        compiled(
+            getattr(normalize_rows, f"normalize_rows_{function}_kernel"),
+            element,
+            {"LAYOUT": layout, "PD": pd, "PS": ps},
+            arch,
+            warps,
+        )
 
 
 @pytest.mark.parametrize("arch", [80, 90, 100])
@@ -210,7 +216,13 @@ def test_compiled_pieces_spill_nothing(function, arch):
     for element, layout in (("fp32", PLANES), ("bf16", INSIDE)):
         constants = cut(64, 65536, 4096, layout, elements=normalize.PIECE_ELEMENTS).constants | IN_PIECES[function]
         constants |= {"BLOCK": normalize.FINISH_BLOCK}
-        compiled(getattr(normalize_pieces, function), element, constants, arch, normalize.PIECE_WARPS)
+        compiled(
+            getattr(normalize_pieces, f"normalize_pieces_{function}_kernel"),
+            element,
+            constants,
+            arch,
+            normalize.PIECE_WARPS,
+        )
 
 
 if __name__ == "__main__":

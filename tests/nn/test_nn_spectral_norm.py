@@ -352,3 +352,13 @@ def test_forward_mode_derivative_is_right(pair, batch):
         tangents.append(torch.func.jvp(call, (parameters,), (directions,))[1])
     close(tangents[1], tangents[0])
     assert tangents[0].abs().min() > 0
+
+
+def test_a_sparse_embedding_trains_as_torch_s_does():
+    results = []
+    for spectral_norm in (torch.nn.utils.parametrizations.spectral_norm, fastgan.nn.spectral_norm):
+        torch.manual_seed(0)
+        layer = spectral_norm(torch.nn.Embedding(6, 4, sparse=True, dtype=torch.float64))
+        layer(torch.tensor([1, 3, 3])).square().sum().backward()
+        results.append(layer.parametrizations.weight.original.grad)
+    torch.testing.assert_close(results[1], results[0])

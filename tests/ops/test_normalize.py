@@ -103,9 +103,11 @@ def test_any_combination_of_what_requires_grad(shape, num_groups, channels_last,
             first = torch.autograd.grad(y, wanted, grad, create_graph=True)
             further = [*wanted, grad] if of_grad else wanted
             loss = sum((f * torch.linspace(1, 2, f.numel(), dtype=f.dtype).view_as(f)).sum() for f in first)
-            second = torch.autograd.grad(loss, further, allow_unused=True) if loss.requires_grad else ()
+            second = (
+                torch.autograd.grad(loss, further, allow_unused=True) if loss.requires_grad else (None,) * len(further)
+            )
             results.append([*first, *second])
-        for got, want, like in zip(*results, [*wanted, *wanted, grad], strict=False):
+        for got, want, like in zip(*results, [*wanted, *further], strict=True):
             got, want = (torch.zeros_like(like) if t is None else t for t in (got, want))
             torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
 
@@ -117,8 +119,10 @@ def test_ops_pass_opcheck():
         grad, h = (torch.randn_like(y, requires_grad=True) for _ in range(2))
         torch.library.opcheck(OP.normalize.default, (x, weight, bias, num_groups, 1e-5))
         rest = (weight, mean, var, num_groups, 1e-5)
-        torch.library.opcheck(OP.normalize_backward.default, (grad, x, *rest, True, True))
-        torch.library.opcheck(OP.normalize_backward.default, (grad, x, None, mean, var, num_groups, 1e-5, True, False))
+        torch.library.opcheck(OP.normalize_backward.default, (grad, x, *rest, [True] * 3))
+        torch.library.opcheck(
+            OP.normalize_backward.default, (grad, x, None, mean, var, num_groups, 1e-5, [True, False, False])
+        )
         second = (
             h.detach(),
             None,
@@ -131,8 +135,8 @@ def test_ops_pass_opcheck():
             num_groups,
             1e-5,
         )
-        torch.library.opcheck(OP.normalize_double_backward.default, (*second, True, True, True))
-        torch.library.opcheck(OP.normalize_double_backward.default, (*second, True, False, False))
+        torch.library.opcheck(OP.normalize_double_backward.default, (*second, [True] * 3))
+        torch.library.opcheck(OP.normalize_double_backward.default, (*second, [True, False, False]))
 
 
 def test_third_order_raises():
@@ -148,7 +152,7 @@ def test_statistics_are_no_free_variables_of_the_backward_op():
     _, mean, var = OP.normalize(x, weight, None, 3, 1e-5)
     assert not mean.requires_grad and not var.requires_grad
     with pytest.raises(NotImplementedError, match="detach"):
-        OP.normalize_backward(x, x, weight, mean.requires_grad_(), var, 3, 1e-5, True, True)
+        OP.normalize_backward(x, x, weight, mean.requires_grad_(), var, 3, 1e-5, [True] * 3)
 
 
 def test_forward_mode_and_func_transforms_are_right():
@@ -439,11 +443,11 @@ def test_direct_calls_with_bad_input_raise():
         lambda: OP.normalize(x, None, weight, 3, 1e-5),
         lambda: OP.normalize(x, weight[:3], None, 3, 1e-5),
         lambda: OP.normalize(x.long(), None, None, 3, 1e-5),
-        lambda: OP.normalize_backward(x[:1], x, weight, mean, var, 3, 1e-5, True, True),
-        lambda: OP.normalize_backward(x, x, weight, mean[:1], var, 3, 1e-5, True, True),
-        lambda: OP.normalize_backward(x, x, None, mean, var, 3, 1e-5, True, True),
-        lambda: OP.normalize_double_backward(x[:1], None, None, x, x, weight, mean, var, 3, 1e-5, True, True, True),
-        lambda: OP.normalize_double_backward(x, mean, None, x, x, weight, mean, var, 3, 1e-5, True, True, True),
+        lambda: OP.normalize_backward(x[:1], x, weight, mean, var, 3, 1e-5, [True] * 3),
+        lambda: OP.normalize_backward(x, x, weight, mean[:1], var, 3, 1e-5, [True] * 3),
+        lambda: OP.normalize_backward(x, x, None, mean, var, 3, 1e-5, [True] * 3),
+        lambda: OP.normalize_double_backward(x[:1], None, None, x, x, weight, mean, var, 3, 1e-5, [True] * 3),
+        lambda: OP.normalize_double_backward(x, mean, None, x, x, weight, mean, var, 3, 1e-5, [True] * 3),
     ]:
         with pytest.raises(RuntimeError):
             bad()

@@ -189,9 +189,9 @@ def test_ops_pass_opcheck():
     grads = [torch.randn_like(w).requires_grad_() for w in weights]
     grad_sigmas = [torch.randn_like(s).requires_grad_() for s in sigmas]
     sigmas = [s.requires_grad_() for s in sigmas]
-    opcheck(ops.spectral_norm_backward.default, (grads, grad_sigmas, weights, sigmas, new_us, new_vs))
+    opcheck(ops.spectral_norm_backward.default, (grads, grad_sigmas, weights, sigmas, new_us, new_vs, [True]))
     constants = [doubled(t) for t in (grads, grads, weights, sigmas, new_us, new_vs)]
-    opcheck(ops.spectral_norm_double_backward.default, tuple(constants))
+    opcheck(ops.spectral_norm_double_backward.default, (*constants, [True] * 4))
 
 
 def test_compiles_into_one_graph():
@@ -300,10 +300,20 @@ def test_bad_input_to_the_raw_derivatives_raises(position):
     weights, us, vs = network([(4, 6)], requires_grad=False)
     sigmas = [torch.ones((), dtype=torch.float64)]
     for op, good in (
-        (torch.ops.fastgan.spectral_norm_backward, [weights, sigmas, weights, sigmas, us, vs]),
-        (torch.ops.fastgan.spectral_norm_double_backward, [weights, weights, weights, sigmas, us, vs]),
+        (torch.ops.fastgan.spectral_norm_backward, [weights, sigmas, weights, sigmas, us, vs, [True]]),
+        (torch.ops.fastgan.spectral_norm_double_backward, [weights, weights, weights, sigmas, us, vs, [True] * 4]),
     ):
         for bad in ([torch.ones(2, 2, 2, dtype=torch.float64)], [torch.ones(4, 6)], []):
             arguments = [*good[:position], bad, *good[position + 1 :]]
             with pytest.raises(RuntimeError):
                 op(*arguments)
+
+
+def test_a_sparse_gradient_is_as_good_as_a_dense_one():
+    """That of torch.nn.functional.embedding(..., sparse=True)."""
+    weights, us, vs = network([(6, 4)])
+    index, results = torch.tensor([1, 3, 3]), []
+    for sparse in (False, True):
+        rows = torch.nn.functional.embedding(index, spectral_norm(weights, us, vs)[0][0], sparse=sparse)
+        results.append(torch.autograd.grad(rows.pow(2).sum(), weights[0])[0])
+    torch.testing.assert_close(results[1], results[0])

@@ -1,0 +1,87 @@
+"""torch's private names, in one place, each with what serves in its place when a torch does not have it."""
+
+import torch
+from torch.autograd import forward_ad
+
+
+def _fallback_any_requires_grad(*args):
+    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in args)
+
+
+def _executes_always(node):
+    return True
+
+
+# A context in which an op runs its device's kernel, below autograd. None: `_autograd.register` then leaves the
+# derivatives to torch.library.register_autograd, and every call takes the dispatcher's way.
+below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
+any_requires_grad = getattr(torch._C, "_any_requires_grad", _fallback_any_requires_grad)
+
+
+def bare(op):
+    """An op without torch's Python wrapper around it."""
+    return getattr(op, "_op", op)
+
+
+def give_engine_the_backward(function):
+    """The engine calls an autograd Function's backward through two Python frames of torch's; this leaves them out."""
+    if hasattr(getattr(function, "_backward_cls", None), "apply"):
+        function._backward_cls.apply = function.backward
+
+
+# Who watches a call. If torch does not say, everybody may: then no call takes the fast path.
+functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", None) or (lambda: True)
+dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 1)
+is_tracing = getattr(torch._C, "_is_tracing", None) or torch.jit.is_tracing
+_engine_executes = getattr(torch._C, "_will_engine_execute_node", _executes_always)
+
+
+if hasattr(forward_ad, "_current_level"):
+
+    def forward_mode_is_active():
+        """Whether a forward_ad.dual_level is open."""
+        return forward_ad._current_level >= 0
+
+else:
+
+    def forward_mode_is_active():
+        """It may be: tangents decide."""
+        return True
+
+
+_backward_pass = getattr(torch._C, "_current_graph_task_id", None) or (lambda: None)
+_pass_that_returns_leaves = -1
+
+
+def wanted(ctx, count):
+    """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
+
+    ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients
+    when the pass does not use them: the inner gradient of a penalty does not. x is the first input, the parameters
+    follow; an absent parameter is None, as are those after it.
+
+    torch raises for a leaf whose gradient torch.autograd.grad returns. The exception takes longer than a small layer,
+    so that after one exception the rest of the pass counts as used.
+    """
+    global _pass_that_returns_leaves
+    needs = list(ctx.needs_input_grad[:count])
+    if not needs[0] or _backward_pass() == _pass_that_returns_leaves:
+        return needs
+    try:
+        for i in range(1, count):
+            if needs[i]:
+                needs[i] = _engine_executes(ctx.next_functions[i][0])
+    except RuntimeError:
+        _pass_that_returns_leaves = _backward_pass()
+    return needs
+
+
+def kernel_is_registered(op, key):
+    """Whether fastgan::op has a kernel of its own for a dispatch key."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", key)
+
+
+def op_names():
+    """Every op of the fastgan namespace."""
+    names = torch._C._dispatch_get_all_op_names()
+    return {name.split("::")[1].split(".")[0] for name in names if name.startswith("fastgan::")}
