@@ -6,7 +6,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm as OldSpectralNorm
 
 from fastgan.nn.spectral.parametrization import SpectralNorm
-from fastgan.nn.spectral.parametrized_class import make_picklable
+from fastgan.nn.spectral.parametrized_class import complete_class
 
 
 def convert_spectral_norm(model):
@@ -36,7 +36,7 @@ def _convert_parametrizations(module):
                 parametrizations[i] = ours.train(theirs.training)
                 converted = True
     if converted:
-        make_picklable(module)
+        complete_class(module)
 
 
 def _convert_old(module, hook):
@@ -48,7 +48,7 @@ def _convert_old(module, hook):
     # unsafe: without the trial run, which would iterate; what it would check holds for every SpectralNorm
     parametrize.register_parametrization(module, hook.name, ours, unsafe=True)
     module.parametrizations[hook.name].unsafe = False
-    make_picklable(module)
+    complete_class(module)
 
 
 def _with_vectors(n_power_iterations, settings, u, v):
