@@ -37,7 +37,7 @@ class ComputedWeight(torch.Tensor):
     """W / sigma, or a view of it. Operations give plain tensors; views and `.data` stay what this is.
 
     Three kinds of writes go on to the same elements of the parameter: every in-place operation on `.data`; the
-    operations of OVERWRITES and `nn.init`; what follows these on the same tensor (an initialisation draws, then scales).
+    operations of OVERWRITES and `nn.init`; what follows these on the same tensor (an initialisation draws and scales).
     Any other in-place operation is a computation with a copy: without a graph it warns.
     """
 

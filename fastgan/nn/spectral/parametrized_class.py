@@ -21,6 +21,8 @@ def complete_class(module):
         if method in vars(own_class):
             delattr(own_class, method)
     own_class.__reduce_ex__ = _reduce_ex
+    if getattr(module, "sparse", False):
+        module.sparse = False  # of an embedding: the gradient of a computed weight is dense
     if "forward" not in vars(own_class):
         own_class.forward = _forward_of(own_class)
     for name in module.parametrizations:
