@@ -31,7 +31,8 @@ def cuda_library_loaded():
 
 
 def needs_reference(*args, cuda_kernels=cuda_library_loaded):
-    """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
+    """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, a device without kernels, or a trace
+    by torch.jit (also of the ONNX exporter), which is to run without fastgan.
 
     The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
     """
@@ -40,7 +41,7 @@ def needs_reference(*args, cuda_kernels=cuda_library_loaded):
         return True
     if torch.compiler.is_compiling():  # where a transform of the whole graph is not fastgan's to see
         return False
-    return torch._C._are_functorch_transforms_active() or has_tangent(*args)
+    return torch._C._is_tracing() or torch._C._are_functorch_transforms_active() or has_tangent(*args)
 
 
 class _Guarded(torch.library.Library):

@@ -24,7 +24,7 @@ def convert_spectral_norm(model):
     Warns when the model has no such spectral norm. Spectral norms that a project wrote itself (BigGAN's layers, a
     wrapper with weight_bar) are not found: build the model with fastgan's layers instead, and load its checkpoint.
     """
-    if not any(_has_spectral_norm(module) for module in model.modules()):
+    if not any(has_spectral_norm(module) for module in model.modules()):
         warnings.warn(
             "convert_spectral_norm found no spectral norm of torch's in the model and changed nothing; if the model's"
             " authors wrote their own, build the model with the SN layers of fastgan.nn and load its checkpoint with"
@@ -32,18 +32,24 @@ def convert_spectral_norm(model):
             stacklevel=2,
         )
     for module in list(model.modules()):
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, OldSpectralNorm):
-                _convert_old(module, hook)
-        if parametrize.is_parametrized(module):
-            _convert_parametrizations(module)
+        convert_layer(module)
     return model
 
 
-def _has_spectral_norm(module):
-    """Torch's, old or new, or fastgan's."""
+def convert_layer(module):
+    """The spectral norms of this one module."""
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, OldSpectralNorm):
+            _convert_old(module, hook)
+    if parametrize.is_parametrized(module):
+        _convert_parametrizations(module)
+
+
+def has_spectral_norm(module):
+    """Whether the weight of this module has torch's spectral norm, old or new, or fastgan's."""
     old = any(isinstance(hook, OldSpectralNorm) for hook in module._forward_pre_hooks.values())
-    return old or isinstance(module, (_SpectralNorm, SpectralNorm))
+    new = [p for of in module.parametrizations.values() for p in of] if parametrize.is_parametrized(module) else ()
+    return old or any(isinstance(p, (_SpectralNorm, SpectralNorm)) for p in new)
 
 
 def _convert_parametrizations(module):

@@ -145,8 +145,7 @@ def power_iterate(norms, weights):
     old_us = [norm._buffers["_u"] for norm in norms]  # what norm._u finds, after a search that costs ten times more
     old_vs = [norm._buffers["_v"] for norm in norms]
     update = first.training and not _is_recomputation()
-    op = ops.spectral_norm_reference if torch.jit.is_tracing() else ops.spectral_norm
-    normalized, _, us, vs = op(
+    normalized, _, us, vs = ops.spectral_norm(
         [as_matrix(weight, norm.dim) for norm, weight in zip(norms, weights, strict=True)],
         old_us,
         old_vs,
