@@ -2,7 +2,8 @@
 
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
-from fastgan.nn.convert import convert
+from fastgan.nn.conversion.convert import convert
+from fastgan.nn.conversion.to_torch import to_torch
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
 from fastgan.nn.maxout import Maxout
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
@@ -33,7 +34,6 @@ from fastgan.nn.spectral.layers import (
 )
 from fastgan.nn.spectral.load_state import load_spectral_norm_state
 from fastgan.nn.spectral.parametrization import spectral_norm
-from fastgan.nn.to_torch import to_torch
 
 __all__ = [
     "BatchNorm1d",

@@ -15,9 +15,9 @@ from fastgan.nn.spectral.fuse import FusedSpectralNorm
 class Attention(nn.Module):
     """BigGAN-PyTorch's block, from its structure."""
 
-    def __init__(self, channels, pool=True, which_conv=nn.Conv2d):
+    def __init__(self, channels, pool=True, which_conv=nn.Conv2d, scale=1.0):
         super().__init__()
-        self.channels, self.pool = channels, pool
+        self.channels, self.pool, self.scale = channels, pool, scale
         self.theta = which_conv(channels, channels // 8, 1, bias=False)
         self.phi = which_conv(channels, channels // 8, 1, bias=False)
         self.g = which_conv(channels, channels // 2, 1, bias=False)
@@ -28,7 +28,7 @@ class Attention(nn.Module):
         q, k, v = self.theta(x), self.phi(x), self.g(x)
         if self.pool:
             k, v = F.max_pool2d(k, 2), F.max_pool2d(v, 2)
-        beta = (q.flatten(2).mT @ k.flatten(2)).softmax(-1)
+        beta = (self.scale * q.flatten(2).mT @ k.flatten(2)).softmax(-1)
         out = (v.flatten(2) @ beta.mT).view(len(x), -1, *x.shape[2:])
         return self.gamma * self.o(out) + x
 
@@ -140,3 +140,15 @@ def test_a_second_call_changes_nothing(x):
     again = fastgan.nn.convert(model)
     assert set(again.changed.values()) <= {"spectral norm"}
     assert torch.equal(model.eval()(x), expected.eval()(x))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_small_weights_do_not_hide_another_attention(scale):
+    torch.manual_seed(0)
+    model = nn.Sequential(Attention(16, scale=scale))
+    for projection in model[0].children():
+        nn.init.normal_(projection.weight, std=0.01)
+    state = torch.get_rng_state()
+    report = fastgan.nn.convert(model)
+    assert ("0" in report.changed) == (scale == 1.0) and ("0" in report.left) == (scale != 1.0)
+    assert torch.equal(torch.get_rng_state(), state)
