@@ -58,7 +58,8 @@ class FusedSpectralNorm:
             return
         groups = {}
         for module, name, norm, parametrization in self.layers:
-            if name not in module._modules.get("parametrizations", ()):  # removed since
+            held = module._modules.get("parametrizations")
+            if held is None or held._modules.get(name) is not parametrization:  # removed since
                 continue
             weight = parametrization._parameters.get("original")
             if weight is None:  # a buffer

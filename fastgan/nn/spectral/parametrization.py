@@ -56,8 +56,7 @@ class Ready(NamedTuple):
     """A weight that was normalised ahead of its use, and what it was computed from."""
 
     weight: torch.Tensor
-    version: int | None
-    thread: int | None
+    stamp: tuple[int | None, int] | None
     normalized: torch.Tensor
 
 
@@ -117,7 +116,7 @@ class SpectralNorm(nn.Module):
 
     def set_ready(self, weight, normalized):
         # Past nn.Module's own __setattr__, which looks for parameters: a tenth of a small network's forward.
-        object.__setattr__(self, "ready", Ready(weight, _version(weight), _thread(), normalized))
+        object.__setattr__(self, "ready", Ready(weight, _stamp(weight), normalized))
 
     def forget_ready(self):
         object.__setattr__(self, "ready", None)
@@ -134,7 +133,7 @@ class SpectralNorm(nn.Module):
 
 def is_current(ready, weight):
     """Whether this weight was normalised already, here, in the value and with the graph that are wanted now."""
-    if ready.weight is not weight or ready.version != _version(weight) or ready.thread != _thread():
+    if ready.weight is not weight or ready.stamp != _stamp(weight):
         return False
     return ready.normalized.requires_grad or not (weight.requires_grad and torch.is_grad_enabled())
 
@@ -173,14 +172,14 @@ def as_weight(matrix, weight, dim):
     return result if result.stride() == weight.stride() else torch.empty_like(weight).copy_(result)
 
 
-def _version(weight):
-    """Counts in-place changes. Where torch does not count them (inference tensors, compiled graphs): None."""
-    return None if torch.compiler.is_compiling() or weight.is_inference() else weight._version
+def _stamp(weight):
+    """The weight's count of in-place changes, and this thread: a normalised weight has a graph, which belongs to one.
 
-
-def _thread():
-    """A normalised weight carries a graph, which belongs to one thread."""
-    return None if torch.compiler.is_compiling() else threading.get_ident()
+    For inference tensors torch does not count changes: None in their place. In compiled graphs: None for both.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    return None if weight.is_inference() else weight._version, threading.get_ident()
 
 
 def _is_recomputation():

@@ -36,9 +36,11 @@ class _Weight(property):
     """The property of a parametrised tensor; outside of a forward its value takes writes (ComputedWeight)."""
 
     def __init__(self, name, computed):
+        compute = computed.fget
+
         def read(module):
-            value = computed.fget(module)
-            if is_plain_reading() or parametrize._cache_enabled:
+            value = compute(module)
+            if forward.running or is_plain_reading() or parametrize._cache_enabled:
                 return value
             parametrizations = module.parametrizations[name]
             return ComputedWeight.of(value, parametrizations) if _settles(parametrizations) else value
@@ -57,13 +59,15 @@ def _settles(parametrizations):
 
 
 def _forward_of(own_class):
-    @wraps(own_class.forward)
+    base_forward = own_class.forward
+
+    @wraps(base_forward)
     def forward_with_plain_weights(module, *args, **kwargs):
         if torch.compiler.is_compiling():
-            return super(own_class, module).forward(*args, **kwargs)
+            return base_forward(module, *args, **kwargs)
         before, forward.running = forward.running, True
         try:
-            return super(own_class, module).forward(*args, **kwargs)
+            return base_forward(module, *args, **kwargs)
         finally:
             forward.running = before
 
