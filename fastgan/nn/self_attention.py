@@ -28,7 +28,7 @@ class SelfAttention2d(nn.Module):
         spectral_norm: on every projection, with n_power_iterations and eps; without effect beside which_conv.
         bias: whether the projections have biases.
         similarity: "dot", or "l2" for a critic that must stay Lipschitz (Kim et al., 2021): logits -|q - k|^2 / sqrt(d)
-            with one projection for queries and keys, theta, as their proof needs; there is no phi then.
+            with one projection for queries and keys, theta, as their proof needs; phi is left out then.
         heads: attention heads that the channels are cut into.
         project: whether there is o; without it v_channels must be C.
         scale: of the logits; default 1 for "dot", 1 / sqrt(d) for "l2".

@@ -41,7 +41,7 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
     dtypes: float64, float32, bfloat16, float16; sums in float32. Under autocast nothing is cast (torch's products
     are, so that its sigma is a half-precision number there): the layer casts the normalised weight itself.
     Memory format: the normalised weight has the strides of the weight.
-    Errors: ValueError where `name` is no tensor of the module or n_power_iterations < 1, IndexError for dim.
+    Errors: ValueError if `name` is not a tensor of the module or n_power_iterations < 1, IndexError for dim.
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, torch.Tensor):
