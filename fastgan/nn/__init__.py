@@ -2,10 +2,21 @@
 
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
+from fastgan.nn.conversion.convert import convert
+from fastgan.nn.conversion.to_torch import to_torch
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear
 from fastgan.nn.maxout import Maxout
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
-from fastgan.nn.norms import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
+from fastgan.nn.norms import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+)
 from fastgan.nn.pack import Pack
 from fastgan.nn.pixel_norm import PixelNorm
 from fastgan.nn.self_attention import SelfAttention2d
@@ -25,14 +36,18 @@ from fastgan.nn.spectral.load_state import load_spectral_norm_state
 from fastgan.nn.spectral.parametrization import spectral_norm
 
 __all__ = [
+    "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "BiasAct",
     "ConditionalBatchNorm2d",
     "EqualizedConv2d",
     "EqualizedEmbedding",
     "EqualizedLinear",
     "GroupNorm",
+    "InstanceNorm1d",
     "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
     "Maxout",
     "MinibatchStdDev",
@@ -47,9 +62,11 @@ __all__ = [
     "SNEmbedding",
     "SNLinear",
     "SelfAttention2d",
+    "convert",
     "convert_spectral_norm",
     "fuse_spectral_norm",
     "load_spectral_norm_state",
     "spectral_norm",
+    "to_torch",
     "unfuse_spectral_norm",
 ]

@@ -6,19 +6,22 @@ from torch import nn
 from fastgan import ops
 from fastgan.ops.bias_act import ACTIVATIONS
 
+SYNONYMS = {"lrelu": "leaky_relu", "swish": "silu"}
+
 
 class BiasAct(nn.Module):
     """clamp(gain * act(x + bias), -clamp, clamp) by `fastgan.ops.bias_act`, which holds the contract.
 
     Args:
         channels: x.shape[dim], the length of the learned bias, which starts at 0; None for no bias.
-        act, alpha, gain, clamp, dim: as the op's.
+        act, alpha, gain, clamp, dim: as the op's; "lrelu" and "swish" are read as "leaky_relu" and "silu".
     """
 
     def __init__(
         self, channels=None, act="leaky_relu", *, alpha=0.2, gain=1.0, clamp=None, dim=1, device=None, dtype=None
     ):
         super().__init__()
+        act = SYNONYMS.get(act, act)
         if act not in ACTIVATIONS:
             raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
         self.act, self.alpha, self.gain, self.clamp, self.dim = act, alpha, gain, clamp, dim

@@ -23,9 +23,7 @@ class LayerNorm(nn.LayerNorm):
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class InstanceNorm2d(nn.InstanceNorm2d):
-    """torch.nn.InstanceNorm2d on `fastgan.ops.instance_norm`: (N, C, H, W) or (C, H, W); dtypes as GroupNorm."""
-
+class _InstanceNorm:
     def _apply_instance_norm(self, x):
         own = self.training or not self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
@@ -34,12 +32,19 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         )
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """torch.nn.BatchNorm2d on `fastgan.ops.batch_norm`: (N, C, H, W) -> the same; dtypes as GroupNorm.
+class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
+    """torch.nn.InstanceNorm1d on `fastgan.ops.instance_norm`: (N, C, L) or (C, L); dtypes as GroupNorm."""
 
-    momentum=None averages over all batches with equal weight, without a look at the counter from the host: it compiles.
-    """
 
+class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
+    """torch.nn.InstanceNorm2d on `fastgan.ops.instance_norm`: (N, C, H, W) or (C, H, W); dtypes as GroupNorm."""
+
+
+class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
+    """torch.nn.InstanceNorm3d on `fastgan.ops.instance_norm`: (N, C, D, H, W) or (C, D, H, W); dtypes as GroupNorm."""
+
+
+class _BatchNorm:
     def forward(self, x):
         return self.normalize(x, self.weight, self.bias)
 
@@ -54,4 +59,37 @@ class BatchNorm2d(nn.BatchNorm2d):
                 momentum = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         given = (self.running_mean, self.running_var) if tracks or not self.training else (None, None)
         own = self.training or self.running_mean is None
+        if own and x.numel() == 0:  # no sample: no statistics, and gradients of zero
+            return sum((x * t.sum() for t in (weight, bias) if t is not None), x.clone())
         return ops.batch_norm(x, *given, weight, bias, own, momentum, self.eps)
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    """torch.nn.BatchNorm1d on `fastgan.ops.batch_norm`: (N, C) or (N, C, L); the rest as BatchNorm2d."""
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    """torch.nn.BatchNorm2d on `fastgan.ops.batch_norm`: (N, C, H, W) -> the same; dtypes as GroupNorm.
+
+    momentum=None averages over all batches with equal weight, without a look at the counter from the host: it compiles.
+    An empty batch is returned as it came, and moves no statistics.
+    """
+
+
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
+    """torch.nn.BatchNorm3d on `fastgan.ops.batch_norm`: (N, C, D, H, W) -> the same; the rest as BatchNorm2d."""
+
+
+OF_TORCH = {
+    getattr(nn, ours.__name__): ours
+    for ours in (
+        GroupNorm,
+        LayerNorm,
+        InstanceNorm1d,
+        InstanceNorm2d,
+        InstanceNorm3d,
+        BatchNorm1d,
+        BatchNorm2d,
+        BatchNorm3d,
+    )
+}

@@ -1,6 +1,7 @@
 """Self-attention over the positions of a feature map (Zhang et al., "Self-Attention GANs", 2019)."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,14 @@ class SelfAttention2d(nn.Module):
 
     Args:
         channels: C.
+        which_conv: what makes a projection, which_conv(in, out, kernel_size=1, padding=0, bias=bias), as BigGAN's
+            blocks take it; None: SNConv2d, or torch's Conv2d without spectral_norm.
         qk_channels, v_channels: widths of theta and phi (C/8), of g (C/2), of all heads together.
         pool: keys and values from 2 x 2 max-pooled maps, a quarter of the cost; needs h, w >= 2.
-        spectral_norm: on every projection.
+        spectral_norm: on every projection, with n_power_iterations and eps; without effect beside which_conv.
+        bias: whether the projections have biases.
         similarity: "dot", or "l2" for a critic that must stay Lipschitz (Kim et al., 2021): logits -|q - k|^2 / sqrt(d)
-            with one projection for queries and keys, theta, as their proof needs; there is no phi then.
+            with one projection for queries and keys, theta, as their proof needs; phi is left out then.
         heads: attention heads that the channels are cut into.
         project: whether there is o; without it v_channels must be C.
         scale: of the logits; default 1 for "dot", 1 / sqrt(d) for "l2".
@@ -33,9 +37,12 @@ class SelfAttention2d(nn.Module):
     Dtypes and devices: as fastgan.ops.attention.
     """
 
+    attend = staticmethod(attention)
+
     def __init__(
         self,
         channels,
+        which_conv=None,
         *,
         qk_channels=None,
         v_channels=None,
@@ -45,6 +52,9 @@ class SelfAttention2d(nn.Module):
         heads=1,
         project=True,
         scale=None,
+        bias=False,
+        n_power_iterations=1,
+        eps=1e-12,
     ):
         super().__init__()
         qk_channels = max(channels // 8, 1) if qk_channels is None else qk_channels
@@ -56,14 +66,17 @@ class SelfAttention2d(nn.Module):
             raise ValueError(f'similarity must be "dot" or "l2", got {similarity!r}')
         if not project and v_channels != channels:
             raise ValueError(f"v_channels must be channels={channels} where project=False, got {v_channels}")
-        conv = SNConv2d if spectral_norm else nn.Conv2d
+        if which_conv is None:
+            settings = {"n_power_iterations": n_power_iterations, "eps": eps}
+            which_conv = partial(SNConv2d, **settings) if spectral_norm else nn.Conv2d
+        conv = partial(which_conv, kernel_size=1, padding=0, bias=bias)
         self.channels, self.heads, self.pool, self.similarity = channels, heads, pool, similarity
         self.scale = scale if scale is not None else 1.0 if similarity == "dot" else math.sqrt(heads / qk_channels)
-        self.theta = conv(channels, qk_channels, 1, bias=False)
+        self.theta = conv(channels, qk_channels)
         if similarity == "dot":
-            self.phi = conv(channels, qk_channels, 1, bias=False)
-        self.g = conv(channels, v_channels, 1, bias=False)
-        self.o = conv(v_channels, channels, 1, bias=False) if project else nn.Identity()
+            self.phi = conv(channels, qk_channels)
+        self.g = conv(channels, v_channels)
+        self.o = conv(v_channels, channels) if project else nn.Identity()
         self.gamma = nn.Parameter(torch.zeros(()))
 
     @classmethod
@@ -71,10 +84,11 @@ class SelfAttention2d(nn.Module):
         """The block that the paper describes: no pooling, values of full width, no output projection."""
         return cls(channels, **{"pool": False, "v_channels": channels, "project": False, **options})
 
-    def forward(self, x):
+    def forward(self, x, y=None):
+        """y is left out of account: a generator may call all of its blocks as block(x, y)."""
         self._check(x)
         q, k, v = self.theta(x), self._keys(x), self._pooled(self.g(x))
-        out = attention(*(self._heads(t) for t in (q, k, v)), scale=self.scale, similarity=self.similarity)
+        out = self.attend(*(self._heads(t) for t in (q, k, v)), scale=self.scale, similarity=self.similarity)
         out = out.mT.reshape(x.shape[0], -1, *x.shape[2:])
         return x + self.gamma * self.o(out)
 

@@ -147,7 +147,8 @@ def _cuda_library_loaded():
 
 
 def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
-    """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, or a device without kernels.
+    """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, a device without kernels, or a trace
+    by torch.jit (the ONNX exporter's too), which must run without fastgan.
 
     The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
     """
@@ -156,7 +157,7 @@ def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
         return True
     if is_compiling():  # a transform of the whole graph is the compiler's
         return False
-    return functorch_is_active() or has_tangent(*args)
+    return is_tracing() or functorch_is_active() or has_tangent(*args)
 
 
 # --- registration

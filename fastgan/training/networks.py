@@ -1,7 +1,7 @@
 """The pair of networks that a recipe asks for on a data set."""
 
 from fastgan import models, randomness
-from fastgan.training.add_spectral_norm import normalize_weights
+from fastgan.training.add_spectral_norm import add_spectral_norm
 
 
 def describe(data, named, recipe, *, model=None, conditional=False, width=None, z_dim=None):
@@ -36,4 +36,4 @@ def describe(data, named, recipe, *, model=None, conditional=False, width=None, 
 def build(model, recipe):
     """The Pair of these arguments, its weights drawn from the recipe's seed, as Trainer has it."""
     with randomness.global_seed(recipe.seed, "initial weights"):
-        return normalize_weights(models.create(**model), recipe)
+        return add_spectral_norm(models.create(**model), recipe)

@@ -11,7 +11,7 @@ from fastgan.data.batches import batches
 from fastgan.extras import require
 from fastgan.models import sampling
 from fastgan.monitor.stop import criterion
-from fastgan.training.add_spectral_norm import normalize_weights
+from fastgan.training.add_spectral_norm import add_spectral_norm
 from fastgan.training.recipe.growth import shrink
 from fastgan.training.run import checkpoint
 from fastgan.training.run.folder import RunFolder
@@ -70,8 +70,11 @@ class Trainer:
         self.folder = RunFolder(run_dir)
         found = self.folder.claim(resume)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        for network in normalize_weights((generator, discriminator), recipe):
-            network.to(self.device, memory_format=memory_format)
+        for network in add_spectral_norm((generator, discriminator), recipe):
+            network.to(self.device)
+            for weight in network.parameters():
+                if weight.dim() == 4:  # convolutions of images: the layout is not for those of volumes and sequences
+                    weight.data = weight.data.contiguous(memory_format=memory_format)
         self.schedule = StepSchedule(recipe, generator)
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:

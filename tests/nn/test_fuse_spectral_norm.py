@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import sys
+import threading
 import weakref
 from itertools import pairwise
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan.nn import SNConv2d, SNLinear, fuse_spectral_norm, unfuse_spectral_norm
@@ -338,3 +341,83 @@ def test_a_single_layer_can_be_fused(calls):
 def test_a_model_without_spectral_norm_is_left_alone():
     model = fuse_spectral_norm(nn.Linear(3, 2))
     assert model(torch.ones(3)).shape == (2,)
+
+
+# --- threads, checkpointing, removal, tracing
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_evaluation_from_several_threads(grad):
+    """Also with a graph: a ready weight belongs to the thread that normalised it."""
+    torch.manual_seed(0)
+    model, x = fuse_spectral_norm(mlp(*[4] * 9)).eval(), torch.randn(2, 4)
+    expected, errors, interval = model(x).detach(), [], sys.getswitchinterval()
+
+    def serve():
+        for _ in range(100):
+            try:
+                with torch.set_grad_enabled(grad):
+                    y = model(x)
+                if grad:
+                    torch.autograd.grad(y.sum(), list(model.parameters()))
+                assert torch.allclose(y, expected, rtol=1e-5)
+            except Exception as error:
+                errors.append(error)
+
+    sys.setswitchinterval(1e-5)
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert not errors
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("fuse", [False, True])
+def test_the_recomputation_of_checkpointing_does_not_iterate(fuse, reentrant, assert_same):
+    torch.manual_seed(0)
+    model = mlp(6, 6, 6)
+    for layer in model:
+        nn.init.normal_(layer.parametrizations.weight.original)  # u and v are far from settled
+    twin = copy.deepcopy(model)
+    if fuse:
+        fuse_spectral_norm(model)
+    x = torch.randn(3, 6, requires_grad=True)
+    checkpoint(model, x, use_reentrant=reentrant).sum().backward()
+    twin(x).sum().backward()
+    assert_same(twin, model, rtol=1e-5)
+
+
+def test_a_layer_whose_parametrization_was_removed_is_left_alone(calls):
+    model = fuse_spectral_norm(mlp(4, 4, 4))
+    parametrize.remove_parametrizations(model[0], "weight")
+    calls.clear()
+    model(torch.randn(2, 4))
+    assert calls == [1]
+    parametrize.remove_parametrizations(model[1], "weight")
+    calls.clear()
+    model(torch.randn(2, 4))
+    assert calls == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fuse", [False, True])
+def test_a_trace_in_evaluation_holds_torchs_operations_only(fuse):
+    model, x = mlp(4, 4, 4).eval(), torch.randn(2, 4)
+    traced = torch.jit.trace(fuse_spectral_norm(model) if fuse else model, x)
+    assert "fastgan::" not in str(traced.inlined_graph)
+    assert torch.allclose(traced(x), model(x), rtol=1e-5)
+
+
+def test_a_compiled_loop_does_not_recompile_for_a_second_forward_in_the_same_state():
+    torch.compiler.reset()
+    models = [fuse_spectral_norm(mlp(4, 4, 4)) for _ in range(2)]
+    calls = [torch.compile(model, backend="aot_eager", fullgraph=True) for model in models]
+    x = torch.randn(2, 4)
+    for call in calls:
+        call(x)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for call in calls:
+            call(x)

@@ -190,3 +190,33 @@ def test_maxout_is_the_largest_piece_and_differentiates_twice():
     assert torch.autograd.gradgradcheck(lambda x: layer(x).sin(), x)
     with pytest.raises(ValueError, match="pieces must be at least 1, got 0"):
         fastgan.nn.Maxout(4, 3, 0)
+
+
+SHAPES = {"1d": [(6,), (6, 7)], "2d": [(6, 4, 5)], "3d": [(6, 2, 3, 4)]}
+
+
+@pytest.mark.parametrize("name", ["BatchNorm1d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm3d"])
+def test_other_numbers_of_dimensions_equal_torchs(name):
+    for shape in SHAPES[name[-2:]][name == "InstanceNorm1d" :]:
+        ours, plain = pair((name, (6,), {"affine": True, "track_running_stats": True}))
+        x = torch.randn(4, *shape, dtype=torch.float64, requires_grad=True)
+        for training in (True, True, False):
+            ours.train(training), plain.train(training)
+            assert_equal(penalty_and_gradients(ours, x), penalty_and_gradients(plain, x))
+        assert_equal(ours.state_dict().values(), plain.state_dict().values())
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_an_empty_batch_in_training_is_as_torchs(affine):
+    ours, plain = (cls(6, affine=affine) for cls in (fastgan.nn.BatchNorm2d, nn.BatchNorm2d))
+    x = torch.randn(0, 6, 4, 5, requires_grad=True)
+    for layer in (ours, plain):
+        y = layer(x)
+        assert y.shape == x.shape
+        y.sum().backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours.parameters(), plain.parameters(), strict=True))
+    assert_equal(ours.state_dict().values(), plain.state_dict().values())
+
+
+def test_synonyms_of_activations():
+    assert (fastgan.nn.BiasAct(act="lrelu").act, fastgan.nn.BiasAct(act="swish").act) == ("leaky_relu", "silu")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.nn import SelfAttention2d, load_spectral_norm_state
+from fastgan.nn import SelfAttention2d, SNConv2d, load_spectral_norm_state
 from fastgan.ops import attention_reference
 
 
@@ -186,3 +186,23 @@ def test_a_critic_with_attention_trains_under_a_gradient_penalty():
     torch.testing.assert_close(
         ours, penalty_gradients(lambda x: sagan(attention, x), attention, x), rtol=1e-8, atol=1e-8
     )
+
+
+def test_it_is_built_and_called_as_biggans_block():
+    x, made = torch.randn(2, 16, 5, 5), []  # an odd map, pooled
+
+    def which_conv(*args, **kwargs):
+        made.append(args)
+        return SNConv2d(*args, **{"kernel_size": 3, "padding": 1, **kwargs})
+
+    block = SelfAttention2d(16, which_conv)
+    assert made == [(16, 2), (16, 2), (16, 8), (8, 16)]
+    assert list(block.state_dict()) == list(SelfAttention2d(16).state_dict())
+    assert torch.equal(block.eval()(x, torch.randn(2, 8)), block(x))
+
+
+def test_bias_and_settings_of_the_projections():
+    block = SelfAttention2d(16, bias=True, eps=1e-6, n_power_iterations=3)
+    for projection in (block.theta, block.phi, block.g, block.o):
+        norm = projection.parametrizations.weight[0]
+        assert projection.bias is not None and (norm.eps, norm.n_power_iterations) == (1e-6, 3)

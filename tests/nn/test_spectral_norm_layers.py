@@ -1,6 +1,7 @@
 """SNConv2d and its family: torch's layers in every respect but the weight."""
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -95,3 +96,22 @@ def test_embedding_from_pretrained():
     layer = fastgan.nn.SNEmbedding.from_pretrained(table)
     assert torch.allclose(layer.weight, table / torch.linalg.matrix_norm(table, 2), atol=1e-3)
     assert not layer.parametrizations.weight.original.requires_grad
+
+
+def test_the_signature_is_torchs_and_the_settings(layer):
+    base, ours, _, _ = layer
+    theirs, mine = inspect.signature(base).parameters, inspect.signature(ours).parameters
+    assert list(mine) == [*theirs, "n_power_iterations", "eps", "num_itrs", "num_svs"]
+    assert all(mine[name] == parameter for name, parameter in theirs.items())
+
+    class Own(ours):
+        def __init__(self, width):
+            pass
+
+    assert list(inspect.signature(Own).parameters) == ["width"]
+
+
+def test_skip_init():
+    layer = torch.nn.utils.skip_init(fastgan.nn.SNConv2d, 3, 4, 3, n_power_iterations=2)
+    layer.load_state_dict(fastgan.nn.SNConv2d(3, 4, 3).state_dict())
+    assert layer(torch.randn(1, 3, 5, 5)).isfinite().all()

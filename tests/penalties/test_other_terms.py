@@ -141,3 +141,8 @@ def test_path_length_of_a_linear_generator_is_known():
         penalty(fake=fake, latents=leaf)
     with pytest.raises(ValueError, match="fake must depend on latents"):
         penalty(fake=a.sum(1, keepdim=True) * 1, latents=leaf, state=penalty.initial_state())
+
+
+def test_consistency_by_name_refuses_what_is_not_an_image():
+    with pytest.raises(ValueError, match=r"changes images .* these samples have shape \(3,\); give augment a function"):
+        Consistency().measure(linear, real=REAL, fake=FAKE)

@@ -22,6 +22,6 @@ def _fill(module, fill_):
     if not parametrize.is_parametrized(module, "weight"):
         fill_(module.weight)
         return
-    fill_(module.parametrizations.weight.original)
-    for _ in range(15):  # u and v still belong to the weight before; as many power iterations as at construction
-        module.weight  # noqa: B018 (reading it iterates)
+    norm, original = module.parametrizations.weight[0], module.parametrizations.weight.original
+    fill_(original)
+    norm.settle(original)  # u and v still belong to the weight before

@@ -1,12 +1,15 @@
 """An existing model's spectral norms, torch's old one and its parametrization, become fastgan's."""
 
+import warnings
+
 import torch
 from torch.nn.utils import parametrize, remove_spectral_norm
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm as OldSpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNormLoadStateDictPreHook
 
 from fastgan.nn.spectral.parametrization import SpectralNorm
-from fastgan.nn.spectral.parametrized_class import make_picklable
+from fastgan.nn.spectral.parametrized_class import complete_class
 
 
 def convert_spectral_norm(model):
@@ -16,14 +19,37 @@ def convert_spectral_norm(model):
     iterates, and no random number is drawn. Both torch.nn.utils.parametrizations.spectral_norm and the older
     torch.nn.utils.spectral_norm are converted; the state_dict has the names of the former afterwards. Evaluation gives
     the same numbers. In training so does the former; the latter iterates v before u, half an iteration apart.
+    `load_spectral_norm_state` reads checkpoints with the names from before.
+
+    Warns when the model has no such spectral norm. Spectral norms that a project wrote itself (BigGAN's layers, a
+    wrapper with weight_bar) are not found: build the model with fastgan's layers instead, and load its checkpoint.
     """
+    if not any(has_spectral_norm(module) for module in model.modules()):
+        warnings.warn(
+            "convert_spectral_norm found no spectral norm of torch's in the model and changed nothing; if the model's"
+            " authors wrote their own, build the model with the SN layers of fastgan.nn and load its checkpoint with"
+            " fastgan.nn.load_spectral_norm_state",
+            stacklevel=2,
+        )
     for module in list(model.modules()):
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, OldSpectralNorm):
-                _convert_old(module, hook)
-        if parametrize.is_parametrized(module):
-            _convert_parametrizations(module)
+        convert_layer(module)
     return model
+
+
+def convert_layer(module):
+    """The spectral norms of this one module."""
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, OldSpectralNorm):
+            _convert_old(module, hook)
+    if parametrize.is_parametrized(module):
+        _convert_parametrizations(module)
+
+
+def has_spectral_norm(module):
+    """Whether the weight of this module has torch's spectral norm, old or new, or fastgan's."""
+    old = any(isinstance(hook, OldSpectralNorm) for hook in module._forward_pre_hooks.values())
+    new = [p for of in module.parametrizations.values() for p in of] if parametrize.is_parametrized(module) else ()
+    return old or any(isinstance(p, (_SpectralNorm, SpectralNorm)) for p in new)
 
 
 def _convert_parametrizations(module):
@@ -36,19 +62,29 @@ def _convert_parametrizations(module):
                 parametrizations[i] = ours.train(theirs.training)
                 converted = True
     if converted:
-        make_picklable(module)
+        complete_class(module)
 
 
 def _convert_old(module, hook):
     weight, u, v = (getattr(module, hook.name + suffix) for suffix in ("_orig", "_u", "_v"))
     u, v = u.clone(), v.clone()
     remove_spectral_norm(module, hook.name)  # leaves the normalised weight as a new parameter
+    _remove_load_hook(module, hook)
     setattr(module, hook.name, weight)
     ours = _with_vectors(hook.n_power_iterations, hook, u, v)
     # unsafe: without the trial run, which would iterate; what it would check holds for every SpectralNorm
     parametrize.register_parametrization(module, hook.name, ours, unsafe=True)
     module.parametrizations[hook.name].unsafe = False
-    make_picklable(module)
+    complete_class(module)
+
+
+def _remove_load_hook(module, hook):
+    """remove_spectral_norm leaves it behind: torch wraps load hooks, and looks for them by the type inside."""
+    hooks = module._load_state_dict_pre_hooks
+    for key, wrapped in list(hooks.items()):
+        load_hook = getattr(wrapped, "hook", wrapped)
+        if isinstance(load_hook, SpectralNormLoadStateDictPreHook) and load_hook.fn.name == hook.name:
+            del hooks[key]
 
 
 def _with_vectors(n_power_iterations, settings, u, v):

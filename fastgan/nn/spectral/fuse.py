@@ -1,8 +1,8 @@
 """One power-iteration op per forward of a model, in place of one per layer."""
 
-from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.parametrize import is_parametrized
 
-from fastgan.nn.spectral.parametrization import SpectralNorm, normalize_weights
+from fastgan.nn.spectral.parametrization import SpectralNorm, is_current, power_iterate
 
 
 def fuse_spectral_norm(model):
@@ -17,7 +17,11 @@ def fuse_spectral_norm(model):
     and settings, with one op call for each group. Layers that are added later stay on their own until the next
     fuse_spectral_norm(model). Fuse before torch.compile, and `ddp.module` rather than `ddp`.
     All gradients of the weights become available together, at the end of the backward pass: with DDP they are no longer
-    reduced while it runs. Activation checkpointing: wrap the whole model, not a part of it, or leave it unfused.
+    reduced while it runs. Activation checkpointing: wrap the whole model, not a part of it, or leave it unfused
+    (`fastgan.nn.spectral_norm` says what holds then).
+
+    Several threads may call the model in evaluation mode. In training mode they may not, fused or unfused: u and v are
+    shared, and a thread's iterations would change the weights of another's step.
     """
     unfuse_spectral_norm(model)
     fused = FusedSpectralNorm(model)
@@ -41,27 +45,35 @@ class FusedSpectralNorm:
 
     def __init__(self, model):
         # A norm that follows another parametrization does not read `original`: it stays with its layer.
-        lists = [module for module in model.modules() if isinstance(module, ParametrizationList)]
-        self.parametrizations = [p for p in lists if isinstance(p[0], SpectralNorm) and p.original.ndim > 1]
-        self.norms = [parametrization[0] for parametrization in self.parametrizations]
+        self.layers = [
+            (module, name, parametrizations[0], parametrizations)
+            for module in model.modules()
+            if is_parametrized(module)
+            for name, parametrizations in module.parametrizations.items()
+            if isinstance(parametrizations[0], SpectralNorm) and parametrizations.original.ndim > 1
+        ]
 
     def normalize_all(self, model, inputs):
         if getattr(model, "_is_replica", False):  # of DataParallel: its layers are others, and on their own
             return
         groups = {}
-        for norm, parametrization in zip(self.norms, self.parametrizations, strict=True):
+        for module, name, norm, parametrization in self.layers:
+            held = module._modules.get("parametrizations")
+            if held is None or held._modules.get(name) is not parametrization:  # removed since
+                continue
             weight = parametrization._parameters.get("original")
             if weight is None:  # a buffer
                 weight = parametrization.original
-            if not norm.is_ready(weight):
+            ready = norm.ready
+            if ready is None or not is_current(ready, weight):
                 key = (weight.dtype, weight.device, norm.eps, norm.n_power_iterations, norm.training)
                 norms, weights = groups.setdefault(key, ([], []))
                 norms.append(norm)
                 weights.append(weight)
         for norms, weights in groups.values():
-            for norm, weight, normalized in zip(norms, weights, normalize_weights(norms, weights), strict=True):
+            for norm, weight, normalized in zip(norms, weights, power_iterate(norms, weights), strict=True):
                 norm.set_ready(weight, normalized)
 
     def forget_all(self, model, inputs, output):
-        for norm in self.norms:
+        for _, _, norm, _ in self.layers:
             norm.forget_ready()

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 from torch.nn import functional as F
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
@@ -17,6 +18,7 @@ SCHEMES = (
     ("{name}", "sn_u", None, ("sn_sigma",)),  # mimicry
 )
 WRAPPED = "module."  # such a wrapper keeps the layer under this name
+WHOLE = ("module.", "_orig_mod.")  # DataParallel and DistributedDataParallel, torch.compile: before every key
 
 
 def load_spectral_norm_state(model, state_dict, strict=True):
@@ -29,18 +31,24 @@ def load_spectral_norm_state(model, state_dict, strict=True):
         weight, u0, sv0                                                        BigGAN
         weight, sn_u, sn_sigma                                                 mimicry
     The last two have no v: it is computed as W^T u / |W^T u|. Vectors may have any shape with as many elements.
+    The first checkpoints of torch.nn.utils.spectral_norm (weight_orig, weight_u, and weight for weight_v) are read too.
+    A prefix of all keys, "module." of a data-parallel model or "_orig_mod." of a compiled one, is taken off.
     All other keys are loaded as they are. Returns what model.load_state_dict returns, and raises as it does:
     RuntimeError for missing keys, unexpected keys and shapes that differ, under the names of the parametrization.
     """
     translated = OrderedDict(state_dict)
+    if hasattr(state_dict, "_metadata"):  # versions of the other layers, for load_state_dict
+        translated._metadata = state_dict._metadata.copy()
+    for prefix in WHOLE:
+        own = any(key.startswith(prefix) for key in model.state_dict())
+        if not own and translated and all(key.startswith(prefix) for key in translated):
+            consume_prefix_in_state_dict_if_present(translated, prefix)
     for path, module in model.named_modules():
         if parametrize.is_parametrized(module):
             for name, parametrizations in module.parametrizations.items():
                 for i, norm in enumerate(parametrizations):
                     if isinstance(norm, (SpectralNorm, _SpectralNorm)) and hasattr(norm, "_u"):
                         _translate_layer(translated, f"{path}." if path else "", name, i, norm)
-    if hasattr(state_dict, "_metadata"):  # versions of the other layers, for load_state_dict
-        translated._metadata = state_dict._metadata
     return model.load_state_dict(translated, strict=strict)
 
 
@@ -52,6 +60,8 @@ def _translate_layer(state, path, name, index, norm):
                 continue
             weight, u = state.pop(weight_key), state.pop(u_key)
             v = _right_vector(weight, u, norm) if v_key is None else state.pop(v_key, None)
+            if v is None and scheme is SCHEMES[0] and prefix + name in state:
+                v = _right_vector_of_sigma(weight, u, state.pop(prefix + name), norm)
             for unused in scheme[3]:
                 state.pop(prefix + unused, None)
             if prefix != path:
@@ -70,3 +80,13 @@ def _right_vector(weight, u, norm):
     if u.numel() != matrix.shape[0]:  # load_state_dict will say so
         return None
     return F.normalize(matrix.t() @ u.flatten(), dim=0, eps=norm.eps)
+
+
+def _right_vector_of_sigma(weight, u, normalized, norm):
+    """The v along W^T u with u^T W v = sigma, of torch's first checkpoints, which keep W / sigma in the place of v."""
+    v = _right_vector(weight, u, norm)
+    if v is None or normalized.shape != weight.shape:
+        return None
+    matrix = as_matrix(weight, norm.dim).flatten(1)
+    sigma = weight.square().sum() / (weight * normalized).sum()
+    return v * (sigma / (u.flatten() @ matrix @ v))

@@ -1,5 +1,6 @@
 """Spectral normalisation of a module's weight, as a torch parametrization (Miyato et al., 2018)."""
 
+import threading
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from fastgan import ops
-from fastgan.nn.spectral.parametrized_class import make_picklable
+from fastgan.nn.spectral.parametrized_class import complete_class
 
 WARM_UP_ITERATIONS = 15  # as torch: u and v start close to the singular vectors
 
@@ -21,8 +22,14 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
     the module can be pickled, and `parametrize.remove_parametrizations` on a deepcopy leaves the original whole.
 
     Reading the weight in training mode iterates once more, each time; `fuse_spectral_norm` makes it once per forward.
-    As with torch's, `module.weight` is computed: initialise by assigning (`module.weight = tensor`) or in place on
-    `module.parametrizations.weight.original`; `torch.nn.init` on `module.weight` changes a temporary.
+    The weight is initialised like any other: `nn.init.orthogonal_(module.weight)`, `module.weight.data.normal_()`,
+    `module.reset_parameters()` and `module.weight = tensor` change the original, and u, v follow (15 iterations).
+    `b.weight = a.weight` copies a's normalised weight. To share one weight, share the parameter before spectral_norm.
+    As with torch's, the gradient is `module.parametrizations.weight.original.grad`, and
+    `module.parametrizations.weight.original.requires_grad_(False)` freezes the weight.
+
+    The recomputation of activation checkpointing does not iterate: it finds the vectors of the forward, if no other
+    training forward of this layer comes between forward and backward. If one does, checkpoint the whole step instead.
 
     Args:
         module: whose weight; its class becomes a subclass of what it was.
@@ -34,7 +41,7 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
     dtypes: float64, float32, bfloat16, float16; sums in float32. Under autocast nothing is cast (torch's products
     are, so that its sigma is a half-precision number there): the layer casts the normalised weight itself.
     Memory format: the normalised weight has the strides of the weight.
-    Errors: ValueError where `name` is no tensor of the module or n_power_iterations < 1, IndexError for dim.
+    Errors: ValueError if `name` is not a tensor of the module or n_power_iterations < 1, IndexError for dim.
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, torch.Tensor):
@@ -42,21 +49,19 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
     if dim is None:
         dim = 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
     parametrize.register_parametrization(module, name, SpectralNorm(weight, n_power_iterations, dim, eps))
-    return make_picklable(module)
+    return complete_class(module)
 
 
 class Ready(NamedTuple):
     """A weight that was normalised ahead of its use, and what it was computed from."""
 
     weight: torch.Tensor
-    version: int | None
+    stamp: tuple[int | None, int] | None
     normalized: torch.Tensor
 
 
 class SpectralNorm(nn.Module):
     """The parametrization W -> W / sigma; buffers _u (out,) and _v (in * kh * kw,) estimate singular vectors."""
-
-    ready = None  # a Ready, only during the forward of a fused model
 
     def __init__(self, weight, n_power_iterations=1, dim=0, eps=1e-12):
         super().__init__()
@@ -71,59 +76,83 @@ class SpectralNorm(nn.Module):
         self.n_power_iterations = n_power_iterations
         self.dim = dim % weight.ndim
         self.eps = eps
+        self.ready = None  # a Ready, only during the forward of a fused model
         if weight.ndim > 1:
-            matrix = as_matrix(weight.detach(), self.dim)
-            shape = matrix.flatten(1).shape
-            u, v = (F.normalize(matrix.new_empty(n).normal_(), dim=0, eps=eps) for n in shape)
-            _, _, (u,), (v,) = ops.spectral_norm([matrix], [u], [v], n_power_iterations=WARM_UP_ITERATIONS, eps=eps)
-            self.register_buffer("_u", u)
-            self.register_buffer("_v", v)
+            rows = weight.shape[self.dim]
+            for name, size in (("_u", rows), ("_v", weight.numel() // max(rows, 1))):
+                self.register_buffer(name, self._draw(weight.new_empty(size)))
+            self._warm_up(weight)
 
     def forward(self, weight):
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
-        if self.ready is not None and self.is_ready(weight):
-            return self.ready.normalized
-        return normalize_weights([self], [weight])[0]
+        ready = self.ready  # read once: another thread may take it away
+        if ready is not None and is_current(ready, weight):
+            return ready.normalized
+        return power_iterate([self], [weight])[0]
+
+    @torch.no_grad()
+    def settle(self, weight):
+        """Let u and v follow a weight that was set from outside; draw them first if they are zero or not finite."""
+        if weight.ndim > 1 and not weight.is_meta:
+            for vector in (self._u, self._v):
+                if not (vector.any() and vector.isfinite().all()):  # memory that to_empty() left
+                    self._draw(vector)
+            self._warm_up(weight)
+
+    @torch.no_grad()
+    def _warm_up(self, weight):
+        matrix = as_matrix(weight.detach(), self.dim)
+        _, _, us, vs = ops.spectral_norm(
+            [matrix], [self._u], [self._v], n_power_iterations=WARM_UP_ITERATIONS, eps=self.eps
+        )
+        torch._foreach_copy_([self._u, self._v], us + vs)
+
+    def _draw(self, vector):
+        return vector.copy_(F.normalize(vector.normal_(), dim=0, eps=self.eps))
 
     def right_inverse(self, value):
         return value
 
     def set_ready(self, weight, normalized):
         # Past nn.Module's own __setattr__, which looks for parameters: a tenth of a small network's forward.
-        object.__setattr__(self, "ready", Ready(weight, _version(weight), normalized))
+        object.__setattr__(self, "ready", Ready(weight, _stamp(weight), normalized))
 
     def forget_ready(self):
         object.__setattr__(self, "ready", None)
 
-    def is_ready(self, weight):
-        """Whether this weight was normalised already, in the value and with the graph that are asked for now."""
-        ready = self.ready
-        if ready is None or ready.weight is not weight or ready.version != _version(weight):
-            return False
-        return ready.normalized.requires_grad or not (weight.requires_grad and torch.is_grad_enabled())
-
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "ready"}
+        return {**self.__dict__, "ready": None}
+
+    def __setstate__(self, state):
+        super().__setstate__({"ready": None, **state})
 
     def extra_repr(self):
         return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
 
 
-def normalize_weights(norms, weights):
+def is_current(ready, weight):
+    """Whether this weight was normalised already, here, in the value and with the graph that are wanted now."""
+    if ready.weight is not weight or ready.stamp != _stamp(weight):
+        return False
+    return ready.normalized.requires_grad or not (weight.requires_grad and torch.is_grad_enabled())
+
+
+def power_iterate(norms, weights):
     """One op call for weights of one dtype and device whose norms share eps, n_power_iterations and training."""
     first = norms[0]
     old_us = [norm._buffers["_u"] for norm in norms]  # what norm._u finds, after a search that costs ten times more
     old_vs = [norm._buffers["_v"] for norm in norms]
+    update = first.training and not _is_recomputation()
     normalized, _, us, vs = ops.spectral_norm(
         [as_matrix(weight, norm.dim) for norm, weight in zip(norms, weights, strict=True)],
         old_us,
         old_vs,
         n_power_iterations=first.n_power_iterations,
         eps=first.eps,
-        update=first.training,
+        update=update,
     )
-    if first.training:
+    if update:
         # In place: DDP and data-parallel replicas hold these very buffers; a backward does not, it saved us and vs.
         with torch.no_grad():
             torch._foreach_copy_(old_us + old_vs, us + vs)
@@ -143,6 +172,16 @@ def as_weight(matrix, weight, dim):
     return result if result.stride() == weight.stride() else torch.empty_like(weight).copy_(result)
 
 
-def _version(weight):
-    """Counts in-place changes. Where torch does not count them (inference tensors, compiled graphs): None."""
-    return None if torch.compiler.is_compiling() or weight.is_inference() else weight._version
+def _stamp(weight):
+    """The weight's count of in-place changes, and this thread: a normalised weight has a graph, which belongs to one.
+
+    For inference tensors torch does not count changes: None in their place. In compiled graphs: None for both.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    return None if weight.is_inference() else weight._version, threading.get_ident()
+
+
+def _is_recomputation():
+    """Whether this is a forward inside of a backward: activation checkpointing repeats what has iterated already."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

@@ -33,6 +33,11 @@ class Consistency(Penalty):
     def draw(self, real, fake, generator=None):
         if callable(self.augment):
             changed = [self.augment(batch) for batch in (real, fake)]
+        elif real.dim() != 4:
+            raise ValueError(
+                f"Consistency(augment={self.augment!r}) changes images (B, C, H, W), and these samples have shape"
+                f" {tuple(real.shape[1:])}; give augment a function of a batch for them"
+            )
         else:
             changed = [AUGMENTATIONS[self.augment](batch, generator) for batch in (real, fake)]
         return torch.cat(changed)

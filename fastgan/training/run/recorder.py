@@ -15,7 +15,7 @@ from fastgan.penalties.critic import pack
 from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training.run import checkpoint
 from fastgan.training.run.metrics_log import MetricsLog, read_metrics
-from fastgan.training.step.running_means import Diverged, Tally
+from fastgan.training.step.running_means import Diverged, Tally, advice_against_divergence
 
 PICTURES, POINTS = 100, 2000
 ATTENDING = 6  # images with attention maps, the first ones of those
@@ -35,7 +35,8 @@ class Recorder:
 
     def start(self, state, steps):
         self.steps = steps
-        self.log, self.tally = MetricsLog(self.folder.metrics, state.step), Tally()
+        self.log = MetricsLog(self.folder.metrics, state.step)
+        self.tally = Tally(advice_against_divergence(self.recipe, state.discriminator))
         self.bar = require("tqdm").tqdm(
             total=steps, initial=state.step, disable=not self.progress, unit="step", dynamic_ncols=True
         )

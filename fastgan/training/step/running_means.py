@@ -1,14 +1,26 @@
 """The numbers of the steps since the last log line, kept on the device: a step waits for none of them."""
 
 import torch
+from torch.nn.utils import parametrize
 
 
 class Diverged(RuntimeError):
     """A loss or a logit is no longer finite."""
 
 
+def advice_against_divergence(recipe, discriminator):
+    """What this recipe and this discriminator do not have yet."""
+    advice = ["lower learning rates"]
+    if not recipe.penalties:
+        advice.append("a penalty")
+    if not any(parametrize.is_parametrized(module) for module in discriminator.modules()):
+        advice.append("spectral norm in the discriminator")
+    return advice[0] if len(advice) == 1 else f"{', '.join(advice[:-1])} or {advice[-1]}"
+
+
 class Tally:
-    def __init__(self):
+    def __init__(self, advice="lower learning rates"):
+        self._advice = advice
         self._groups = {}  # steps with the same names (a lazy penalty is not always among them) share a stacked sum
 
     def add(self, step, values):
@@ -32,7 +44,7 @@ class Tally:
         ]
         if bad:
             step, name = min(bad, key=lambda pair: pair[0])
-            raise Diverged(f"step {step}: {name} is not finite; try lower learning rates, a penalty or spectral norm")
+            raise Diverged(f"step {step}: {name} is not finite; try {self._advice}")
 
     def take(self):
         """Check, then the means since the last call, name -> float."""
