@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "penalties",
     }
     | {"randomness", "report"},
-    "doctor": {"_library"},
+    "doctor": {"_library", "ops"},
     "cli": {"atomic_file", "data", "doctor", "extras", "metrics", "models", "randomness", "report", "training"},
 }
 ALWAYS_THERE = {"fastgan", "torch", "numpy"} | sys.stdlib_module_names
