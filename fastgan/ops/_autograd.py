@@ -78,6 +78,7 @@ def register(name, backward, setup_context):
             return output
 
     Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
+    Formula.op = name  # by which a walk through an autograd graph knows it
 
     def kernel(_keyset, *args):
         if torch._C.is_grad_enabled() and torch._C._any_requires_grad(*args):

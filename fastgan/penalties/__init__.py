@@ -6,6 +6,7 @@ the module as `.discriminator`. Every term is a frozen dataclass:
     penalty(critic, real=x, fake=y) -> 0-d tensor, weight included, ready for .backward()
     penalty.measure(critic, real=x, fake=y) -> (the same, diagnostics: a dict of detached 0-d tensors)
     evaluate(penalties, critic, x, y) -> all of them and the logits of the loss, from as few passes as possible
+    backward(critic, loss, penalties, real=x, fake=y) -> the same, and the critic's gradients by the cheapest exact route
 
 Terms of the generator (`GENERATOR_TERMS`) are called with real, fake, generator, latents and condition.
 """
@@ -17,6 +18,7 @@ from fastgan.penalties.critic_drift import CriticDrift
 from fastgan.penalties.dragan import DRAGAN
 from fastgan.penalties.evaluate import Evaluation, Prepared, evaluate, evaluate_prepared, initial_states, prepare
 from fastgan.penalties.feature_matching import FeatureMatching
+from fastgan.penalties.four_passes import Gradients, backward
 from fastgan.penalties.l1 import L1
 from fastgan.penalties.lecam import LeCam
 from fastgan.penalties.orthogonal import OrthogonalRegularization
@@ -58,12 +60,14 @@ __all__ = [
     "Evaluation",
     "FeatureMatching",
     "GeneratorTerm",
+    "Gradients",
     "LeCam",
     "OrthogonalRegularization",
     "PathLength",
     "Penalty",
     "Prepared",
     "WeightClip",
+    "backward",
     "evaluate",
     "evaluate_prepared",
     "initial_states",

@@ -6,7 +6,6 @@ import torch
 
 from fastgan.nn.couples_samples import coupling_layer
 from fastgan.ops import grad_norm_penalty
-from fastgan.penalties.input_gradient import input_gradient
 from fastgan.penalties.penalty import Penalty, module_of
 
 
@@ -37,7 +36,10 @@ class GradientPenalty(Penalty):
             )
 
     def terms(self, asked, drawn, state):
-        gradient = input_gradient(asked.critic(drawn), drawn) if drawn is not None else self._gradient_of(asked)
+        if drawn is None:
+            gradient = self._gradient_of(asked)
+        else:
+            _, gradient = asked.visit.logits_and_gradient(asked.critic, drawn)
         factor, setting = self.arithmetic()
         with torch.autocast(gradient.device.type, enabled=False):
             value, norms = grad_norm_penalty(gradient, **setting, return_norms=True)

@@ -1,0 +1,137 @@
+"""The gradients of a map's parameters from delta, the cotangent of its output, and a, what stands for its input.
+
+A weight's gradient is linear in both, and a is l'_i a_i + t_i. A summand (a bias) takes l'_i delta_i alone.
+"""
+
+import torch
+
+
+class Map:
+    """A node of the critic's graph that is linear in x and has parameters, or what depends on them, beside it.
+
+    at: the position of x among the node's tensors. parameters: {position: (edge, shape, dtype)} of those that want a
+    gradient. gradients(weighted, delta, a) -> {position: gradient}.
+    """
+
+    def __init__(self, node, name, at, parameters):
+        self.node, self.name, self.at, self.parameters = node, name, at, parameters
+        self.weights = {p for p in parameters if p in WEIGHTS.get(name, ())}
+
+    def input(self):
+        """The input of the map where the gradient of a weight takes it, else None."""
+        if not self.weights:
+            return None
+        if self.name == "MulBackward0":
+            return (self.node._saved_self if self.at == 0 else self.node._saved_other).detach()
+        return getattr(self.node, INPUT[self.name]).detach()
+
+    def gradients(self, delta, x_gradient, per_sample, a):
+        """[(edge, gradient)]. x_gradient: the node's gradient with respect to x. per_sample: l', or None for zero."""
+        found = {}
+        if self.weights:
+            found |= WEIGHT_GRADIENTS[self.name](self, delta, a)
+        if per_sample is not None and len(found) < len(self.parameters):
+            found |= self._summands(delta, x_gradient, per_sample)
+        return [
+            (edge, found[p].to(dtype).sum_to_size(shape))
+            for p, (edge, shape, dtype) in self.parameters.items()
+            if p in found
+        ]
+
+    def _summands(self, delta, x_gradient, per_sample):
+        if self.name == "ConvolutionBackward0":
+            return {2: channels(delta, 1, per_sample)}
+        if self.name == "AddmmBackward0":
+            ((_, shape, _),) = (self.parameters[0],)
+            of_sum = channels(delta, 1, per_sample) if shape == delta.shape[1:] else delta * rows(per_sample, delta)
+            return {0: of_sum * self.node._saved_beta}
+        if self.name == "bias_act":
+            return {1: channels(x_gradient, self.node.setting[0], per_sample)}
+        with torch.no_grad():
+            gradients = self.node(delta * rows(per_sample, delta))
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return {p: gradients[p] for p in self.parameters}
+
+    def again(self, t):
+        """The map of a tangent t, without its bias: for a convolution, which torch differentiates wastefully."""
+        return torch.ops.aten.convolution(t, self.node._saved_weight.detach(), None, *_setting(self.node))
+
+
+def rows(per_sample, x):
+    """One number a sample -> (rows, 1, ...), to multiply x (rows, ...), whose samples have as many rows each."""
+    repeated = len(x) // len(per_sample)
+    each = per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)
+    return each.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
+
+
+def channels(delta, dim, per_sample):
+    """sum_i l'_i delta_i over everything but dim, in float32 at the least. dim is not that of the samples, but for a
+    delta of one dimension."""
+    others = [d for d in range(1, delta.dim()) if d != dim]
+    dtype = torch.promote_types(delta.dtype, torch.float32)
+    summed = delta.sum(others, dtype=dtype) if others else delta.to(dtype)
+    repeated = len(delta) // len(per_sample)
+    each = (per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)).to(dtype)
+    return each @ summed if dim else each * summed
+
+
+def _setting(node):
+    """What torch.ops.aten.convolution takes after the bias."""
+    return (
+        node._saved_stride,
+        node._saved_padding,
+        node._saved_dilation,
+        node._saved_transposed,
+        node._saved_output_padding,
+        node._saved_groups,
+    )
+
+
+def _of_convolution(map, delta, a):
+    weight = map.node._saved_weight
+    given = torch.ops.aten.convolution_backward(
+        delta, a, weight.detach(), None, *_setting(map.node), [False, True, False]
+    )
+    return {1: given[1]}
+
+
+def _of_addmm(map, delta, a):
+    product = a.mT @ delta
+    return {2: product if map.node._saved_alpha == 1 else product * map.node._saved_alpha}
+
+
+def _of_product(map, delta, a):
+    return {1: a.mT @ delta}
+
+
+def _of_mul(map, delta, a):
+    return {1 - map.at: delta * a}
+
+
+def _of_prelu(map, delta, a):
+    return {1: torch.where(map.node._saved_self > 0, 0, delta * a)}
+
+
+INPUT = {
+    "ConvolutionBackward0": "_saved_input",
+    "AddmmBackward0": "_saved_mat1",
+    "MmBackward0": "_saved_self",
+    "BmmBackward0": "_saved_self",
+    "PreluKernelBackward0": "_saved_self",
+}
+WEIGHTS = {
+    "ConvolutionBackward0": (1,),
+    "AddmmBackward0": (2,),
+    "MmBackward0": (1,),
+    "BmmBackward0": (1,),
+    "PreluKernelBackward0": (1,),
+    "MulBackward0": (0, 1),
+}
+WEIGHT_GRADIENTS = {
+    "ConvolutionBackward0": _of_convolution,
+    "AddmmBackward0": _of_addmm,
+    "MmBackward0": _of_product,
+    "BmmBackward0": _of_product,
+    "PreluKernelBackward0": _of_prelu,
+    "MulBackward0": _of_mul,
+}

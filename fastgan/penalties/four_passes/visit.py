@@ -1,0 +1,163 @@
+"""One forward of the critic at a batch, and the passes that follow from it."""
+
+import torch
+
+from fastgan.penalties.four_passes.graph import NotEligible, find_maps
+from fastgan.penalties.four_passes.maps import rows
+from fastgan.penalties.input_gradient import check_dependence
+
+CHECKED = set()  # signatures of graphs whose samples were seen to be apart
+MOST_CHECKED = 4096
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # of a sample's gradient; half precision: HALF_TOLERANCE
+HALF_TOLERANCE = 5e-2
+
+
+class Record:
+    """What a map's parameters need: delta, and either the tangent at its input or nothing more."""
+
+    def __init__(self, map, visit):
+        self.map, self.visit = map, visit
+        self.delta = self.x_gradient = None
+
+    def after_data_gradient(self, x_gradients, deltas):
+        """The post-hook of the map's node in the data pass."""
+        (delta, *_), x_gradient = deltas, x_gradients[self.map.at]
+        if delta is None or x_gradient is None:
+            return None
+        self.delta = delta.detach()
+        if self.map.name == "bias_act":
+            self.x_gradient = x_gradient.detach()
+        if not self.visit.second_order:
+            self.finish(None)
+            return None
+        if self.map.name != "ConvolutionBackward0":
+            if self.map.weights:
+                x_gradient.register_hook(self.finish)
+            else:
+                self.visit.waiting.append(self)
+            return None
+        # torch's derivative of a data gradient computes a weight gradient as well, wanted or not: pass by it.
+        replaced = _DataGradient.apply(delta, x_gradient.detach(), self)
+        return tuple(replaced if p == self.map.at else g for p, g in enumerate(x_gradients))
+
+    def finish(self, tangent):
+        """With the tangent at the map's input, everything is there."""
+        if not self.map.parameters:
+            return
+        per_sample, a = self.visit.per_sample, self.map.input()
+        delta = self.delta
+        with torch.no_grad():
+            if a is not None:
+                a = _weighted(a, per_sample, tangent)
+            found = self.map.gradients(delta, self.x_gradient, per_sample, a)
+        self.visit.gradients.extend(found)
+        self.delta = self.x_gradient = None
+
+
+def _weighted(a, per_sample, tangent):
+    """l'_i a_i + t_i"""
+    if per_sample is None:
+        return tangent
+    if tangent is None:
+        return a * rows(per_sample, a)
+    return torch.addcmul(tangent.to(a.dtype), a, rows(per_sample, a))
+
+
+class _DataGradient(torch.autograd.Function):
+    """W^T delta, which is there already, as a function of delta: its derivative applies W, and tells the record t."""
+
+    @staticmethod
+    def forward(ctx, delta, x_gradient, record):
+        ctx.record = record
+        return x_gradient
+
+    @staticmethod
+    def backward(ctx, tangent):
+        record = ctx.record
+        record.finish(tangent)
+        return record.map.again(tangent), None, None
+
+
+class Visit:
+    """Logits and input gradient at a leaf x as constants whose derivatives are asked for later: leaves of their own.
+
+    second_order: with the graph for a penalty on the input gradient.
+    """
+
+    def __init__(self, critic_logits, x, second_order):
+        self.maps, signature = find_maps(critic_logits, x)
+        self.x, self.true_logits, self.second_order = x, critic_logits, second_order
+        self.per_sample, self.gradients, self.waiting = None, [], []
+        self._require_apart(signature)
+        self.logits = critic_logits.detach().requires_grad_()
+        self.input_gradient = self.seed = None
+        if second_order:
+            self._data_pass()
+            self.gradient = self.input_gradient.detach().requires_grad_()
+
+    def leaves(self):
+        """What the loss and the penalties are differentiated with respect to, for `finish`."""
+        return (self.logits, self.gradient) if self.second_order else (self.logits,)
+
+    def finish(self, of_logits, of_gradient=None):
+        """[(edge, gradient)] of the critic's parameters, from the derivatives with respect to the leaves. None for
+        zero. Frees what the passes kept."""
+        if of_logits is not None:
+            self.per_sample = of_logits.detach().reshape(-1)
+        elif not self.second_order:
+            self.per_sample = torch.zeros_like(self.logits).detach().reshape(-1)
+        if not self.second_order:
+            self._data_pass()
+        else:
+            with torch.autocast(self.x.device.type, enabled=False):
+                while self.waiting:
+                    self.waiting.pop().finish(None)
+                if of_gradient is None:
+                    of_gradient = torch.zeros_like(self.input_gradient)
+                torch.autograd.grad(self.input_gradient, self.seed, of_gradient)
+        self.true_logits = self.seed = self.maps = None
+        self.input_gradient = self.input_gradient.detach()
+        return self.gradients
+
+    def _data_pass(self):
+        handles = []
+        try:
+            for map in self.maps:
+                handles.append(map.node.register_hook(Record(map, self).after_data_gradient))
+            self.seed = torch.ones_like(self.true_logits, requires_grad=self.second_order)
+            with torch.autocast(self.x.device.type, enabled=False):
+                (self.input_gradient,) = torch.autograd.grad(
+                    self.true_logits, self.x, self.seed, create_graph=self.second_order, allow_unused=True
+                )
+        finally:
+            for handle in handles:  # a hook and its node hold each other
+                handle.remove()
+        check_dependence(self.input_gradient)
+
+    def _require_apart(self, signature):
+        """Once for each structure: a sample's gradient is that of its own logit, and linear in that logit's cotangent.
+
+        The graph has shown it already, but for hooks on activations, which are in no graph.
+        """
+        if signature in CHECKED:
+            return
+        power = torch.arange(len(self.x), device=self.x.device) % 5
+        seed = torch.where(power == 2, 0.0, 2.0 ** (2 * power - 3)).to(self.true_logits.dtype)
+        with torch.autocast(self.x.device.type, enabled=False):
+            ones, mixed = (
+                torch.autograd.grad(
+                    self.true_logits, self.x, each.reshape(self.true_logits.shape), retain_graph=True, allow_unused=True
+                )[0]
+                for each in (torch.ones_like(seed), seed)
+            )
+        check_dependence(ones)
+        ones, mixed = (g.flatten(1).to(torch.promote_types(g.dtype, torch.float32)) for g in (ones, mixed))
+        scale = seed.to(ones.dtype)
+        wrong = (mixed - ones * scale[:, None]).norm(dim=1)
+        half = self.true_logits.dtype in (torch.float16, torch.bfloat16) or self.x.dtype not in TOLERANCE
+        tolerance = HALF_TOLERANCE if half else TOLERANCE[self.x.dtype]
+        if not bool((wrong <= tolerance * ones.norm(dim=1) * scale).all()):
+            raise NotEligible("a sample's gradient depends on other samples, or a hook on an activation is not linear")
+        if len(CHECKED) >= MOST_CHECKED:
+            CHECKED.clear()
+        CHECKED.add(signature)
