@@ -6,7 +6,7 @@ the module as `.discriminator`. Every term is a frozen dataclass:
     penalty(critic, real=x, fake=y) -> 0-d tensor, weight included, ready for .backward()
     penalty.measure(critic, real=x, fake=y) -> (the same, diagnostics: a dict of detached 0-d tensors)
     evaluate(penalties, critic, x, y) -> all of them and the logits of the loss, from as few passes as possible
-    backward(critic, loss, penalties, real=x, fake=y) -> the same, and the critic's gradients by the cheapest exact route
+    backward(critic, loss, penalties, real=x, fake=y) -> the same, with the critic's gradients by the cheapest route
 
 Terms of the generator (`GENERATOR_TERMS`) are called with real, fake, generator, latents and condition.
 """
