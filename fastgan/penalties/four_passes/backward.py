@@ -158,8 +158,7 @@ class Recorder:
                 for edge, gradient in visit.finish(*(next(found) for _ in visit.leaves())):
                     outputs.append(edge)
                     gradients.append(gradient)
-        if total.requires_grad:
-            torch.autograd.backward(outputs, gradients)
+        torch.autograd.backward(outputs, gradients)
 
     def verdict(self):
         if self.reasons:

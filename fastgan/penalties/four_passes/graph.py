@@ -13,7 +13,8 @@ class NotEligible(Exception):
 
 
 def find_maps(logits, x):
-    """(maps, signature) of the graph between logits and x, a leaf. signature: hashable, equal for equal structures.
+    """(maps, signature, leaf) of the graph between logits and x, a leaf. signature: hashable, equal for equal
+    structures. leaf: a parameter that the logits depend on, by which a critic is known, or None.
 
     Raises NotEligible unless there is one logit a sample, every node on a path from the logits to x is piecewise linear
     in x and keeps samples apart, and every parameter that has a path to the logits has it through a map.
@@ -23,44 +24,41 @@ def find_maps(logits, x):
         raise NotEligible(f"the critic gives logits of shape {tuple(logits.shape)} for {samples} samples, not one each")
     if logits.grad_fn is None:
         raise NotEligible("the logits have no graph")
-    order, depends = _walk(logits.grad_fn, x)
+    order, depends, leaf = _walk(logits.grad_fn, x)
     if not depends[logits.grad_fn]:
         raise NotEligible("the logits do not depend on the input")
+    shapes_of = {}
     maps, signature = [], []
-    for node in order:
-        if depends[node] is not True:
-            continue
+    for node, edges in order:
         name = kind(node)
-        outputs = node._input_metadata
-        edges = node.next_functions
+        about = node._input_metadata
+        shapes_of[node] = shapes = [tuple(output.shape) for output in about]
         inputs, parameters = {}, {}
         for position, (function, output) in enumerate(edges):
             if function is None:
                 continue
             if depends[function]:
-                inputs[position] = tuple(function._input_metadata[output].shape)
+                inputs[position] = shapes_of[function][output] if function in shapes_of else tuple(x.shape)
             else:
                 parameters[position] = (function, output)
-        shapes = [tuple(o.shape) for o in outputs]
-        _require(node, name, inputs, shapes, [o.dtype for o in outputs], samples)
+        _require(node, name, inputs, shapes, about, x)
         if parameters:
             if name not in MAPS and name not in JOINT and name != "bias_act":
                 raise NotEligible(f"{_named(node)} has a parameter that the four passes have no gradient for")
             parameters = {p: _parameter(*edge) for p, edge in parameters.items()}
         if parameters or name == "ConvolutionBackward0":
-            at = next(iter(inputs))
-            maps.append(Map(node, name, at, parameters))
-        signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, outputs[0].dtype))
-    return maps, tuple(signature)
+            maps.append(Map(node, name, next(iter(inputs)), parameters))
+        signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
+    return maps, tuple(signature), leaf
 
 
-def _require(node, name, inputs, shapes, dtypes, samples):
-    if any(dtype not in FLOATING for dtype in dtypes):
-        raise NotEligible(f"{_named(node)} gives {dtypes[0]}")
+def _require(node, name, inputs, shapes, about, x):
+    if any(output.dtype not in FLOATING or output.device != x.device for output in about):
+        raise NotEligible(f"{_named(node)} gives {about[0].dtype} on {about[0].device}")
     if name is None:
         raise NotEligible(f"{_named(node)} is a function of its own, not known to be piecewise linear")
     try:
-        wrong = refusal(node, name, inputs, shapes, samples)
+        wrong = refusal(node, name, inputs, shapes, len(x))
     except (AttributeError, RuntimeError):  # a node that shows less of itself in this torch
         wrong = "does not show its arguments"
     if wrong is not None:
@@ -77,24 +75,24 @@ def _named(node):
 
 
 def _walk(root, x):
-    """(nodes, inputs before those that use them; {node: whether it depends on x}). For the node of x itself: "x"."""
-    depends, order, stack = {}, [], [root]
+    """([(node, edges)] of the nodes that depend on x, inputs before those that use them; {node: whether it does}; a
+    leaf that is not x)."""
+    leaf = None
+    depends, order, stack = {}, [], [(root, root.next_functions)]
     while stack:
-        node = stack[-1]
-        if node in depends and depends[node] is not None:
-            stack.pop()
-            continue
-        inputs = [function for function, _ in node.next_functions if function is not None]
+        node, edges = stack[-1]
         if node not in depends:
-            depends[node] = None
-            fresh = [function for function in inputs if function not in depends]
+            depends[node] = False  # a graph has no circle: nothing reads this before it is known
+            fresh = [f for f, _ in edges if f is not None and f not in depends]
             if fresh:
-                stack.extend(fresh)
+                stack.extend((f, f.next_functions) for f in fresh)
                 continue
         stack.pop()
-        if inputs:
-            depends[node] = any(depends[function] for function in inputs)
-        else:
-            depends[node] = "x" if getattr(node, "variable", None) is x else False
-        order.append(node)
-    return order, depends
+        if not edges:
+            variable = getattr(node, "variable", None)
+            depends[node] = variable is x
+            leaf = leaf if variable is None or variable is x else variable
+        elif not depends[node] and any(f is not None and depends[f] for f, _ in edges):
+            depends[node] = True
+            order.append((node, edges))
+    return order, depends, leaf

@@ -96,12 +96,21 @@ def _of_convolution(map, delta, a):
 
 
 def _of_addmm(map, delta, a):
-    product = a.mT @ delta
+    product = _product(map.node._saved_mat2_sym_strides, delta, a)
     return {2: product if map.node._saved_alpha == 1 else product * map.node._saved_alpha}
 
 
-def _of_product(map, delta, a):
+def _of_mm(map, delta, a):
+    return {1: _product(map.node._saved_mat2_sym_strides, delta, a)}
+
+
+def _of_bmm(map, delta, a):
     return {1: a.mT @ delta}
+
+
+def _product(strides, delta, a):
+    """a^T delta, laid out as the weight, which is most often a transposed one: its gradient needs no copy then."""
+    return (delta.mT @ a).mT if strides[0] == 1 else a.mT @ delta
 
 
 def _of_mul(map, delta, a):
@@ -130,8 +139,8 @@ WEIGHTS = {
 WEIGHT_GRADIENTS = {
     "ConvolutionBackward0": _of_convolution,
     "AddmmBackward0": _of_addmm,
-    "MmBackward0": _of_product,
-    "BmmBackward0": _of_product,
+    "MmBackward0": _of_mm,
+    "BmmBackward0": _of_bmm,
     "PreluKernelBackward0": _of_prelu,
     "MulBackward0": _of_mul,
 }

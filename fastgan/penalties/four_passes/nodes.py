@@ -58,6 +58,7 @@ PLACE = {
     "GridSampler3DBackward0": 0,
 }
 
+NAMES = {}
 PIECEWISE_LINEAR_ACTIVATIONS = ("linear", "relu", "leaky_relu")
 
 
@@ -135,7 +136,12 @@ def _position(d, dims):
 def kind(node):
     """The name that the tables know the node by. A Python Function has the name of an op of fastgan, or None."""
     if not isinstance(node, BackwardCFunction):
-        return node.name()
+        name = NAMES.get(type(node))
+        if name is None:
+            name = node.name()
+            if name == type(node).__name__:  # each kind that torch makes has a type of its own
+                NAMES[type(node)] = name
+        return name
     function = getattr(type(node), "_forward_cls", None)
     if function is None or function.__module__ != "fastgan.ops._autograd":
         return None

@@ -1,13 +1,14 @@
 """One forward of the critic at a batch, and the passes that follow from it."""
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fastgan.penalties.four_passes.graph import NotEligible, find_maps
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.input_gradient import check_dependence
 
-CHECKED = set()  # signatures of graphs whose samples were seen to be apart
-MOST_CHECKED = 4096
+CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> signatures of graphs whose samples were seen to be apart
+MOST_CHECKED = 256
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # of a sample's gradient; half precision: HALF_TOLERANCE
 HALF_TOLERANCE = 5e-2
 
@@ -85,10 +86,10 @@ class Visit:
     """
 
     def __init__(self, critic_logits, x, second_order):
-        self.maps, signature = find_maps(critic_logits, x)
+        self.maps, signature, leaf = find_maps(critic_logits, x)
         self.x, self.true_logits, self.second_order = x, critic_logits, second_order
         self.per_sample, self.gradients, self.waiting = None, [], []
-        self._require_apart(signature)
+        self._require_apart(set() if leaf is None else CHECKED.setdefault(leaf, set()), signature)
         self.logits = critic_logits.detach().requires_grad_()
         self.input_gradient = self.seed = None
         if second_order:
@@ -134,12 +135,12 @@ class Visit:
                 handle.remove()
         check_dependence(self.input_gradient)
 
-    def _require_apart(self, signature):
-        """Once for each structure: a sample's gradient is that of its own logit, and linear in that logit's cotangent.
+    def _require_apart(self, checked, signature):
+        """Checks that a sample's gradient is that of its own logit, and linear in that logit's cotangent.
 
-        The graph has shown it already, but for hooks on activations, which are in no graph.
+        Once for each structure of a critic. The graph has shown it, but for hooks on activations, which are in no graph.
         """
-        if signature in CHECKED:
+        if signature in checked:
             return
         power = torch.arange(len(self.x), device=self.x.device) % 5
         seed = torch.where(power == 2, 0.0, 2.0 ** (2 * power - 3)).to(self.true_logits.dtype)
@@ -158,6 +159,6 @@ class Visit:
         tolerance = HALF_TOLERANCE if half else TOLERANCE[self.x.dtype]
         if not bool((wrong <= tolerance * ones.norm(dim=1) * scale).all()):
             raise NotEligible("a sample's gradient depends on other samples, or a hook on an activation is not linear")
-        if len(CHECKED) >= MOST_CHECKED:
-            CHECKED.clear()
-        CHECKED.add(signature)
+        if len(checked) >= MOST_CHECKED:
+            checked.clear()
+        checked.add(signature)

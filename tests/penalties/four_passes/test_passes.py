@@ -111,3 +111,9 @@ def test_peak_memory_is_at_most_that_of_autograd(terms):
     critic.zero_grad(set_to_none=True)
     theirs = peak_memory(lambda: by_autograd(critic, "relativistic_paired", terms, real, fake))
     assert 1e6 < ours <= theirs
+
+
+def test_a_critic_that_is_a_new_function_in_each_step_is_checked_once():
+    network, (real, fake) = critic_of(), torch.randn(2, 3, 2, 8, 8)
+    steps = [counted(backward, lambda x: network(x), "hinge", (R1(), R2()), real=real, fake=fake) for _ in range(3)]
+    assert steps[1] == steps[2] and sum(steps[1].values()) == 4 * LAYERS
