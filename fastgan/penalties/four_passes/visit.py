@@ -9,8 +9,7 @@ from fastgan.penalties.input_gradient import check_dependence
 
 CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> signatures of graphs whose samples were seen to be apart
 MOST_CHECKED = 256
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}  # of a sample's gradient; half precision: HALF_TOLERANCE
-HALF_TOLERANCE = 5e-2
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # of a sample's norm
 
 
 class Record:
@@ -25,9 +24,10 @@ class Record:
         (delta, *_), x_gradient = deltas, x_gradients[self.map.at]
         if delta is None or x_gradient is None:
             return None
-        self.delta = delta.detach()
         if self.map.name == "bias_act":
             self.x_gradient = x_gradient.detach()
+        elif self.map.parameters:
+            self.delta = delta.detach()
         if not self.visit.second_order:
             self.finish(None)
             return None
@@ -138,7 +138,7 @@ class Visit:
     def _require_apart(self, checked, signature):
         """Checks that a sample's gradient is that of its own logit, and linear in that logit's cotangent.
 
-        Once for each structure of a critic. The graph has shown it, but for hooks on activations, which are in no graph.
+        Once for each structure of a critic. The graph has shown it, but for hooks on activations: they are in no graph.
         """
         if signature in checked:
             return
@@ -155,10 +155,11 @@ class Visit:
         ones, mixed = (g.flatten(1).to(torch.promote_types(g.dtype, torch.float32)) for g in (ones, mixed))
         scale = seed.to(ones.dtype)
         wrong = (mixed - ones * scale[:, None]).norm(dim=1)
-        half = self.true_logits.dtype in (torch.float16, torch.bfloat16) or self.x.dtype not in TOLERANCE
-        tolerance = HALF_TOLERANCE if half else TOLERANCE[self.x.dtype]
+        tolerance = max(TOLERANCE[dtype] for *_, dtype in signature)
         if not bool((wrong <= tolerance * ones.norm(dim=1) * scale).all()):
-            raise NotEligible("a sample's gradient depends on other samples, or a hook on an activation is not linear")
+            raise NotEligible(
+                "a sample's gradient depends on other samples or is not finite, or a hook on an activation is curved"
+            )
         if len(checked) >= MOST_CHECKED:
             checked.clear()
         checked.add(signature)
