@@ -79,10 +79,6 @@ def _several(attribute):
     return allowed
 
 
-def _slice(node, dims):
-    return _position(node._saved_dim, dims) != 0
-
-
 def _index(node, dims):
     # Indices of two dimensions or more can move them to the front.
     given = [place for place, index in enumerate(node._saved_indices) if index is not None]
@@ -115,13 +111,13 @@ ALONG = {
     **dict.fromkeys(("SplitBackward0", "SplitWithSizesBackward0", "CumsumBackward0"), _one("_saved_dim")),
     **dict.fromkeys(("IndexSelectBackward0", "GatherBackward0"), _one("_saved_dim")),
     **dict.fromkeys(("FlipBackward0", "RollBackward0"), _several("_saved_dims")),
-    "SliceBackward0": _slice,
     "IndexBackward0": _index,
     "RepeatBackward0": _repeat,
     "ConstantPadNdBackward0": _pad,
     "PermuteBackward0": _permute,
     "TransposeBackward0": _transpose,
-    "ExpandBackward0": _anything,  # the rows are checked for every node
+    # That there are as many rows as before is checked for every node: a slice of all rows is the identity.
+    **dict.fromkeys(("ExpandBackward0", "SliceBackward0"), _anything),
 }
 JOINED = {"CatBackward0": _one("_saved_dim"), "StackBackward0": _one("_saved_dim")}
 SAME_RANK = ROWWISE | (JOINT - {"StackBackward0"}) | {"ExpandBackward0", "RepeatBackward0", "ConstantPadNdBackward0"}

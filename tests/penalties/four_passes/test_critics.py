@@ -184,6 +184,13 @@ def test_the_generator_needs_no_pass_of_the_critic(loss, terms):
     torch.testing.assert_close(other, losses.get("non_saturating").generator(network(fake)).detach())
 
 
+def test_batches_of_unequal_size_keep_the_gradient_at_the_fakes():
+    network, (real, fake) = straight_critic().double(), images(6)
+    result = compare(network, "hinge", (), real[:2], fake, keep_fake_gradient=True)
+    (gradient,) = torch.autograd.grad(network(leaf := fake.clone().requires_grad_()).sum(), leaf)
+    torch.testing.assert_close(result.fake_gradient, gradient)
+
+
 def test_without_the_gradient_at_the_fakes_the_generator_is_told_so():
     network, batches = straight_critic().double(), images()
     with pytest.raises(ValueError, match="keep_fake_gradient"):
