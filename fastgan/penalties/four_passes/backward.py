@@ -6,7 +6,7 @@ import torch
 
 from fastgan import losses
 from fastgan.penalties.evaluate import evaluate
-from fastgan.penalties.four_passes.graph import NotEligible
+from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.four_passes.visit import Visit
 from fastgan.penalties.input_gradient import input_gradient
@@ -68,6 +68,7 @@ def backward(
     share=1.0,
     scaler=None,
     keep_fake_gradient=False,
+    route=None,
 ):
     """Add the gradients of share * (loss + penalties) to the critic's parameters, as .backward() does. -> Gradients.
 
@@ -87,6 +88,8 @@ def backward(
         scaler: a torch.amp.GradScaler, whose scale multiplies all gradients.
         keep_fake_gradient: keep the critic's gradient at the fakes for `Gradients.generator_cotangent` without R2 as
             well. The data gradient of the loss then reaches the samples; there is no pass more.
+        route: None for the cheaper one: four passes, if the critic allows them and is not so small that autograd takes
+            less time on a CPU. "four passes": whenever the critic allows them. "general": autograd's.
 
     The values that are returned have neither share nor scale in them. Gradient penalties are computed outside of
     autocast, as everywhere here. A hook on an activation must be linear in the gradient.
@@ -94,7 +97,10 @@ def backward(
     """
     adversarial = _loss(loss)
     penalties = tuple(penalties)
-    recorder = Recorder(_unknown(penalties), keep_fake_gradient)
+    if route not in (None, FOUR_PASSES, GENERAL):
+        raise ValueError(f'route must be None, "{FOUR_PASSES}" or "{GENERAL}"; got {route!r}')
+    against = "the general route was chosen" if route == GENERAL else _unknown(penalties)
+    recorder = Recorder(against, keep_fake_gradient, smallest=route == FOUR_PASSES or keep_fake_gradient)
     with torch.enable_grad():
         found = evaluate(
             penalties,
@@ -110,21 +116,24 @@ def backward(
         total = sum((term[0] for term in found.terms if term is not None), value)
         recorder.backward(total, _factor(total, share, scaler))
     terms = [None if term is None else (term[0].detach(), term[1]) for term in found.terms]
-    route, reason = recorder.verdict()
+    taken, reason = recorder.verdict()
     logits = found.real_logits.detach(), found.fake_logits.detach()
     gradient = recorder.gradient_of(found.fake_logits)
-    return Gradients(total.detach(), value.detach(), *logits, terms, route, reason, gradient, adversarial)
+    return Gradients(total.detach(), value.detach(), *logits, terms, taken, reason, gradient, adversarial)
 
 
 class Recorder:
-    """The `visit` of an evaluation: forwards of the critic, by four passes where the graph allows it."""
+    """The `visit` of an evaluation: forwards of the critic, by four passes where the graph allows it.
 
-    def __init__(self, unknown, keep_fake_gradient):
-        self.unknown, self.keep = unknown, keep_fake_gradient
+    against: why it may not, or None. smallest: whether critics that are too small to gain from it take it, too.
+    """
+
+    def __init__(self, against, keep_fake_gradient, smallest):
+        self.against, self.keep, self.smallest = against, keep_fake_gradient, smallest
         self.visits, self.reasons, self.gradient_passes = [], [], 0
 
     def logits(self, critic, x):
-        if not self.keep or self.unknown:
+        if not self.keep or self.against:
             return critic(x)
         x = x.detach().requires_grad_()
         logits = critic(x)
@@ -139,9 +148,10 @@ class Recorder:
 
     def _visit(self, logits, x, second_order):
         try:
-            if self.unknown:
-                raise NotEligible(self.unknown)
-            visit = Visit(logits, x, second_order)
+            if self.against:
+                raise NotEligible(self.against)
+            least_work = 0 if self.smallest else least_work_on(x.device)
+            visit = Visit(logits, x, second_order, least_work)
         except NotEligible as why:
             self.reasons.append(str(why))
             return None

@@ -3,7 +3,11 @@
 A weight's gradient is linear in both, and a is l'_i a_i + t_i. A summand (a bias) takes l'_i delta_i alone.
 """
 
+import math
+
 import torch
+
+PRODUCTS = ("AddmmBackward0", "MmBackward0", "BmmBackward0")
 
 
 class Map:
@@ -16,6 +20,13 @@ class Map:
     def __init__(self, node, name, at, parameters):
         self.node, self.name, self.at, self.parameters = node, name, at, parameters
         self.weights = {p for p in parameters if p in WEIGHTS.get(name, ())}
+
+    def work(self, inputs, output):
+        """Products of numbers in one pass, from the shapes of the input and the output; none for a gain or a bias."""
+        if self.name == "ConvolutionBackward0":
+            weight, transposed = self.node._saved_weight.shape, self.node._saved_transposed
+            return math.prod(inputs if transposed else output) * math.prod(weight[1:])
+        return math.prod(output) * inputs[-1] if self.name in PRODUCTS else 0
 
     def input(self):
         """The input of the map where the gradient of a weight takes it, else None."""
@@ -33,9 +44,7 @@ class Map:
         if per_sample is not None and len(found) < len(self.parameters):
             found |= self._summands(delta, x_gradient, per_sample)
         return [
-            (edge, found[p].to(dtype).sum_to_size(shape))
-            for p, (edge, shape, dtype) in self.parameters.items()
-            if p in found
+            (edge, _fit(found[p], shape, dtype)) for p, (edge, shape, dtype) in self.parameters.items() if p in found
         ]
 
     def _summands(self, delta, x_gradient, per_sample):
@@ -57,20 +66,29 @@ class Map:
         return torch.ops.aten.convolution(t, self.node._saved_weight.detach(), None, *_setting(self.node))
 
 
+def _fit(gradient, shape, dtype):
+    """The gradient of a parameter that was broadcast."""
+    gradient = gradient if gradient.shape == shape else gradient.sum_to_size(shape)
+    return gradient if gradient.dtype == dtype else gradient.to(dtype)
+
+
 def rows(per_sample, x):
     """One number a sample -> (rows, 1, ...), to multiply x (rows, ...), whose samples have as many rows each."""
-    repeated = len(x) // len(per_sample)
+    repeated = x.shape[0] // per_sample.shape[0]
     each = per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)
-    return each.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
+    each = each if each.dtype == x.dtype else each.to(x.dtype)
+    return each[:, None] if x.dim() == 2 else each.reshape(-1, *[1] * (x.dim() - 1))
 
 
 def channels(delta, dim, per_sample):
     """sum_i l'_i delta_i over everything but dim, in float32 at the least. dim is not that of the samples, but for a
     delta of one dimension."""
+    if delta.dim() == 2 and dim == 1 and delta.shape[0] == per_sample.shape[0] and delta.dtype == per_sample.dtype:
+        return per_sample @ delta
     others = [d for d in range(1, delta.dim()) if d != dim]
     dtype = torch.promote_types(delta.dtype, torch.float32)
     summed = delta.sum(others, dtype=dtype) if others else delta.to(dtype)
-    repeated = len(delta) // len(per_sample)
+    repeated = delta.shape[0] // per_sample.shape[0]
     each = (per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)).to(dtype)
     return each @ summed if dim else each * summed
 

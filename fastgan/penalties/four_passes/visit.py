@@ -82,11 +82,11 @@ class _DataGradient(torch.autograd.Function):
 class Visit:
     """Logits and input gradient at a leaf x as constants whose derivatives are asked for later: leaves of their own.
 
-    second_order: with the graph for a penalty on the input gradient.
+    second_order: with the graph for a penalty on the input gradient. least_work: as `find_maps` takes it.
     """
 
-    def __init__(self, critic_logits, x, second_order):
-        self.maps, signature, leaf = find_maps(critic_logits, x)
+    def __init__(self, critic_logits, x, second_order, least_work=0):
+        self.maps, signature, leaf = find_maps(critic_logits, x, least_work=least_work)
         self.x, self.true_logits, self.second_order = x, critic_logits, second_order
         self.per_sample, self.gradients, self.waiting = None, [], []
         self._require_apart(set() if leaf is None else CHECKED.setdefault(leaf, set()), signature)
@@ -142,7 +142,7 @@ class Visit:
         """
         if signature in checked:
             return
-        power = torch.arange(len(self.x), device=self.x.device) % 5
+        power = torch.arange(self.x.shape[0], device=self.x.device) % 5
         seed = torch.where(power == 2, 0.0, 2.0 ** (2 * power - 3)).to(self.true_logits.dtype)
         with torch.autocast(self.x.device.type, enabled=False):
             ones, mixed = (

@@ -26,10 +26,11 @@ def by_autograd(critic, loss, penalties, real, fake, *, seed=0, step=None, share
     return total.detach(), found
 
 
-def by_backward(critic, loss, penalties, real, fake, *, seed=0, **settings):
+def by_backward(critic, loss, penalties, real, fake, *, seed=0, route="four passes", **settings):
+    """However small the critic is."""
     rng = torch.Generator().manual_seed(seed)
     states = initial_states(penalties)
-    return backward(critic, loss, penalties, real=real, fake=fake, rng=rng, states=states, **settings)
+    return backward(critic, loss, penalties, real=real, fake=fake, rng=rng, states=states, route=route, **settings)
 
 
 def compare(critic, loss, penalties, real, fake, *, tolerance=TOLERANCE, call=None, **settings):

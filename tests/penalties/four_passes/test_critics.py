@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import fastgan
 from fastgan import losses
 from fastgan.augment import DiffAugment
-from fastgan.penalties import DRAGAN, R1, R2, WGANGP, CriticDrift, backward
+from fastgan.penalties import DRAGAN, R1, R2, WGANGP, CriticDrift
 from fastgan.training.critic import Critic, pack
 from tests.penalties.four_passes.reference import assert_equal_gradients, by_autograd, by_backward, compare
 
@@ -240,7 +240,7 @@ def differentiate(rank, folder, shared, batches):
     model = copy.deepcopy(shared)
     half = [batch.chunk(WORLD)[rank] for batch in batches]
     parallel = DistributedDataParallel(model)
-    result = backward(parallel, "hinge", (R1(2.0), R2(2.0), CriticDrift(1.0)), real=half[0], fake=half[1])
+    result = by_backward(parallel, "hinge", (R1(2.0), R2(2.0), CriticDrift(1.0)), *half)
     assert result.route == "four passes", result.reason
     torch.save([p.grad for p in model.parameters()], folder / f"{rank}.pt")
     torch.distributed.barrier()

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import losses
-from fastgan.penalties import R1, R2, WGANGP, backward
+from fastgan import losses, penalties
+from fastgan.penalties import R1, R2, WGANGP
 from tests.penalties.four_passes.reference import by_autograd
 
 LAYERS = 3
+backward = partial(penalties.backward, route="four passes")  # however small the critic is
 
 
 class Convolutions(TorchDispatchMode):
@@ -70,6 +72,25 @@ def test_four_passes_of_the_convolutions_and_no_more(keep):
         "data": 2 * LAYERS,
         "weight": LAYERS,
     }
+
+
+def test_the_general_route_can_be_chosen():
+    critic, (real, fake) = critic_of(), torch.randn(2, 3, 2, 8, 8)
+    given = {"real": real, "fake": fake}
+    chosen = penalties.backward(critic, "hinge", (R1(), R2()), route="general", **given)
+    assert chosen.route == "general"
+    with pytest.raises(ValueError, match="route must be"):
+        penalties.backward(critic, "hinge", (R1(),), route="shortest", **given)
+
+
+def test_small_critics_take_the_general_route_unless_told_otherwise():
+    torch.set_num_threads(1)
+    real, fake = torch.randn(2, 32, 2, 16, 16)
+    given = {"real": real, "fake": fake}
+    for width, route in ((2, "general"), (32, "four passes")):
+        critic = nn.Sequential(*critic_of(width)[:-1], nn.Linear(width * 16, 1))
+        assert penalties.backward(critic, "hinge", (R1(), R2()), **given).route == route
+        assert backward(critic, "hinge", (R1(), R2()), **given).route == "four passes"
 
 
 def test_a_penalty_at_points_of_its_own_takes_four_passes_of_half_the_batch():
