@@ -75,8 +75,8 @@ def backward(
     The numbers are those of `evaluate`, then .backward() of the sum: the same draws, the same forwards of the critic in
     the same order, the same gradients to rounding. For a critic that is piecewise linear in its input and gives one
     logit a sample, a batch with a gradient penalty takes four passes of the critic: forward, data gradient, tangent,
-    weight gradient. Autograd takes six. What the critic is, the autograd graph of each forward shows. Everything else
-    takes the general route, autograd's, on the same forward.
+    weight gradient. Autograd takes six. The autograd graph of each forward shows whether the critic is of this kind.
+    Any other critic takes the general route, autograd's, on the same forward.
 
     Args:
         critic: critic(x) -> logits, a module or a callable that has one as `.discriminator`.
@@ -87,12 +87,12 @@ def backward(
         share: a factor of all gradients, for a batch that comes in parts.
         scaler: a torch.amp.GradScaler, whose scale multiplies all gradients.
         keep_fake_gradient: keep the critic's gradient at the fakes for `Gradients.generator_cotangent` without R2 as
-            well. The data gradient of the loss then reaches the samples; there is no pass more.
+            well. The data gradient of the loss then reaches the samples. No further pass runs.
         route: None for the cheaper one: four passes, if the critic allows them and is not so small that autograd takes
             less time on a CPU. "four passes": whenever the critic allows them. "general": autograd's.
 
     The values that are returned have neither share nor scale in them. Gradient penalties are computed outside of
-    autocast, as everywhere here. A hook on an activation must be linear in the gradient.
+    autocast. A hook on an activation must be linear in the gradient.
     Errors: ValueError, TypeError of the loss and the penalties.
     """
     adversarial = _loss(loss)
@@ -172,7 +172,7 @@ class Recorder:
 
     def verdict(self):
         if self.reasons:
-            return GENERAL, f"{self.reasons[0]}."
+            return GENERAL, f"{self.reasons[0][0].upper()}{self.reasons[0][1:]}."
         if self.gradient_passes:
             return FOUR_PASSES, "The critic is piecewise linear in its input and gives one logit a sample."
         return GENERAL, "No gradient penalty is due: the loss alone takes three passes."

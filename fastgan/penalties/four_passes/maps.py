@@ -83,7 +83,8 @@ def rows(per_sample, x):
 def channels(delta, dim, per_sample):
     """sum_i l'_i delta_i over everything but dim, in float32 at the least. dim is not that of the samples, but for a
     delta of one dimension."""
-    if delta.dim() == 2 and dim == 1 and delta.shape[0] == per_sample.shape[0] and delta.dtype == per_sample.dtype:
+    short = delta.dim() == 2 and dim == 1 and delta.shape[0] == per_sample.shape[0]
+    if short and delta.dtype == per_sample.dtype and delta.dtype.itemsize >= 4:
         return per_sample @ delta
     others = [d for d in range(1, delta.dim()) if d != dim]
     dtype = torch.promote_types(delta.dtype, torch.float32)

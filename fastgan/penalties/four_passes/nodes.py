@@ -28,7 +28,7 @@ ROWWISE = {
     *("UpsampleBilinear2DAaBackward0", "UpsampleBicubic2DAaBackward0"),
 }
 
-# Piecewise linear in all of its tensors at once: what is no function of x gets its gradient from the node itself.
+# Piecewise linear in all of its tensors at once: what is not a function of x gets its gradient from the node itself.
 JOINT = {
     *("AddBackward0", "SubBackward0", "SubBackward1", "RsubBackward0", "RsubBackward1"),
     *("WhereBackward0", "MaximumBackward0", "MinimumBackward0", "ClampBackward0"),

@@ -7,7 +7,7 @@ from fastgan.penalties.four_passes.graph import NotEligible, find_maps
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.input_gradient import check_dependence
 
-CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> signatures of graphs whose samples were seen to be apart
+CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> signatures of the graphs that were checked
 MOST_CHECKED = 256
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # of a sample's norm
 
@@ -65,7 +65,7 @@ def _weighted(a, per_sample, tangent):
 
 
 class _DataGradient(torch.autograd.Function):
-    """W^T delta, which is there already, as a function of delta: its derivative applies W, and tells the record t."""
+    """W^T delta, which is there already, as a function of delta: its derivative applies W, and hands t to the record."""
 
     @staticmethod
     def forward(ctx, delta, x_gradient, record):
@@ -80,7 +80,7 @@ class _DataGradient(torch.autograd.Function):
 
 
 class Visit:
-    """Logits and input gradient at a leaf x as constants whose derivatives are asked for later: leaves of their own.
+    """The logits and the input gradient at a leaf x, as leaves: the loss and the penalties are functions of them.
 
     second_order: with the graph for a penalty on the input gradient. least_work: as `find_maps` takes it.
     """

@@ -191,7 +191,7 @@ def test_batches_of_unequal_size_keep_the_gradient_at_the_fakes():
     torch.testing.assert_close(result.fake_gradient, gradient)
 
 
-def test_without_the_gradient_at_the_fakes_the_generator_is_told_so():
+def test_without_the_gradient_at_the_fakes_the_generator_has_no_cotangent():
     network, batches = straight_critic().double(), images()
     with pytest.raises(ValueError, match="keep_fake_gradient"):
         by_backward(network, "hinge", (R1(),), *batches).generator_cotangent()

@@ -83,7 +83,7 @@ def test_the_general_route_can_be_chosen():
         penalties.backward(critic, "hinge", (R1(),), route="shortest", **given)
 
 
-def test_small_critics_take_the_general_route_unless_told_otherwise():
+def test_small_critics_take_the_general_route_unless_four_passes_are_chosen():
     torch.set_num_threads(1)
     real, fake = torch.randn(2, 32, 2, 16, 16)
     given = {"real": real, "fake": fake}
@@ -122,8 +122,11 @@ def peak_memory(step):
     return most
 
 
-@pytest.mark.parametrize("terms", [(R1(), R2()), (WGANGP(),)], ids=["R1 and R2", "WGANGP"])
-def test_peak_memory_is_at_most_that_of_autograd(terms):
+@pytest.mark.parametrize(
+    ("terms", "most"), [((R1(), R2()), 1.0), ((WGANGP(),), 1.0), ((R1(),), 1.1)], ids=["R1 and R2", "WGANGP", "R1"]
+)
+def test_peak_memory_is_about_that_of_autograd_or_less(terms, most):
+    """With R1 alone, the weight gradients of the real batch lie beside the graph of the fake one."""
     critic, (real, fake) = critic_of(32), torch.randn(2, 4, 2, 32, 32)
     critic[-1] = nn.Linear(32 * 64, 1)
     step = {"real": real, "fake": fake}
@@ -131,7 +134,7 @@ def test_peak_memory_is_at_most_that_of_autograd(terms):
     ours = peak_memory(lambda: backward(critic, "relativistic_paired", terms, **step))
     critic.zero_grad(set_to_none=True)
     theirs = peak_memory(lambda: by_autograd(critic, "relativistic_paired", terms, real, fake))
-    assert 1e6 < ours <= theirs
+    assert 1e6 < ours <= most * theirs
 
 
 def test_a_critic_that_is_a_new_function_in_each_step_is_checked_once():
