@@ -65,7 +65,7 @@ def _weighted(a, per_sample, tangent):
 
 
 class _DataGradient(torch.autograd.Function):
-    """W^T delta, which is there already, as a function of delta: its derivative applies W, and hands t to the record."""
+    """W^T delta, computed already, as a function of delta: its derivative applies W, and hands t to the record."""
 
     @staticmethod
     def forward(ctx, delta, x_gradient, record):
