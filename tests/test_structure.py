@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "augment": set(),
     "data": {"extras", "randomness"},
     "models": {"nn", "ops", "randomness"},
-    "penalties": {"augment", "nn", "ops"},
+    "penalties": {"augment", "losses", "nn", "ops"},
     "metrics": {"atomic_file", "data", "extras", "randomness"},
     "report": {"atomic_file", "extras"},
     "monitor": {"losses", "metrics", "models", "nn", "penalties", "randomness"},

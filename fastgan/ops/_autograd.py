@@ -205,6 +205,7 @@ def _tensor_function(name, run, save, backward):
             return output
 
     Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
+    Formula.op = name  # by which a walk through an autograd graph knows the node
     give_engine_the_backward(Formula)
     return Formula.apply
 

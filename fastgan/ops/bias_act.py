@@ -33,7 +33,7 @@ ACTIVATIONS = {
     "tanh": Activation(7, lambda z, alpha: torch.tanh(z), saves="y", curved=True),
     "elu": Activation(8, F.elu, saves="x", curved=True),
 }
-_BY_CODE = {activation.code: activation for activation in ACTIVATIONS.values()}
+BY_CODE = {activation.code: activation for activation in ACTIVATIONS.values()}
 
 
 def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clamp=None):
@@ -141,7 +141,7 @@ def _(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, o
 
 def _save(ctx, inputs, output):
     x, bias, _, act, _, gain, clamp = inputs
-    row = _BY_CODE[act]
+    row = BY_CODE[act]
     saves = row.saves if clamp == math.inf and gain else "x"  # the slope follows from y / gain
     ctx.setting, ctx.from_output = inputs[2:], saves != "x"
     ctx.set_materialize_grads(False)
@@ -176,7 +176,7 @@ def _double_backward(ctx, *cotangents):
     grad, saved, bias = ctx.saved_tensors
     mask = ctx.needs_input_grad[:3]
     zero = None
-    if not _BY_CODE[ctx.setting[1]].curved:
+    if not BY_CODE[ctx.setting[1]].curved:
         zero = torch.zeros_like(bias) if mask[2] else None
         mask = [mask[0], False, False]
     grads = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)

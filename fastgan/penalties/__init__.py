@@ -6,12 +6,14 @@ the module as `.discriminator`. Every term is a frozen dataclass:
     penalty(critic, real=x, fake=y) -> 0-d tensor, weight included, ready for .backward()
     penalty.measure(critic, real=x, fake=y) -> (the same, diagnostics: a dict of detached 0-d tensors)
     evaluate(penalties, critic, x, y) -> all of them and the logits of the loss, from as few passes as possible
+    backward(critic, loss, penalties, real=x, fake=y) -> the same, with the critic's gradients by the cheapest route
 
 Terms of the generator (`GENERATOR_TERMS`) are called with real, fake, generator, latents and condition.
 """
 
 from fastgan.penalties.auxiliary_classifier import AuxiliaryClassifier
 from fastgan.penalties.evaluate import Evaluation, Prepared, evaluate, evaluate_prepared, initial_states, prepare
+from fastgan.penalties.four_passes import Gradients, backward
 from fastgan.penalties.generator.conditioning_kl import ConditioningKL
 from fastgan.penalties.generator.feature_matching import FeatureMatching
 from fastgan.penalties.generator.l1 import L1
@@ -58,12 +60,14 @@ __all__ = [
     "Evaluation",
     "FeatureMatching",
     "GeneratorTerm",
+    "Gradients",
     "LeCam",
     "OrthogonalRegularization",
     "PathLength",
     "Penalty",
     "Prepared",
     "WeightClip",
+    "backward",
     "evaluate",
     "evaluate_prepared",
     "initial_states",

@@ -37,6 +37,8 @@ class Asked(NamedTuple):
     logits: dict
     gradients: dict
     coupled: bool
+    visit: object
+    """How the critic is called: `Ordinary`, or what records the passes of `four_passes`."""
 
     def of_two(self, batches):
         """Logits of two batches of equal size, given as one."""
@@ -44,8 +46,31 @@ class Asked(NamedTuple):
         return [self.critic(half) for half in halves] if self.coupled else self.critic(batches).chunk(2)
 
 
+class Ordinary:
+    """Calls of the critic with autograd's own graph."""
+
+    @staticmethod
+    def logits(critic, x):
+        return critic(x)
+
+    @staticmethod
+    def logits_and_gradient(critic, x):
+        logits = critic(x)
+        return logits, input_gradient(logits, x)
+
+
 def evaluate(
-    penalties, critic, real, fake, *, states=None, step=None, generator=None, loss=True, through_samples=False
+    penalties,
+    critic,
+    real,
+    fake,
+    *,
+    states=None,
+    step=None,
+    generator=None,
+    loss=True,
+    through_samples=False,
+    visit=Ordinary,
 ):
     """Evaluation: the logits of real and fake, for the loss, and the penalties' values.
 
@@ -66,7 +91,7 @@ def evaluate(
         states = [
             s for p, s in zip(penalties, states, strict=True) if step is None or step % getattr(p, "every", 1) == 0
         ]
-    found = evaluate_prepared(due, critic, prepared, states=states, loss=loss)
+    found = evaluate_prepared(due, critic, prepared, states=states, loss=loss, visit=visit)
     if step is None:
         return found
     counted = iter(found.terms)
@@ -109,12 +134,12 @@ def prepare(penalties, critic, real, fake, *, generator=None, through_samples=Fa
         return Prepared(real, fake, leaves, drawn)
 
 
-def evaluate_prepared(penalties, critic, prepared, *, states=None, loss=True):
+def evaluate_prepared(penalties, critic, prepared, *, states=None, loss=True, visit=Ordinary):
     """Evaluation of what `prepare` returned, with the same penalties: a function without randomness."""
     states = states or [None] * len(penalties)
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad() if penalties else torch.set_grad_enabled(differentiable):
-        asked = _ask(penalties, critic, prepared, loss)
+        asked = _ask(penalties, critic, prepared, loss, visit)
         terms = [
             penalty.terms(asked, drawn, state)
             if _is_term(penalty)
@@ -128,28 +153,26 @@ def evaluate_prepared(penalties, critic, prepared, *, states=None, loss=True):
     return Evaluation(*logits, terms)
 
 
-def _ask(penalties, critic, prepared, loss):
+def _ask(penalties, critic, prepared, loss, visit):
     differentiated = _wanted(penalties, "gradients")
     needed = ("real", "fake") if loss else _wanted(penalties, "logits")
     coupled = _coupled(critic)
     if len(differentiated) == 2 and not coupled:
         (both,) = prepared.leaves
-        answer = critic(both)
         sizes = [len(prepared.real), len(prepared.fake)]
-        logits, gradients = answer.split(sizes), input_gradient(answer, both).split(sizes)
-        return Asked(critic, _named(logits), _named(gradients), coupled)
+        logits, gradients = (t.split(sizes) for t in visit.logits_and_gradient(critic, both))
+        return Asked(critic, _named(logits), _named(gradients), coupled, visit)
     logits, gradients = {}, {}
     if not differentiated and len(needed) == 2 and not coupled and prepared.real.shape[1:] == prepared.fake.shape[1:]:
         both = torch.cat([prepared.real, prepared.fake])
-        logits = _named(critic(both).split([len(prepared.real), len(prepared.fake)]))
+        logits = _named(visit.logits(critic, both).split([len(prepared.real), len(prepared.fake)]))
     for name in ("real", "fake"):  # in this order, for what a pass changes in the critic
         if name in differentiated:
             leaf = prepared.leaves[differentiated.index(name)]
-            logits[name] = critic(leaf)
-            gradients[name] = input_gradient(logits[name], leaf)
+            logits[name], gradients[name] = visit.logits_and_gradient(critic, leaf)
         elif name in needed and name not in logits:
-            logits[name] = critic(getattr(prepared, name))
-    return Asked(critic, logits, gradients, coupled)
+            logits[name] = visit.logits(critic, getattr(prepared, name))
+    return Asked(critic, logits, gradients, coupled, visit)
 
 
 def _named(two):

@@ -7,7 +7,6 @@ import torch
 from fastgan.nn.couples_samples import coupling_layer
 from fastgan.ops import grad_norm_penalty
 from fastgan.penalties.critic import module_of
-from fastgan.penalties.gradient.input_gradient import input_gradient
 from fastgan.penalties.terms import Penalty
 
 
@@ -38,7 +37,10 @@ class GradientPenalty(Penalty):
             )
 
     def terms(self, asked, drawn, state):
-        gradient = input_gradient(asked.critic(drawn), drawn) if drawn is not None else self._gradient_of(asked)
+        if drawn is None:
+            gradient = self._gradient_of(asked)
+        else:
+            _, gradient = asked.visit.logits_and_gradient(asked.critic, drawn)
         factor, setting = self.arithmetic()
         with torch.autocast(gradient.device.type, enabled=False):
             value, norms = grad_norm_penalty(gradient, **setting, return_norms=True)

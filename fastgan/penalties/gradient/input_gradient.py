@@ -14,9 +14,13 @@ def input_gradient(logits, x):
     if logits.requires_grad:
         with torch.autocast(x.device.type, enabled=False):
             (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True, allow_unused=True)
+    check_dependence(gradient)
+    return gradient
+
+
+def check_dependence(gradient):
     if gradient is None:
         raise ValueError(
             "critic must depend on its input in a differentiable way for a gradient penalty, but its output has no"
             " gradient with respect to x: is there a detach(), a no_grad() or a constant in it?"
         )
-    return gradient

@@ -1,0 +1,201 @@
+"""The gradients of a critic's loss and penalties by the cheapest exact route."""
+
+from dataclasses import dataclass
+
+import torch
+
+from fastgan import losses
+from fastgan.penalties.evaluate import evaluate
+from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
+from fastgan.penalties.four_passes.maps import rows
+from fastgan.penalties.four_passes.visit import Visit
+from fastgan.penalties.gradient.input_gradient import input_gradient
+from fastgan.penalties.terms import Penalty
+
+FOUR_PASSES, GENERAL = "four passes", "general"
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `backward` found. All tensors are detached.
+
+    value: the loss and all penalties, 0-d. loss: the loss alone. real_logits, fake_logits: the critic's.
+    terms: (value, diagnostics) for each penalty in their order; None for one that is not due.
+    route: "four passes" or "general". reason: a sentence that says why.
+    fake_gradient: d logit_i / d fake_i (B, ...), or None when no pass gave it.
+    """
+
+    value: torch.Tensor
+    loss: torch.Tensor
+    real_logits: torch.Tensor
+    fake_logits: torch.Tensor
+    terms: list
+    route: str
+    reason: str
+    fake_gradient: torch.Tensor | None
+    adversarial: losses.AdversarialLoss
+
+    def generator_cotangent(self, loss=None):
+        """(generator's loss, d loss / d fake): l'_G,i g_i, without a pass of the critic. Then fake.backward(cotangent).
+
+        For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss
+        alone. loss: an AdversarialLoss or its name; None for that of the critic.
+        Errors: ValueError when fake_gradient is None.
+        """
+        if self.fake_gradient is None:
+            raise ValueError(
+                "fake_gradient is None: no pass gave the critic's gradient at the fakes. It is there when R2 is due, or"
+                f" with keep_fake_gradient=True, on the four-pass route; here: {self.reason}"
+            )
+        adversarial = self.adversarial if loss is None else _loss(loss)
+        with torch.enable_grad():
+            free = self.fake_logits.clone().requires_grad_()
+            value = adversarial.generator(free, self.real_logits)
+            (of_logits,) = torch.autograd.grad(value, free)
+        return value.detach(), self.fake_gradient * rows(of_logits.reshape(-1), self.fake_gradient)
+
+
+def backward(
+    critic,
+    loss,
+    penalties=(),
+    *,
+    real,
+    fake,
+    states=None,
+    step=None,
+    rng=None,
+    share=1.0,
+    scaler=None,
+    keep_fake_gradient=False,
+    route=None,
+):
+    """Add the gradients of share * (loss + penalties) to the critic's parameters, as .backward() does. -> Gradients.
+
+    The numbers are those of `evaluate`, then .backward() of the sum: the same draws, the same forwards of the critic in
+    the same order, the same gradients to rounding. For a critic that is piecewise linear in its input and gives one
+    logit a sample, a batch with a gradient penalty takes four passes of the critic: forward, data gradient, tangent,
+    weight gradient. Autograd takes six. The autograd graph of each forward shows whether the critic is of this kind.
+    Any other critic takes the general route, autograd's, on the same forward.
+
+    Args:
+        critic: critic(x) -> logits, a module or a callable that has one as `.discriminator`.
+        loss: an AdversarialLoss, or the name of one.
+        penalties: of this package, or any function penalty(critic, real=, fake=) -> scalar.
+        real, fake: (B, ...), constants: no gradient flows into them.
+        states, step: as `evaluate` takes them. rng: a torch.Generator for the random draws; None for the global one.
+        share: a factor of all gradients, for a batch that comes in parts.
+        scaler: a torch.amp.GradScaler, whose scale multiplies all gradients.
+        keep_fake_gradient: keep the critic's gradient at the fakes for `Gradients.generator_cotangent` without R2 as
+            well. The data gradient of the loss then reaches the samples. No further pass runs.
+        route: None for the cheaper one: four passes, if the critic allows them and is not so small that autograd takes
+            less time on a CPU. "four passes": whenever the critic allows them. "general": autograd's.
+
+    The values that are returned have neither share nor scale in them. Gradient penalties are computed outside of
+    autocast. A hook on an activation must be linear in the gradient.
+    Errors: ValueError, TypeError of the loss and the penalties.
+    """
+    adversarial = _loss(loss)
+    penalties = tuple(penalties)
+    if route not in (None, FOUR_PASSES, GENERAL):
+        raise ValueError(f'route must be None, "{FOUR_PASSES}" or "{GENERAL}"; got {route!r}')
+    against = "the general route was chosen" if route == GENERAL else _unknown(penalties)
+    recorder = Recorder(against, keep_fake_gradient, smallest=route == FOUR_PASSES or keep_fake_gradient)
+    with torch.enable_grad():
+        found = evaluate(
+            penalties,
+            critic,
+            real.detach(),
+            fake.detach(),
+            states=states,
+            step=step,
+            generator=rng,
+            visit=recorder,
+        )
+        value = adversarial.discriminator(found.real_logits, found.fake_logits)
+        total = sum((term[0] for term in found.terms if term is not None), value)
+        recorder.backward(total, _factor(total, share, scaler))
+    terms = [None if term is None else (term[0].detach(), term[1]) for term in found.terms]
+    taken, reason = recorder.verdict()
+    logits = found.real_logits.detach(), found.fake_logits.detach()
+    gradient = recorder.gradient_of(found.fake_logits)
+    return Gradients(total.detach(), value.detach(), *logits, terms, taken, reason, gradient, adversarial)
+
+
+class Recorder:
+    """The `visit` of an evaluation: forwards of the critic, by four passes where the graph allows it.
+
+    against: why it may not, or None. smallest: whether critics that are too small to gain from it take it, too.
+    """
+
+    def __init__(self, against, keep_fake_gradient, smallest):
+        self.against, self.keep, self.smallest = against, keep_fake_gradient, smallest
+        self.visits, self.reasons, self.gradient_passes = [], [], 0
+
+    def logits(self, critic, x):
+        if not self.keep or self.against:
+            return critic(x)
+        x = x.detach().requires_grad_()
+        logits = critic(x)
+        visit = self._visit(logits, x, second_order=False)
+        return logits if visit is None else visit.logits
+
+    def logits_and_gradient(self, critic, x):
+        logits = critic(x)
+        self.gradient_passes += 1
+        visit = self._visit(logits, x, second_order=True)
+        return (logits, input_gradient(logits, x)) if visit is None else (visit.logits, visit.gradient)
+
+    def _visit(self, logits, x, second_order):
+        try:
+            if self.against:
+                raise NotEligible(self.against)
+            least_work = 0 if self.smallest else least_work_on(x.device)
+            visit = Visit(logits, x, second_order, least_work)
+        except NotEligible as why:
+            self.reasons.append(str(why))
+            return None
+        self.visits.append(visit)
+        return visit
+
+    def backward(self, total, factor):
+        """All gradients in one call, so that each parameter's arrive together (DistributedDataParallel counts them)."""
+        outputs, gradients = [total], [factor]
+        leaves = [leaf for visit in self.visits for leaf in visit.leaves()]
+        if leaves:
+            found = iter(torch.autograd.grad(total, leaves, factor, retain_graph=True, allow_unused=True))
+            for visit in self.visits:
+                for edge, gradient in visit.finish(*(next(found) for _ in visit.leaves())):
+                    outputs.append(edge)
+                    gradients.append(gradient)
+        torch.autograd.backward(outputs, gradients)
+
+    def verdict(self):
+        if self.reasons:
+            return GENERAL, f"{self.reasons[0][0].upper()}{self.reasons[0][1:]}."
+        if self.gradient_passes:
+            return FOUR_PASSES, "The critic is piecewise linear in its input and gives one logit a sample."
+        return GENERAL, "No gradient penalty is due: the loss alone takes three passes."
+
+    def gradient_of(self, logits):
+        """The rows of the input gradient that belong to these logits, the last ones of a visit, or None."""
+        for visit in self.visits:
+            if logits is visit.logits or logits._base is visit.logits:
+                return visit.input_gradient[-len(logits) :]
+        return None
+
+
+def _loss(loss):
+    return losses.get(loss) if isinstance(loss, str) else loss
+
+
+def _unknown(penalties):
+    for penalty in penalties:
+        if isinstance(penalty, Penalty) and not type(penalty).__module__.startswith("fastgan."):
+            return f"{type(penalty).__name__} is not a penalty of fastgan, and may use the graph of the logits"
+    return None
+
+
+def _factor(total, share, scaler):
+    factor = torch.full_like(total, share)
+    return factor if scaler is None else scaler.scale(factor)

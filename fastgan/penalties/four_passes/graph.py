@@ -1,0 +1,113 @@
+"""The critic's autograd graph from its logits to its input: the maps with parameters, and whether four passes do."""
+
+import torch
+
+from fastgan.penalties.four_passes.maps import Map
+from fastgan.penalties.four_passes.nodes import JOINT, MAPS, kind, refusal
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+# With fewer products of numbers a map on a CPU thread, the two passes saved take less time than the hooks in Python.
+# Measured with linear layers. Not known for a GPU: there the four passes are always taken.
+LEAST_WORK = 5_000_000
+
+
+class NotEligible(Exception):
+    """Says what in the critic the four passes do not take."""
+
+
+def find_maps(logits, x, *, least_work=0):
+    """(maps, signature, leaf) of the graph between logits and x, a leaf. signature: hashable, equal for equal
+    structures. leaf: a parameter that the logits depend on, by which a critic is known, or None.
+
+    least_work: products of numbers that a pass has, for each map, on average.
+
+    Raises NotEligible unless there is one logit a sample, every node on a path from the logits to x is piecewise linear
+    in x and keeps samples apart, and every parameter that has a path to the logits has it through a map.
+    """
+    samples = x.shape[0]
+    if logits.dim() < 1 or logits.shape[0] != samples or logits.numel() != samples:
+        raise NotEligible(f"the critic gives logits of shape {tuple(logits.shape)} for {samples} samples, not one each")
+    if logits.grad_fn is None:
+        raise NotEligible("the logits have no graph")
+    order, depends, leaf = _walk(logits.grad_fn, x)
+    if not depends[logits.grad_fn]:
+        raise NotEligible("the logits do not depend on the input")
+    shapes_of = {}
+    maps, signature, work = [], [], 0
+    for node, edges in order:
+        name = kind(node)
+        about = node._input_metadata
+        shapes_of[node] = shapes = [tuple(output.shape) for output in about]
+        inputs, parameters = {}, {}
+        for position, (function, output) in enumerate(edges):
+            if function is None:
+                continue
+            if depends[function]:
+                inputs[position] = shapes_of[function][output] if function in shapes_of else tuple(x.shape)
+            else:
+                parameters[position] = (function, output)
+        _require(node, name, inputs, shapes, about, x)
+        if parameters:
+            if name not in MAPS and name not in JOINT and name != "bias_act":
+                raise NotEligible(f"{_named(node)} has a parameter that the four passes have no gradient for")
+            parameters = {p: _parameter(*edge) for p, edge in parameters.items()}
+        if parameters or name == "ConvolutionBackward0":
+            maps.append(Map(node, name, next(iter(inputs)), parameters))
+            work += maps[-1].work(next(iter(inputs.values())), shapes[0])
+        signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
+    if work < least_work * len(maps):
+        raise NotEligible("the critic is too small for four passes to take less time than autograd's six")
+    return maps, tuple(signature), leaf
+
+
+def least_work_on(device):
+    """What makes four passes the cheaper route there."""
+    return LEAST_WORK * torch.get_num_threads() if device.type == "cpu" else 0
+
+
+def _require(node, name, inputs, shapes, about, x):
+    if any(output.dtype not in FLOATING or output.device != x.device for output in about):
+        raise NotEligible(f"{_named(node)} gives {about[0].dtype} on {about[0].device}")
+    if name is None:
+        raise NotEligible(f"{_named(node)} is a function of its own, not known to be piecewise linear")
+    try:
+        wrong = refusal(node, name, inputs, shapes, x.shape[0])
+    except (AttributeError, RuntimeError):  # a node that shows less of itself in this torch
+        wrong = "does not show its arguments"
+    if wrong is not None:
+        raise NotEligible(f"{_named(node)} {wrong}")
+
+
+def _parameter(function, output):
+    about = function._input_metadata[output]
+    return torch.autograd.graph.GradientEdge(function, output), tuple(about.shape), about.dtype
+
+
+def _named(node):
+    return f"the critic's node {kind(node) or node.name()}"
+
+
+def _walk(root, x):
+    """([(node, edges)] of the nodes that depend on x, inputs before those that use them; {node: whether it does}; a
+    leaf that is not x)."""
+    leaf = None
+    depends, order, stack = {}, [], [(root, root.next_functions)]
+    while stack:
+        node, edges = stack[-1]
+        if node not in depends:
+            depends[node] = False  # a graph has no circle: nothing reads this before it is known
+            fresh = [f for f, _ in edges if f is not None and f not in depends]
+            if fresh:
+                stack.extend((f, f.next_functions) for f in fresh)
+                continue
+        stack.pop()
+        if not edges:
+            variable = getattr(node, "variable", None)
+            depends[node] = variable is x
+            leaf = leaf if variable is None or variable is x else variable
+        elif not depends[node] and any(f is not None and depends[f] for f, _ in edges):
+            depends[node] = True
+            order.append((node, edges))
+    return order, depends, leaf
