@@ -35,11 +35,11 @@ def names():
     return (*IMAGES, *FIXED)
 
 
-def load(source, resolution=None, channels=None):
+def load(source, resolution=None, channels=None, skip_broken=False):
     """A data set by its name (`names()`), or a folder of images.
 
     Where no size is asked for: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
-    folder that has the name of a data set is given as a path: ./ring.
+    folder that has the name of a data set is given as a path: ./ring. skip_broken: of a folder, see image_folder.
     Errors: FileNotFoundError for what is neither; ValueError for a size where there is no choice.
     """
     asked = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
@@ -53,7 +53,7 @@ def load(source, resolution=None, channels=None):
         raise FileNotFoundError(
             f"{source}: there is no such folder, and no data set of that name; there are {', '.join(names())}"
         )
-    return image_folder(source, **asked)
+    return image_folder(source, **asked, skip_broken=skip_broken)
 
 
 def as_data(data):
