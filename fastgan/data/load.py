@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fastgan.data.paired import paired, silhouettes, with_silhouette
@@ -57,12 +58,12 @@ def load(source, resolution=None, channels=None, skip_broken=False):
 
 
 def as_data(data):
-    """A data set as this package defines it; a bare tensor becomes one."""
-    if isinstance(data, torch.Tensor):
+    """A data set as this package defines it; a bare tensor or NumPy array becomes one."""
+    if isinstance(data, (torch.Tensor, np.ndarray)):
         return TensorData(data)
     if not all(hasattr(data, name) for name in ("batch", "shape", "classes", "__len__")):
         raise TypeError(
-            f"data must be a tensor or have len(), .shape, .classes and .batch(indices) as fastgan.data says;"
+            f"data must be a tensor or NumPy array, or have len(), .shape, .classes and .batch(indices) as fastgan.data says;"
             f" got {type(data).__name__}"
         )
     return data

@@ -17,7 +17,7 @@ from fastgan.metrics.coverage.vendi_score import vendi_score
 from fastgan.metrics.distances.frechet_distance import frechet_distance
 from fastgan.metrics.distances.kernel_distance import kernel_distance
 from fastgan.metrics.features.extractor import Extractor, Features
-from fastgan.metrics.features.resize import to_bytes
+from fastgan.metrics.features.image_tensor import to_bytes
 from fastgan.metrics.images.ms_ssim import ms_ssim_diversity, ms_ssim_name
 from fastgan.metrics.images.patch_sliced_wasserstein import patch_sliced_wasserstein
 from fastgan.metrics.measurement import Measurement

@@ -14,14 +14,14 @@ def test_bytes_become_minus_one_to_one_and_floats_stay():
 
 def test_a_tensor_is_a_data_set():
     assert as_data(torch.zeros(3, 2)).shape == (2,)
-    with pytest.raises(TypeError, match=r"data must be a tensor or .* got list"):
+    with pytest.raises(TypeError, match=r"data must be a tensor or NumPy array, or .* got list"):
         as_data([1, 2])
 
 
 @pytest.mark.parametrize(
     "samples, labels, error, words",
     [
-        ([1.0], None, TypeError, "samples must be a uint8 or floating-point tensor, got list"),
+        ([1.0], None, TypeError, "samples must be a uint8 or floating-point tensor or NumPy array, got list"),
         (torch.zeros(3, 2, dtype=torch.int64), None, TypeError, "got a tensor of torch.int64"),
         (torch.zeros(3), None, ValueError, r"got \(3,\)"),
         (torch.zeros(0, 2), None, ValueError, r"got \(0, 2\)"),
