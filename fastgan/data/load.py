@@ -45,9 +45,13 @@ def load(source, resolution=None, channels=None, skip_broken=False):
     """
     asked = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
     if source in FIXED:
-        if asked:
-            raise ValueError(f"{' and '.join(asked)} cannot be chosen for {source}: its samples have a fixed shape")
-        return FIXED[source]()
+        data = FIXED[source]()
+        own = {"resolution": data.shape[-1], "channels": data.shape[0]} if len(data.shape) == 3 else {}
+        if others := [name for name, value in asked.items() if own.get(name) != value]:
+            raise ValueError(
+                f"{' and '.join(others)} cannot be chosen for {source}: its samples have the shape {tuple(data.shape)}"
+            )
+        return data
     if source in IMAGES:
         return IMAGES[source](**asked)
     if not Path(source).exists():
@@ -63,7 +67,7 @@ def as_data(data):
         return TensorData(data)
     if not all(hasattr(data, name) for name in ("batch", "shape", "classes", "__len__")):
         raise TypeError(
-            f"data must be a tensor or NumPy array, or have len(), .shape, .classes and .batch(indices) as fastgan.data says;"
-            f" got {type(data).__name__}"
+            "data must be a tensor or NumPy array, or have len(), .shape, .classes and .batch(indices) as fastgan.data"
+            f" says; got {type(data).__name__}"
         )
     return data

@@ -23,6 +23,8 @@ from fastgan.metrics.duality_gap import DualityGap, duality_gap, log_payoff
 from fastgan.metrics.features.extractor import Extractor, Features
 from fastgan.metrics.features.fashion_cnn import fashion_cnn
 from fastgan.metrics.features.inception import inception
+from fastgan.metrics.features.named import extractor
+from fastgan.metrics.features.pretrained import pretrained
 from fastgan.metrics.features.resize import resize
 from fastgan.metrics.images.laplacian_pyramid import laplacian_pyramid
 from fastgan.metrics.images.ms_ssim import fitting_scales, ms_ssim, ms_ssim_diversity, ms_ssim_name
@@ -52,6 +54,7 @@ __all__ = [
     "column",
     "duality_gap",
     "expected_coverage",
+    "extractor",
     "fashion_cnn",
     "fitting_scales",
     "frechet_distance",
@@ -71,6 +74,7 @@ __all__ = [
     "perceptual_path_length",
     "precision_recall",
     "precision_recall_density_coverage",
+    "pretrained",
     "resize",
     "reverse_kl",
     "sliced_wasserstein",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from fastgan import randomness
+from fastgan.metrics.evaluated import evaluated
 
 
 class DualityGap(NamedTuple):
@@ -49,8 +50,8 @@ def duality_gap(
     way back. Noise of the weights' own size is little where weights are small, as from DCGAN's N(0, 0.02^2): a
     collapsed generator may not get away then, and its gap is small (docs/papers.md, T7).
     payoff: (real logits, fake logits) -> M, which the critic raises, taken over evaluation_batches batches of fresh
-    samples. Networks are used in the mode in which they come. Defaults: the perturbed gap's published 2D experiments.
-    Costs 2 x steps updates. A function of its arguments and `seed`.
+    samples, in evaluation mode; the copies are trained in the mode in which the networks come. Defaults: the perturbed
+    gap's published 2D experiments. Costs 2 x steps updates. A function of its arguments and `seed`.
     Errors: ValueError.
     """
     if steps < 1 or batch_size < 1 or evaluation_batches < 1 or evaluation_batch_size < 1:
@@ -102,7 +103,8 @@ def _generator_loss(loss, penalties, g, d, draw, count):
 
 @torch.no_grad()
 def _value(payoff, g, d, draw, batches, count):
-    return sum(payoff(d(draw.real(count)), d(g(draw.latents(count)))).item() for _ in range(batches)) / batches
+    with evaluated(g, d):
+        return sum(payoff(d(draw.real(count)), d(g(draw.latents(count)))).item() for _ in range(batches)) / batches
 
 
 @torch.no_grad()

@@ -149,6 +149,6 @@ def _swd(real, fake):
 
 @_metric
 def _ms_ssim(real, fake):
-    name = ms_ssim_name(min(fake.images.shape[2:]))
     ours, theirs = (ms_ssim_diversity(to_bytes(s.images), data_range=255.0, pairs=2000) for s in (fake, real))
+    name = ms_ssim_name(min(fake.images.shape[2:]))
     yield Measurement(name, ours, None, n=len(fake), n_real=len(real), note=f"{theirs:.4f} for the real samples")

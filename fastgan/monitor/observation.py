@@ -8,7 +8,6 @@ from fastgan.metrics.coverage.precision_recall_density_coverage import (
     expected_coverage,
     precision_recall_density_coverage,
 )
-from fastgan.metrics.distances.kernel_distance import kernel_distance
 
 SIDE = 8  # images are averaged down to so many pixels a side
 NEIGHBOURS = 5
@@ -29,7 +28,6 @@ class Reference:
         self.coverage = expected_coverage(len(real), len(held_out), NEIGHBOURS)
         both = torch.cat([real, held_out]).flatten(1)
         subsets = (torch.randperm(len(both), generator=source)[: len(real)] for _ in range(SUBSETS))
-        self.noise = torch.tensor([self._distance_of_halves(both, source) for _ in range(SUBSETS)]).std().item()
         ratios = torch.stack([_spread(both[subset.to(both.device)]) for subset in subsets]) / self.spread
         # Subsets of half the set vary less than fresh samples do, by sqrt(1 - 1/2).
         self.lowest_diversity = 1 - 4 * ratios.std().item() * 2**0.5
@@ -37,14 +35,6 @@ class Reference:
         if labels is not None and classes and len(real) >= PER_CLASS * classes:
             self.labels, self.classes = labels, classes
             self.due = self.classes_of(held_out.flatten(1))  # with the mistakes that nearest neighbours make
-
-    def kernel_distance(self, fake):
-        """The unbiased squared MMD of KID, from all samples, in the cheap space."""
-        return kernel_distance(self.real, fake.flatten(1), subset_size=None).mean
-
-    def _distance_of_halves(self, both, source):
-        order = torch.randperm(len(both), generator=source).to(both.device)
-        return kernel_distance(*both[order].chunk(2), subset_size=None).mean
 
     def classes_of(self, samples):
         """Samples of each class, (classes,): each sample has that of its nearest real one."""

@@ -5,7 +5,6 @@ import torch
 
 from fastgan.extras import require
 
-
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # a name proves nothing: EPS would start another program
 
 

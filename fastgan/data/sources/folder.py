@@ -17,13 +17,13 @@ def image_folder(folder, resolution=64, channels=3, memory=2**30, skip_broken=Fa
     """The images under `folder`, fitted to (channels, resolution, resolution) as `decode` says.
 
     Sub-folders are classes, searched to any depth; without any, the images lie in the folder itself and have no labels.
-    Names with a leading dot, __MACOSX, pipes and devices are left out, and a folder behind several links is visited once.
-    The result's `skipped`, a Counter {reason: number}, counts the images that were left out; a warning reports the same.
-    If all images fit into `memory` bytes they are decoded now, once, into TensorData; else with each batch.
+    Names with a leading dot, __MACOSX, pipes and devices are left out, and a folder behind several links is visited
+    once. The result's `skipped`, a Counter {reason: number}, counts the images that were left out; a warning reports
+    the same. If all images fit into `memory` bytes they are decoded now, once, into TensorData; else with each batch.
     skip_broken: leave out images that cannot be decoded (every image is decoded once now, also with little memory).
 
-    Errors: FileNotFoundError, NotADirectoryError; ValueError without images, with a class without images, or with images
-    both beside and in sub-folders; ImageError (a ValueError), when it is decoded, for a broken image.
+    Errors: FileNotFoundError, NotADirectoryError; ValueError without images, with a class without images, or with
+    images both beside and in sub-folders; ImageError (a ValueError), when it is decoded, for a broken image.
     """
     if resolution < 4:
         raise ValueError(f"resolution must be at least 4, got {resolution}")
@@ -70,7 +70,8 @@ class FolderData:
         return data
 
     def leave_out_broken(self, folder):
-        """Decode each image once, and forget those that cannot be decoded. Errors: ValueError if a class has none left."""
+        """Decode each image once, and forget those that cannot be decoded. Errors: ValueError if a class has none
+        left."""
         with ThreadPoolExecutor(THREADS) as pool:
             whole = [index for index, fine in enumerate(pool.map(self._is_whole, range(len(self)))) if fine]
         broken = len(self) - len(whole)

@@ -12,14 +12,16 @@ LEFT_BEHIND = "__MACOSX"  # by archives of macOS
 
 
 def list_images(folder):
-    """-> paths, labels (or None), classes' names (or None), skipped; sorted, so that an index means the same everywhere.
+    """-> paths, labels (or None), classes' names (or None), skipped; sorted, so that an index means the same
+    everywhere.
 
-    Sub-folders are classes, searched to any depth; without any, the images lie in the folder itself. Names with a leading
-    dot and __MACOSX are left out everywhere. Links are followed, each folder is visited once, and a link into the folder
-    itself is not followed: what it points to is found at its own place.
-    skipped: Counter {reason: number} of what was left out and has the name of an image, or is a folder that a link repeats.
-    Errors: FileNotFoundError, NotADirectoryError; ValueError without images, with a class without images, or with images
-    both beside and in sub-folders.
+    Sub-folders are classes, searched to any depth; without any, the images lie in the folder itself. Names with a
+    leading dot and __MACOSX are left out everywhere. Links are followed, each folder is visited once, and a link into
+    the folder itself is not followed: what it points to is found at its own place.
+    skipped: Counter {reason: number} of what was left out and has the name of an image, or is a folder that a link
+    repeats.
+    Errors: FileNotFoundError, NotADirectoryError; ValueError without images, with a class without images, or with
+    images both beside and in sub-folders.
     """
     folder = Path(folder)
     if not folder.exists():

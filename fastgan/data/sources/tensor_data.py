@@ -73,11 +73,13 @@ def _check_images(samples):
     low, high = (value.item() for value in samples.aminmax())
     if low >= 0 and high > BYTES:
         raise ValueError(
-            f"samples lie in {low:.4g}..{high:.4g}; float images must lie in [-1, 1]: try samples / 127.5 - 1, or uint8,"
-            " if the values are 0..255"
+            f"samples lie in {low:.4g}..{high:.4g}; float images must lie in [-1, 1]: try samples / 127.5 - 1, or"
+            " uint8, if the values are 0..255"
         )
     if max(-low, high) > TANH:
-        _warn(f"samples lie in {low:.4g}..{high:.4g}, and a generator that ends in tanh reaches -1..1 alone: scale them")
+        _warn(
+            f"samples lie in {low:.4g}..{high:.4g}, and a generator that ends in tanh reaches -1..1 alone: scale them"
+        )
     elif low >= 0 and high > 0:
         _warn(f"samples lie in {low:.4g}..{high:.4g}, half of [-1, 1]: try 2 * samples - 1 if the values are 0..1")
 

@@ -22,11 +22,11 @@ class KernelDistance(NamedTuple):
 def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamma=None, coef0=1.0, seed=2020):
     """Mean over random subsets of the unbiased MMD^2 under k(x, y) = (gamma x.y + coef0)^degree, gamma = 1/D.
 
-    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32 (in float64 if the kernel of
-    such large values would overflow); rows are summed in that type (pairwise), their sums in float64.
+    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32 (in float64 if the kernel
+    of such large values would overflow); rows are summed in that type (pairwise), their sums in float64.
     subset_size=None: one estimate from all samples, for sets that are small. The subsets are those that torch-fidelity
-    draws for the same seed. Under equality the expectation is 0, and single values may be negative.
-    Memory: O(subset_size (D + 500)). Errors: TypeError, ValueError that name the argument, N too small among them.
+    draws for the same seed. Under equality the expectation is 0, and single values may be negative. Memory:
+    O(subset_size (D + 500)). Errors: TypeError, ValueError that name the argument, N too small among them.
     """
     real, fake = check_pair(real, fake)
     largest = max(s.abs().max().item() for s in (real, fake))

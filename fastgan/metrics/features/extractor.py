@@ -93,7 +93,8 @@ class Extractor:
 
     def features(self, batches):
         """Features of all samples: one tensor or NumPy array (N, ...), which is cut into batches; or an iterable of
-        batches, as a DataLoader is one. A batch that is a tuple or a list, as (images, labels), counts by its first entry.
+        batches, as a DataLoader is one. A batch that is a tuple or a list, as (images, labels), counts by its first
+        entry.
         """
         if isinstance(batches, (torch.Tensor, np.ndarray)):
             batches = torch.as_tensor(batches).split(BATCH)
@@ -112,9 +113,7 @@ def _as_tensor(samples):
         return torch.from_numpy(samples)
     if isinstance(samples, torch.Tensor):
         return samples
-    raise TypeError(
-        f"samples must be a tensor or a NumPy array, got {type(samples).__name__}; of a data set's batch give the images"
-    )
+    raise TypeError(f"samples must be a tensor or a NumPy array, got {type(samples).__name__}; give the images alone")
 
 
 class _Named(nn.Module):

@@ -17,8 +17,8 @@ WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 def inception(path, *, resize="clean", device="cpu"):
     """The Extractor of 2,048 pooled features and the unbiased logits, through torch-fidelity's network.
 
-    path: the weights that torch-fidelity converted from TensorFlow's, or the same tensors as safetensors. Nothing is ever
-    downloaded, and nothing but tensors is read: a file that holds other objects is refused.
+    path: the weights that torch-fidelity converted from TensorFlow's, or the same tensors as safetensors. Nothing is
+    ever downloaded, and nothing but tensors is read: a file that holds other objects is refused.
     resize: "clean", to 299 pixels as clean-fid does, rounded to bytes, which the network takes; "legacy", by
     the network itself, as the published FIDs of TensorFlow did. The two are two extractors, and do not compare.
     Errors: FileNotFoundError with the way to get the weights, ModuleNotFoundError, ValueError.

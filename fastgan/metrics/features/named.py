@@ -9,28 +9,24 @@ from fastgan.metrics.features.extractor import Extractor
 from fastgan.metrics.features.fashion_cnn import fashion_cnn
 from fastgan.metrics.features.inception import inception
 from fastgan.metrics.features.pretrained import pretrained
-from fastgan.metrics.features.structure import structure
 
-CHOICES = "fashion-cnn, structure, inception:FILE, torchvision:NAME or module:function"
+CHOICES = "fashion-cnn, inception:FILE, torchvision:NAME or module:function"
 
 
 def extractor(name, *, device="cpu"):
     """The Extractor that a text names.
 
     fashion-cnn        the classifier of garments, trained at its first use
-    structure          fixed random features of several scales, for any images
     inception:FILE     Inception-v3 with the weights that torch-fidelity converted
     torchvision:NAME   a classifier of torchvision, as torchvision:resnet50, if its weights are on the disk
-    module:function    what a Python function of your own returns, called without arguments: an Extractor, or a network that
-                       takes images in [-1, 1] and returns features. The module is imported, so its code runs.
+    module:function    what a Python function of your own returns, called without arguments: an Extractor, or a network
+                       that takes images in [-1, 1] and returns features. The module is imported, so its code runs.
     Nothing is downloaded. Errors: ValueError, TypeError, FileNotFoundError, with what to do.
     """
     kind, colon, rest = name.partition(":")
     if name == "fashion-cnn":
         return fashion_cnn(device=device)
-    if name == "structure":
-        return structure(device=device)
-    if colon and not rest or not colon:
+    if (colon and not rest) or not colon:
         raise ValueError(f"extractor must be {CHOICES}; got {name!r}")
     if kind == "inception":
         return inception(rest, device=device)
@@ -45,7 +41,9 @@ def _own(name, module, function, device):
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"extractor must be {CHOICES}; {name!r} cannot be imported: {error}") from None
     if not inspect.isfunction(function) and not inspect.isclass(function):
-        raise TypeError(f"{name} must be a Python function that returns an Extractor or a network, got {function!r:.80}")
+        raise TypeError(
+            f"{name} must be a Python function that returns an Extractor or a network, got {function!r:.80}"
+        )
     made = function()
     if isinstance(made, Extractor):
         return made

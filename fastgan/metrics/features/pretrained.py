@@ -21,7 +21,9 @@ def pretrained(name, path=None, *, device="cpu"):
     """
     models = require("torchvision.models")
     if name not in models.list_models(module=models):
-        raise ValueError(f"torchvision has no classifier {name!r}; it has {', '.join(models.list_models(module=models))}")
+        raise ValueError(
+            f"torchvision has no classifier {name!r}; it has {', '.join(models.list_models(module=models))}"
+        )
     published = models.get_model_weights(name).DEFAULT
     if path is None:
         path = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2]

@@ -1,6 +1,5 @@
 """Resizing as clean-fid prescribes (Parmar et al., 2022): antialiased, in floating point, channel by channel."""
 
-import torch
 from torch.nn.functional import interpolate
 
 

@@ -15,9 +15,9 @@ def patch_sliced_wasserstein(
 ):
     """{side in pixels: distance} for each level of the Laplacian pyramid down to 16 pixels, and their mean as "mean".
 
-    real, fake: images (N, C, H, H) of any dtype, finite, equal N, H = 16 2^l (or any H below 32: one level). Of every image
-    and level, `patches` patches of `patch` x `patch` pixels are drawn, each channel of all of a level's patches is
-    brought to mean 0 and deviation 1 (each set by itself), and the mean |difference| of sorted projections is taken
+    real, fake: images (N, C, H, H) of any dtype, finite, equal N, H = 16 2^l (or any H below 32: one level). Of every
+    image and level, `patches` patches of `patch` x `patch` pixels are drawn, each channel of all of a level's patches
+    is brought to mean 0 and deviation 1 (each set by itself), and the mean |difference| of sorted projections is taken
     over repeats x directions lines, times `per_image_scale`. Computed in float32; memory O(N patches patch^2 C) for one
     level at a time. The sets should hold thousands of images (the paper: 16,384).
     Errors: ValueError.

@@ -1,12 +1,11 @@
 """Perceptual path length (Karras et al., 2019, section 4.1), with a distance that the caller supplies."""
 
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 
 from fastgan import randomness
-from fastgan.nn.modes import evaluation_mode
+from fastgan.metrics.evaluated import evaluated
 
 INTERPOLATIONS = ("lerp", "slerp")
 
@@ -32,8 +31,9 @@ def perceptual_path_length(
 ):
     """Mean of d(G(z(t)), G(z(t + epsilon))) / epsilon^2, z(t) between two latents, t ~ U[0, 1].
 
-    generator: called with z, or z and labels, in evaluation mode; each module is given back in its own mode. Both ends of a
-    path are drawn with the same random numbers, if the generator draws any itself. distance: (images, images) -> (B,), e.g. LPIPS, squared in nature.
+    generator: called with z, or z and labels, in evaluation mode; each module is given back in its own mode. Both ends
+    of a path are drawn with the same random numbers, if the generator draws any itself. distance: (images, images) ->
+    (B,), e.g. LPIPS, squared in nature.
     latents: (2 N, z_dim), the first half the paths' beginnings, the second their ends; labels: (N,).
     interpolation: "lerp" (torch-fidelity's) or "slerp", along the sphere, of normalised latents (the paper's for z).
     discard: quantiles outside of which paths are left out. Errors: ValueError.
@@ -46,7 +46,7 @@ def perceptual_path_length(
     t = torch.rand(len(begins), 1, generator=randomness.generator(seed, "positions on paths")).to(latents)
     between = torch.lerp if interpolation == "lerp" else _slerp
     values = []
-    with _evaluated(generator), randomness.global_seed(seed, "path length", latents.device):
+    with evaluated(generator, distance), randomness.global_seed(seed, "path length", latents.device):
         for number, rows in enumerate(torch.arange(len(begins)).split(batch)):
             a, b, s = begins[rows], ends[rows], t[rows]
             conditions = () if labels is None else (labels[rows],)
@@ -61,10 +61,6 @@ def perceptual_path_length(
     low, high = (values.quantile(q, interpolation=i) for q, i in zip(discard, ("lower", "higher"), strict=True))
     kept = values[(values >= low) & (values <= high)]
     return PathLength(kept.mean().item(), kept.std(correction=0).item(), len(kept))
-
-
-def _evaluated(generator):
-    return evaluation_mode(generator) if isinstance(generator, torch.nn.Module) else nullcontext()
 
 
 def _slerp(a, b, t):
