@@ -7,10 +7,11 @@ Measurements, which carry extractor, hash, N and versions. Features come from an
 from fastgan.metrics.coverage.class_coverage import ClassCoverage, class_coverage, stacked_labels
 from fastgan.metrics.coverage.inception_score import InceptionScore, inception_score
 from fastgan.metrics.coverage.mode_coverage import ModeCoverage, kl_floor, mode_coverage, reverse_kl
-from fastgan.metrics.coverage.precision_recall import PrecisionRecall, precision_recall
-from fastgan.metrics.coverage.precision_recall_density_coverage import (
+from fastgan.metrics.coverage.precision_recall import (
     PRDC,
+    PrecisionRecall,
     expected_coverage,
+    precision_recall,
     precision_recall_density_coverage,
 )
 from fastgan.metrics.coverage.vendi_score import vendi_score

@@ -8,9 +8,9 @@ import torch
 from fastgan.metrics.coverage.class_coverage import class_coverage
 from fastgan.metrics.coverage.inception_score import inception_score
 from fastgan.metrics.coverage.mode_coverage import kl_floor
-from fastgan.metrics.coverage.precision_recall import precision_recall
-from fastgan.metrics.coverage.precision_recall_density_coverage import (
+from fastgan.metrics.coverage.precision_recall import (
     expected_coverage,
+    precision_recall,
     precision_recall_density_coverage,
 )
 from fastgan.metrics.coverage.vendi_score import vendi_score

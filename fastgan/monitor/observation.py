@@ -4,10 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fastgan.metrics.coverage.precision_recall_density_coverage import (
-    expected_coverage,
-    precision_recall_density_coverage,
-)
+from fastgan.metrics.coverage.precision_recall import expected_coverage, precision_recall_density_coverage
 
 SIDE = 8  # images are averaged down to so many pixels a side
 NEIGHBOURS = 5

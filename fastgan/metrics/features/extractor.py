@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from fastgan.data.transforms.grey import grey
 from fastgan.metrics.features.image_tensor import to_bytes
 from fastgan.metrics.features.resize import resize
 
 BATCH = 256
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 class Features(NamedTuple):
@@ -138,8 +138,7 @@ def _convert(images, channels):
     if images.shape[1] == 1:
         return images.repeat(1, channels, 1, 1)
     if images.shape[1] == 3 and channels == 1:
-        weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
-        return (images * weights).sum(1, keepdim=True).round_().to(torch.uint8)
+        return grey(images.float()).round_().to(torch.uint8)
     raise ValueError(f"samples must have 1 or {channels} channels, got {images.shape[1]}")
 
 
