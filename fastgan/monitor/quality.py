@@ -14,7 +14,7 @@ BATCH = 128
 class Quality:
     """The unbiased squared MMD under KID's kernel, on features that are standardised by those of the real samples.
 
-    real, held_out: disjoint sets of one size (n, ...). features: samples -> (B, D); by default Structure for images,
+    real, held_out: disjoint sets of one size (n, ...). features: samples -> (B, D), or an Extractor; by default Structure for images,
     and the samples themselves for vectors. noise: the standard deviation of the distance between two sets of real
     samples.
     source: the torch.Generator that draws those sets.
@@ -38,7 +38,9 @@ class Quality:
 
     @torch.no_grad()
     def _of(self, samples):
-        return torch.cat([self.features(batch) for batch in samples.float().split(BATCH)])
+        samples = samples.float().clamp(-1, 1) if samples.ndim == 4 else samples.float()  # as they would be saved
+        found = [self.features(batch) for batch in samples.split(BATCH)]
+        return torch.cat([f[0] if isinstance(f, tuple) else f for f in found])
 
 
 def small(images):

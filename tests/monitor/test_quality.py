@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
 from fastgan import data
-from fastgan.metrics import kernel_distance
+from fastgan.metrics import Extractor, kernel_distance
 from fastgan.monitor import Quality, pooled
 from fastgan.monitor.quality import small
 
@@ -60,3 +60,5 @@ def test_large_images_are_halved_and_other_samples_are_left_alone():
 def test_features_may_be_the_callers_own(halves):
     own = Quality(*halves, lambda x: x.mean((2, 3)), torch.Generator().manual_seed(0))
     assert own.real.shape == (256, 3) and own.distance(-halves[0]) > 4 * own.noise
+    named = Quality(*halves, Extractor(torch.nn.Flatten(), "pixels", channels=1, resolution=8))
+    assert named.real.shape == (256, 64) and named.distance(3 * halves[0]) > 4 * named.noise

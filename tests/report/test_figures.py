@@ -63,3 +63,11 @@ def test_the_axes_grow_with_points_that_are_far_from_the_modes():
     assert near.get_xlim() == pytest.approx((-1.35, 1.35))
     draw_points(far, 70 * modes.repeat(50, 1), modes)
     assert far.get_xlim() == far.get_ylim() == pytest.approx((-94.5, 94.5))
+
+
+def test_images_that_are_not_finite_are_said_to_be(tmp_path):
+    images = torch.full((3, 1, 60, 60), -1.0)
+    images[1, 0, 5] = torch.nan
+    with pytest.warns(UserWarning, match="1 of 3 images hold NaN or infinity"):
+        save_grid(images, tmp_path / "g.png", columns=3)
+    assert set(np.unique(np.array(Image.open(tmp_path / "g.png")))) == {0, 128, 255}
