@@ -15,7 +15,7 @@ from fastgan.metrics.features.fashion_cnn import cache_folder
 
 
 def real_features(about, extractor, make):
-    """The Features that `make()` computes, read from the user's cache folder where the same were asked for before.
+    """The Features that `make()` computes, read from the user's cache folder if an earlier call kept the same.
 
     about: plain values that determine the images: data (see `stamp`), resolution, channels, count, seed. The key has
     the extractor's name and hash as well, and the versions of what prepares images. A file that cannot be read is made

@@ -9,7 +9,7 @@ def batches(data, updates):
 
     Errors: ValueError, with the data set's name and the sample's index, for samples that are not finite.
     A data set with an attribute `prefetch` = n has the next n batches made in a thread; an error in making
-    one is raised where that batch is asked for.
+    one is raised when that batch is due.
     """
     ahead = getattr(data, "prefetch", 0)
     if not ahead:

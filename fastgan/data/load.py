@@ -39,26 +39,26 @@ def names():
 def load(source, resolution=None, channels=None, skip_broken=False):
     """A data set by its name (`names()`), or a folder of images.
 
-    Where no size is asked for: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
+    Without a size: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
     folder that has the name of a data set is given as a path: ./ring. skip_broken: of a folder, see image_folder.
-    Errors: FileNotFoundError for what is neither; ValueError for a size where there is no choice.
+    Errors: FileNotFoundError for what is neither; ValueError for a size that the data set does not have.
     """
-    asked = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
+    given = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
     if source in FIXED:
         data = FIXED[source]()
         own = {"resolution": data.shape[-1], "channels": data.shape[0]} if len(data.shape) == 3 else {}
-        if others := [name for name, value in asked.items() if own.get(name) != value]:
+        if others := [name for name, value in given.items() if own.get(name) != value]:
             raise ValueError(
                 f"{' and '.join(others)} cannot be chosen for {source}: its samples have the shape {tuple(data.shape)}"
             )
         return data
     if source in IMAGES:
-        return IMAGES[source](**asked)
+        return IMAGES[source](**given)
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"{source}: there is no such folder, and no data set of that name; there are {', '.join(names())}"
+            f"{source}: neither a folder nor a data set has that name; data sets are {', '.join(names())}"
         )
-    return image_folder(source, **asked, skip_broken=skip_broken)
+    return image_folder(source, **given, skip_broken=skip_broken)
 
 
 def as_data(data):

@@ -9,7 +9,7 @@ STILL = 1e-3  # of the mean distance of two real samples
 DEAD = 1e-7
 TELLS_ALL, TELLS_NOTHING = 0.99, 0.55
 HUGE, STEEP = 100.0, 10.0
-TOO_STEEP = 3.0  # times the gradient norm that a penalty asks for
+TOO_STEEP = 3.0  # times the target of a penalty's gradient norm
 SPECTRAL, GROWN = 30.0, 5.0
 NAMED = 8  # missing modes that a sentence lists
 WIDE = 5.0  # times as far apart as real samples
@@ -87,7 +87,8 @@ def _exploding(seen, i):
 
 def _frozen(seen, i):
     return (
-        seen[i].get("watch_movement", 1) < STILL * seen[i].get("watch_rate", 1)  # a rate scheduled to 0 asks for none
+        seen[i].get("watch_movement", 1)
+        < STILL * seen[i].get("watch_rate", 1)  # a rate that is scheduled to 0 moves nothing
         and seen[i].get("watch_interval", 0) >= FEWEST_STEPS
         and seen[i]["watch_g_grad"] >= DEAD
     )
@@ -107,7 +108,7 @@ def _steep(seen, i):
 
 
 def _too_steep(row):
-    """(norm, what is asked for) of the penalty whose gradient norm is the farthest above that, or None."""
+    """(norm, target) of the penalty whose gradient norm is the farthest above that, or None."""
     pairs = [
         (row[k.removeprefix("watch_asked_")], row[k])
         for k in row

@@ -75,7 +75,7 @@ def observe(reference, fake, before=None):
 
     fake: (M, ...) as `pooled` returns them, finite; before: what the same latents were at the observation before.
 
-    diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is no chance.
+    diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is not chance.
     coverage: PRDC's (k = 5); `coverage_expected` is that of real samples. movement: mean distance of a latent's
     sample from where it was, over the mean distance of two real samples. classes_missing, of `classes`: those with
     less than a tenth of the samples that held-out real ones have; a sample's class is its nearest real one's.
@@ -114,7 +114,7 @@ def largest_spectral_norm(network, iterations=8):
     for module in network.modules():
         weight = getattr(module, "_parameters", {}).get("weight")
         if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or weight is None:
-            continue  # a parametrized weight is no parameter
+            continue  # a parametrized weight is not a parameter
         matrix = weight.flatten(1).float()
         v = torch.randn(matrix.shape[1], generator=source).to(matrix.device)
         for _ in range(iterations):

@@ -22,10 +22,10 @@ AT_AN_END = 0.99  # of [-1, 1]: beyond it a pixel is black or white
 class Watch:
     """Looks at the generator in training (not at its average, which hides a collapse that moves about).
 
-    features: samples -> (B, D), or an Extractor, in which the averaged generator's distance from real samples is measured; by default
-    those of Structure for images, and the samples themselves for vectors. Always the same latents and real samples,
-    drawn from the run's seed alone; the global random numbers, which a network may draw from in its forward, are seeded
-    again before each step.
+    features: samples -> (B, D), or an Extractor, in which the averaged generator's distance from real samples is
+    measured; by default those of Structure for images, and the samples themselves for vectors. Always the same latents
+    and real samples, drawn from the run's seed alone; the global random numbers, which a network may draw from in its
+    forward, are seeded again before each step.
     """
 
     def __init__(self, recipe, data, state, features=None):

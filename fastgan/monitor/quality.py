@@ -14,9 +14,9 @@ BATCH = 128
 class Quality:
     """The unbiased squared MMD under KID's kernel, on features that are standardised by those of the real samples.
 
-    real, held_out: disjoint sets of one size (n, ...). features: samples -> (B, D), or an Extractor; by default Structure for images,
-    and the samples themselves for vectors. noise: the standard deviation of the distance between two sets of real
-    samples.
+    real, held_out: disjoint sets of one size (n, ...). features: samples -> (B, D), or an Extractor; by default
+    Structure for images, and the samples themselves for vectors. noise: the standard deviation of the distance between
+    two sets of real samples.
     source: the torch.Generator that draws those sets.
     """
 

@@ -1,13 +1,19 @@
 """Sentences that follow from rows of a log."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from fastgan import Recipe, Trainer, monitor
+from fastgan.data import TensorData
 from fastgan.monitor.findings import RULES, advice
+from fastgan.monitor.observer import Watch
+from fastgan.training.run import metrics_log
 from fastgan.training.run.recorder import Recorder
 from fastgan.training.step.running_means import Diverged
+from fastgan.training.step.state import TrainState
 
 CALM = {"watch_auc": 0.7, "watch_logit_distance": 1.0, "watch_sample_distance": 1.0, "watch_g_grad": 1.0}
 CALM |= {"watch_d_real": 1.0, "watch_d_fake": 0.0, "watch_diversity": 1.0, "watch_diversity_low": 0.9}
@@ -105,6 +111,46 @@ def test_nan_in_a_buffer_stops_a_run_by_name(tmp_path, monkeypatch, which):
     trainer = spoilt_run(tmp_path, lambda state: state.networks()[which].norm.running_var.fill_(torch.nan))
     with pytest.raises(Diverged, match=r"buffer norm\.running_var of the (generator|average) is not finite"):
         trainer.fit(6)
+
+
+class Overflowing(nn.Module):
+    """Finite weights, and infinity for half of the latents."""
+
+    z_dim, classes, shape = 4, None, (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 64)
+
+    def forward(self, z):
+        return (self.linear(z) + torch.where(z[:, :1] > 0, torch.inf, 0.0)).view(-1, 1, 8, 8)
+
+
+def watch(generator, images):
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+    recipe = Recipe(batch_size=8, spectral_norm="none")
+    state = TrainState.create(generator, critic, recipe)
+    return Watch(recipe, TensorData(images), state)(state)
+
+
+def test_an_observation_counts_samples_that_are_not_finite():
+    seen = watch(Overflowing(), torch.rand(100, 1, 8, 8) * 2 - 1)
+    assert set(seen) == {"watch_not_finite", "watch_samples"}
+    assert seen["watch_samples"] == 100 and 25 <= seen["watch_not_finite"] <= 75
+
+
+def test_an_observation_is_plain_json_also_of_equal_images():
+    seen = watch(Spoilt(), torch.full((100, 1, 8, 8), 0.5))
+    assert "watch_auc" in seen and json.loads(json.dumps(seen, allow_nan=False)) == seen
+
+
+def test_an_observation_does_not_parse_the_log(tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(metrics_log, "read_metrics", lambda path: parsed.append(path) or [])
+    monkeypatch.setattr(Recorder, "_draw_attention", lambda *_: None)
+    trainer = spoilt_run(tmp_path, lambda state: None)
+    assert len(parsed) == 1 and [row["step"] for row in trainer.recorder.log.rows] == [1, 2]
+    assert (tmp_path / "curves.png").exists()
 
 
 def test_the_first_tensor_that_is_not_finite_is_named():

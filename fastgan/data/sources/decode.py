@@ -15,7 +15,7 @@ class ImageError(ValueError):
 def decode(path, resolution, channels):
     """The image as uint8 (channels, resolution, resolution).
 
-    Turned upright by its EXIF tag; alpha is dropped, grey and colour are converted to the other where asked; the
+    Turned upright by its EXIF tag; alpha is dropped, grey and colour are converted to the other as `channels` says; the
     shorter side is resampled to `resolution` (bilinear, antialiased) and the middle of the longer one kept.
     Errors: ImageError, with the path, for a file that is truncated, not an image of FORMATS, of an unknown depth, or so
     large that it may be a decompression bomb (PIL's limit).

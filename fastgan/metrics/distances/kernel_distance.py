@@ -13,7 +13,7 @@ WHOLE = 250  # samples whose products with each other are all computed; products
 
 
 class KernelDistance(NamedTuple):
-    """mean: the estimate. std: between subsets (0 for a single one); they overlap, so it is no standard error."""
+    """mean: the estimate. std: between subsets (0 for a single one); they overlap, so it is not a standard error."""
 
     mean: float
     std: float

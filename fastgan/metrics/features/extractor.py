@@ -59,9 +59,9 @@ class Extractor:
         """
         provided = list(extractor.get_requested_features_list())
         features = features or provided[0]
-        for asked in filter(None, (features, logits)):
-            if asked not in provided:
-                raise ValueError(f"features, logits must be among {', '.join(provided)}; got {asked!r}")
+        for wanted in filter(None, (features, logits)):
+            if wanted not in provided:
+                raise ValueError(f"features, logits must be among {', '.join(provided)}; got {wanted!r}")
         network = _Named(extractor, features, logits)
         name = name or f"{extractor.get_name()}:{features}"
         return cls(network, name, channels=3, resolution=resolution, takes="uint8", device=device)

@@ -28,7 +28,7 @@ def inception(path, *, resize="clean", device="cpu"):
         raise ValueError(f"resize must be clean or legacy, got {resize!r}")
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: there are no Inception weights; fastgan downloads none: get {WEIGHTS} from torch-fidelity's"
+            f"{path}: no Inception weights lie there; fastgan downloads none: get {WEIGHTS} from torch-fidelity's"
             " release v0.2.0 (the address is URL_INCEPTION_V3 in torch_fidelity/feature_extractor_inceptionv3.py),"
             " and name the file, as in --extractor inception:PATH"
         )

@@ -29,7 +29,7 @@ def pretrained(name, path=None, *, device="cpu"):
         path = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2]
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"{path}: there are no weights of {name}; fastgan downloads none: run python -c"
+            f"{path}: no weights of {name} lie there; fastgan downloads none: run python -c"
             f" \"import torchvision; torchvision.models.get_model('{name}', weights='DEFAULT')\", or put the file there"
         )
     weights = load_weights(path)
