@@ -56,7 +56,7 @@ def load(source, resolution=None, channels=None, skip_broken=False):
         return IMAGES[source](**given)
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"{source}: neither a folder nor a data set has that name; data sets are {', '.join(names())}"
+            f"{source}: there is no such folder, nor a data set of that name; data sets are {', '.join(names())}"
         )
     return image_folder(source, **given, skip_broken=skip_broken)
 
