@@ -67,11 +67,13 @@ def duality_gap(
             if perturbed:
                 _perturb(moving, randomness.generator(seed, f"perturbed {player}"))
             optimizer = torch.optim.Adam(moving.parameters(), lr, betas)
-            descend = _critic_loss if player == "critic" else _generator_loss
             draw.source = randomness.generator(seed, f"training of the {player}", device=device)
             for _ in range(steps):
                 optimizer.zero_grad(set_to_none=True)
-                descend(loss, penalties, g, d, draw, batch_size).backward()
+                if player == "critic":
+                    _critic_loss(loss, penalties, g, d, draw, batch_size).backward()
+                else:
+                    _generator_loss(loss, g, d, draw, batch_size).backward()
                 optimizer.step()
             draw.source = randomness.generator(seed, "evaluation", device=device)  # the same samples for both
             values.append(_value(payoff, g, d, draw, evaluation_batches, evaluation_batch_size))
@@ -96,7 +98,7 @@ def _critic_loss(loss, penalties, g, d, draw, count):
     return loss.discriminator(d(real), d(fake)) + sum(penalty(d, real=real, fake=fake) for penalty in penalties)
 
 
-def _generator_loss(loss, penalties, g, d, draw, count):
+def _generator_loss(loss, g, d, draw, count):
     real_logits = d(draw.real(count)) if loss.generator_needs_real else None
     return loss.generator(d(g(draw.latents(count))), real_logits)
 

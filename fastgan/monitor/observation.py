@@ -16,11 +16,11 @@ SUBSETS = 20
 class Reference:
     """Real samples in the cheap space, and what samples of the same distribution would score against them.
 
-    real, held_out: disjoint sets of one size n, (n, ...) as `pooled` returns them; labels, held_out_labels: (n,) int64
-    or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
+    real, held_out: disjoint sets of one size n, (n, ...) as `pooled` returns them; labels: (n,) int64 of
+    `real`, or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
     """
 
-    def __init__(self, real, held_out, labels=None, held_out_labels=None, classes=0, source=None):
+    def __init__(self, real, held_out, labels=None, classes=0, source=None):
         self.real, self.spread = real.flatten(1), _spread(torch.cat([real, held_out]).flatten(1))
         self.coverage = expected_coverage(len(real), len(held_out), NEIGHBOURS)
         both = torch.cat([real, held_out]).flatten(1)

@@ -46,7 +46,7 @@ class Watch:
         self.halves = [small(samples.to(self.device)) for samples, _ in halves]
         self.modes = Modes.of(data, self.count)
         labelled = self.modes is None and data.classes is not None and condition is not None and condition.ndim == 1
-        self.labels = [labels.to(self.device) for _, labels in halves] if labelled else (None, None)
+        self.labels = condition.to(self.device) if labelled else None
         self.classes = len(data.classes) if labelled else 0
         self.estimates_wasserstein = estimates_wasserstein(recipe, state.discriminator)
         self.before = pooled(self._generate(state.generator))
@@ -131,7 +131,7 @@ class Watch:
         if shape not in self.references:
             source = randomness.generator(self.recipe.seed, "watch subsets")
             sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.pooled]
-            self.references[shape] = Reference(*sets, *self.labels, self.classes, source)
+            self.references[shape] = Reference(*sets, self.labels, self.classes, source)
         return self.references[shape]
 
 
