@@ -18,7 +18,7 @@ class Stop:
     """
 
     series = KERNEL_DISTANCE
-    IMAGES = 64_000
+    IMAGES = 128_000
 
     def __init__(self, recipe, data, generator, discriminator):
         self.patience = math.ceil(self.IMAGES / recipe.batch_size)
