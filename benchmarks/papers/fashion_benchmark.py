@@ -80,7 +80,7 @@ def run(configuration, seed, steps, device="cpu"):
 
 
 def scores(real, trainer, extractor, names):
-    fake = metrics.Samples.of(draw(trainer, IMAGES, "metrics"), extractor)
+    fake = metrics.Samples.of(draw(trainer, IMAGES, "metrics").clamp(-1, 1), extractor)
     return {re.match("[A-Za-z]+", m.name)[0].lower(): m.value for m in metrics.measure(real, fake, names)}
 
 

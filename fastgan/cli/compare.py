@@ -90,7 +90,7 @@ def _observe_images(samples, count):
     real = metrics.Samples.of(samples.batch(torch.arange(min(count, len(samples))))[0], extractor)
 
     def observe(trainer):
-        fake = metrics.Samples.of(draw(trainer, count, "metrics"), extractor)
+        fake = metrics.Samples.of(draw(trainer, count, "metrics").clamp(-1, 1), extractor)
         return {m.name: m.value for m in metrics.measure(real, fake, ("fid", "prdc"))}
 
     return observe

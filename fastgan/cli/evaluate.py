@@ -1,6 +1,7 @@
 """`fastgan evaluate`"""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.cli.real_features import real_features, stamp
 from fastgan.models import sampling
 from fastgan.training.run.folder import RunFolder
+
+GARMENTS_ONLY = "fashion-cnn"
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,11 @@ class Evaluate:
     metrics: str = ",".join(metrics.DEFAULT)
     """Names with commas: fid, kid, is, pr, prdc, vendi, modes, swd, ms_ssim; or all."""
 
-    extractor: str = "fashion-cnn"
-    """fashion-cnn, which is trained when it is first used, or inception:PATH with the weights' file."""
+    extractor: str | None = None
+    """What makes the features: fashion-cnn (the default), which knows garments alone and is trained when it is first
+    used; inception:FILE, the weights that torch-fidelity converted, as a file of tensors; torchvision:NAME, as
+    torchvision:resnet50, if its weights are on the disk; module:function, a Python function of your own that returns a
+    network or an Extractor."""
 
     count: int = 10_000
     """How many images of each side, or all that there are where those are fewer."""
@@ -60,7 +66,10 @@ def main(arguments):
         print(json.dumps(row) if flags.json else _line(row))
     if not flags.json:
         first = rows[0]
-        print(f"{first['of']} against {first['against']}; extractor {flags.extractor}#{first['extractor_hash']}")
+        print(
+            f"{first['of']} against {first['against']}; extractor {flags.extractor or GARMENTS_ONLY}"
+            f"#{first['extractor_hash']}"
+        )
         if kept:
             print(f"kept in {kept}")
 
@@ -75,7 +84,13 @@ def _evaluate(flags):
     names = metrics.names() if flags.metrics == "all" else tuple(flags.metrics.split(","))
     metrics.check_names(names)
     fake, about = _folder(flags) if flags.run_dir is None else _run(flags)
-    extractor = _extractor(flags.extractor)
+    if flags.extractor is None and not about["against"].startswith("fashion"):
+        print(
+            f"{about['against']}: {GARMENTS_ONLY} knows garments alone, and its numbers say little of other images:"
+            " choose --extractor torchvision:NAME, inception:FILE or module:function",
+            file=sys.stderr,
+        )
+    extractor = metrics.extractor(flags.extractor or GARMENTS_ONLY)
     fake = metrics.Samples.of(fake, extractor)
     found = metrics.measure(_real(flags, about["against"], about.pop("size"), extractor, names), fake, names)
     rows = [{**about, **measurement.as_dict(), "extractor_hash": extractor.hash} for measurement in found]
@@ -97,7 +112,7 @@ def _run(flags):
             raise ValueError(f"{name} must be the run's, {own}; got {getattr(flags, name)}")
     z = sampling.latents(generator, flags.count, flags.seed, "evaluation")
     source = data.load(before["data"], model["resolution"], model["channels"]) if generator.z_dim == 0 else None
-    images = sampling.sample(generator, z, sampling.conditions(generator, source, flags.count))
+    images = sampling.sample(generator, z, sampling.conditions(generator, source, flags.count)).clamp(-1, 1)
     against = flags.against or before["data"]
     size = (model["resolution"], model["channels"])
     return images, {"of": str(flags.run_dir), "step": step, "against": against, "size": size}
@@ -107,6 +122,8 @@ def _folder(flags):
     images = data.load(flags.images, flags.resolution, flags.channels)
     if flags.against is None:
         raise ValueError("--images needs --against: fashion, or a folder of real images")
+    if len(images.shape) != 3:
+        raise ValueError(f"--images must name images, and {flags.images} holds samples of shape {tuple(images.shape)}")
     size = (images.shape[1], images.shape[0])
     return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}
 
@@ -127,15 +144,6 @@ def _real(flags, source, size, extractor, names):
     if set(names) & set(metrics.ON_IMAGES):
         return metrics.Samples.of(images(), extractor)
     return metrics.Samples(None, real_features(about, extractor, lambda: extractor.features(images())))
-
-
-def _extractor(name):
-    kind, _, path = name.partition(":")
-    if name == "fashion-cnn":
-        return metrics.fashion_cnn()
-    if kind == "inception" and path:
-        return metrics.inception(path)
-    raise ValueError(f"extractor must be fashion-cnn or inception:PATH; got {name!r}")
 
 
 def _line(row):

@@ -15,11 +15,11 @@ from fastgan.metrics.features.fashion_cnn import cache_folder
 
 
 def real_features(about, extractor, make):
-    """The Features that `make()` computes, read from the user's cache folder where the same were asked for before.
+    """The Features that `make()` computes, read from the user's cache folder if an earlier call kept the same.
 
     about: plain values that determine the images: data (see `stamp`), resolution, channels, count, seed. The key has
     the extractor's name and hash as well, and the versions of what prepares images. A file that cannot be read is made
-    anew.
+    again.
     """
     key = {**about, "extractor": extractor.identity, "versions": [fastgan.__version__, torch.__version__]}
     digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=12).hexdigest()
@@ -45,6 +45,5 @@ def stamp(source):
     """What tells one state of a data set from another: its name, or each file's path, size and time of change."""
     if source in data.names():
         return source
-    root = Path(source)
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return [[str(root.resolve())], *([str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]
+    files = [Path(path) for path in data.list_images(source)[0]]
+    return [[str(Path(source).resolve())], *([str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]

@@ -21,6 +21,7 @@ from fastgan.data.paired import low_resolution, paired, silhouettes, with_silhou
 from fastgan.data.sources.digits import digits, stacked_digits
 from fastgan.data.sources.fashion import fashion_mnist
 from fastgan.data.sources.folder import ImageError, image_folder
+from fastgan.data.sources.listing import list_images
 from fastgan.data.sources.tensor_data import TensorData
 from fastgan.data.sources.toys import grid, ring, swiss_roll
 from fastgan.data.transforms.edges import edges
@@ -36,6 +37,7 @@ __all__ = [
     "fashion_mnist",
     "grid",
     "image_folder",
+    "list_images",
     "load",
     "low_resolution",
     "names",

@@ -7,19 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 def batches(data, updates):
     """Yields (samples, condition) for each tensor of indices in `updates`.
 
+    Errors: ValueError, with the data set's name and the sample's index, for samples that are not finite.
     A data set with an attribute `prefetch` = n has the next n batches made in a thread; an error in making
-    one is raised where that batch is asked for.
+    one is raised when that batch is due.
     """
     ahead = getattr(data, "prefetch", 0)
     if not ahead:
         for indices in updates:
-            yield data.batch(indices)
+            yield _batch(data, indices)
         return
     with ThreadPoolExecutor(1) as thread:
         waiting = deque()
         try:
             for indices in updates:
-                waiting.append(thread.submit(data.batch, indices))
+                waiting.append(thread.submit(_batch, data, indices))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -27,3 +28,11 @@ def batches(data, updates):
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _batch(data, indices):
+    samples, condition = data.batch(indices)
+    if samples.device.type == "cpu" and not samples.isfinite().all():  # on a GPU the check would wait for it
+        row = int((~samples.flatten(1).isfinite().all(1)).nonzero()[0])
+        raise ValueError(f"data ({type(data).__name__}): sample {int(indices[row])} holds NaN or infinity; remove it")
+    return samples, condition

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fastgan.data.paired import paired, silhouettes, with_silhouette
@@ -35,34 +36,38 @@ def names():
     return (*IMAGES, *FIXED)
 
 
-def load(source, resolution=None, channels=None):
+def load(source, resolution=None, channels=None, skip_broken=False):
     """A data set by its name (`names()`), or a folder of images.
 
-    Where no size is asked for: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
-    folder that has the name of a data set is given as a path: ./ring.
-    Errors: FileNotFoundError for what is neither; ValueError for a size where there is no choice.
+    Without a size: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
+    folder that has the name of a data set is given as a path: ./ring. skip_broken: of a folder, see image_folder.
+    Errors: FileNotFoundError for what is neither; ValueError for a size that the data set does not have.
     """
-    asked = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
+    given = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
     if source in FIXED:
-        if asked:
-            raise ValueError(f"{' and '.join(asked)} cannot be chosen for {source}: its samples have a fixed shape")
-        return FIXED[source]()
+        data = FIXED[source]()
+        own = {"resolution": data.shape[-1], "channels": data.shape[0]} if len(data.shape) == 3 else {}
+        if others := [name for name, value in given.items() if own.get(name) != value]:
+            raise ValueError(
+                f"{' and '.join(others)} cannot be chosen for {source}: its samples have the shape {tuple(data.shape)}"
+            )
+        return data
     if source in IMAGES:
-        return IMAGES[source](**asked)
+        return IMAGES[source](**given)
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"{source}: there is no such folder, and no data set of that name; there are {', '.join(names())}"
+            f"{source}: there is no such folder, nor a data set of that name; data sets are {', '.join(names())}"
         )
-    return image_folder(source, **asked)
+    return image_folder(source, **given, skip_broken=skip_broken)
 
 
 def as_data(data):
-    """A data set as this package defines it; a bare tensor becomes one."""
-    if isinstance(data, torch.Tensor):
+    """A data set as this package defines it; a bare tensor or NumPy array becomes one."""
+    if isinstance(data, (torch.Tensor, np.ndarray)):
         return TensorData(data)
     if not all(hasattr(data, name) for name in ("batch", "shape", "classes", "__len__")):
         raise TypeError(
-            f"data must be a tensor or have len(), .shape, .classes and .batch(indices) as fastgan.data says;"
-            f" got {type(data).__name__}"
+            "data must be a tensor or NumPy array, or have len(), .shape, .classes and .batch(indices) as fastgan.data"
+            f" says; got {type(data).__name__}"
         )
     return data

@@ -15,7 +15,7 @@ class Order:
 
     def __init__(self, size, seed, replacement=False):
         self.size, self.seed, self.replacement = size, seed, replacement
-        self._permutations = {}  # of the last epochs asked for: a cache, not a state
+        self._permutations = {}  # of the newest epochs: a cache, not a state
 
     @classmethod
     def of(cls, data, seed):

@@ -7,10 +7,11 @@ Measurements, which carry extractor, hash, N and versions. Features come from an
 from fastgan.metrics.coverage.class_coverage import ClassCoverage, class_coverage, stacked_labels
 from fastgan.metrics.coverage.inception_score import InceptionScore, inception_score
 from fastgan.metrics.coverage.mode_coverage import ModeCoverage, kl_floor, mode_coverage, reverse_kl
-from fastgan.metrics.coverage.precision_recall import PrecisionRecall, precision_recall
-from fastgan.metrics.coverage.precision_recall_density_coverage import (
+from fastgan.metrics.coverage.precision_recall import (
     PRDC,
+    PrecisionRecall,
     expected_coverage,
+    precision_recall,
     precision_recall_density_coverage,
 )
 from fastgan.metrics.coverage.vendi_score import vendi_score
@@ -23,6 +24,8 @@ from fastgan.metrics.duality_gap import DualityGap, duality_gap, log_payoff
 from fastgan.metrics.features.extractor import Extractor, Features
 from fastgan.metrics.features.fashion_cnn import fashion_cnn
 from fastgan.metrics.features.inception import inception
+from fastgan.metrics.features.named import extractor
+from fastgan.metrics.features.pretrained import pretrained
 from fastgan.metrics.features.resize import resize
 from fastgan.metrics.images.laplacian_pyramid import laplacian_pyramid
 from fastgan.metrics.images.ms_ssim import fitting_scales, ms_ssim, ms_ssim_diversity, ms_ssim_name
@@ -52,6 +55,7 @@ __all__ = [
     "column",
     "duality_gap",
     "expected_coverage",
+    "extractor",
     "fashion_cnn",
     "fitting_scales",
     "frechet_distance",
@@ -71,6 +75,7 @@ __all__ = [
     "perceptual_path_length",
     "precision_recall",
     "precision_recall_density_coverage",
+    "pretrained",
     "resize",
     "reverse_kl",
     "sliced_wasserstein",

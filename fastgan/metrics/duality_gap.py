@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from fastgan import randomness
+from fastgan.metrics.evaluated import evaluated
 
 
 class DualityGap(NamedTuple):
@@ -49,8 +50,8 @@ def duality_gap(
     way back. Noise of the weights' own size is little where weights are small, as from DCGAN's N(0, 0.02^2): a
     collapsed generator may not get away then, and its gap is small (docs/papers.md, T7).
     payoff: (real logits, fake logits) -> M, which the critic raises, taken over evaluation_batches batches of fresh
-    samples. Networks are used in the mode in which they come. Defaults: the perturbed gap's published 2D experiments.
-    Costs 2 x steps updates. A function of its arguments and `seed`.
+    samples, in evaluation mode; the copies are trained in the mode in which the networks come. Defaults: the perturbed
+    gap's published 2D experiments. Costs 2 x steps updates. A function of its arguments and `seed`.
     Errors: ValueError.
     """
     if steps < 1 or batch_size < 1 or evaluation_batches < 1 or evaluation_batch_size < 1:
@@ -66,11 +67,13 @@ def duality_gap(
             if perturbed:
                 _perturb(moving, randomness.generator(seed, f"perturbed {player}"))
             optimizer = torch.optim.Adam(moving.parameters(), lr, betas)
-            descend = _critic_loss if player == "critic" else _generator_loss
             draw.source = randomness.generator(seed, f"training of the {player}", device=device)
             for _ in range(steps):
                 optimizer.zero_grad(set_to_none=True)
-                descend(loss, penalties, g, d, draw, batch_size).backward()
+                if player == "critic":
+                    _critic_loss(loss, penalties, g, d, draw, batch_size).backward()
+                else:
+                    _generator_loss(loss, g, d, draw, batch_size).backward()
                 optimizer.step()
             draw.source = randomness.generator(seed, "evaluation", device=device)  # the same samples for both
             values.append(_value(payoff, g, d, draw, evaluation_batches, evaluation_batch_size))
@@ -95,14 +98,15 @@ def _critic_loss(loss, penalties, g, d, draw, count):
     return loss.discriminator(d(real), d(fake)) + sum(penalty(d, real=real, fake=fake) for penalty in penalties)
 
 
-def _generator_loss(loss, penalties, g, d, draw, count):
+def _generator_loss(loss, g, d, draw, count):
     real_logits = d(draw.real(count)) if loss.generator_needs_real else None
     return loss.generator(d(g(draw.latents(count))), real_logits)
 
 
 @torch.no_grad()
 def _value(payoff, g, d, draw, batches, count):
-    return sum(payoff(d(draw.real(count)), d(g(draw.latents(count)))).item() for _ in range(batches)) / batches
+    with evaluated(g, d):
+        return sum(payoff(d(draw.real(count)), d(g(draw.latents(count)))).item() for _ in range(batches)) / batches
 
 
 @torch.no_grad()

@@ -8,16 +8,16 @@ import torch
 from fastgan.metrics.coverage.class_coverage import class_coverage
 from fastgan.metrics.coverage.inception_score import inception_score
 from fastgan.metrics.coverage.mode_coverage import kl_floor
-from fastgan.metrics.coverage.precision_recall import precision_recall
-from fastgan.metrics.coverage.precision_recall_density_coverage import (
+from fastgan.metrics.coverage.precision_recall import (
     expected_coverage,
+    precision_recall,
     precision_recall_density_coverage,
 )
 from fastgan.metrics.coverage.vendi_score import vendi_score
 from fastgan.metrics.distances.frechet_distance import frechet_distance
 from fastgan.metrics.distances.kernel_distance import kernel_distance
 from fastgan.metrics.features.extractor import Extractor, Features
-from fastgan.metrics.features.resize import to_bytes
+from fastgan.metrics.features.image_tensor import to_bytes
 from fastgan.metrics.images.ms_ssim import ms_ssim_diversity, ms_ssim_name
 from fastgan.metrics.images.patch_sliced_wasserstein import patch_sliced_wasserstein
 from fastgan.metrics.measurement import Measurement
@@ -149,6 +149,6 @@ def _swd(real, fake):
 
 @_metric
 def _ms_ssim(real, fake):
-    name = ms_ssim_name(min(fake.images.shape[2:]))
     ours, theirs = (ms_ssim_diversity(to_bytes(s.images), data_range=255.0, pairs=2000) for s in (fake, real))
+    name = ms_ssim_name(min(fake.images.shape[2:]))
     yield Measurement(name, ours, None, n=len(fake), n_real=len(real), note=f"{theirs:.4f} for the real samples")

@@ -1,6 +1,7 @@
 """What goes wrong in a run while it trains: cheap observations, and the sentences that follow from them."""
 
 from fastgan.monitor.findings import Finding, findings
+from fastgan.monitor.finite import not_finite
 from fastgan.monitor.observation import (
     Modes,
     Reference,
@@ -10,7 +11,8 @@ from fastgan.monitor.observation import (
     observe,
     pooled,
 )
-from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, Series, is_best, plateau
+from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, Series, best, is_best, plateau
+from fastgan.monitor.quality import Quality
 
 __all__ = [
     "GAP",
@@ -18,13 +20,16 @@ __all__ = [
     "WASSERSTEIN",
     "Finding",
     "Modes",
+    "Quality",
     "Reference",
     "Series",
     "auc",
+    "best",
     "findings",
     "gradient_norm",
     "is_best",
     "largest_spectral_norm",
+    "not_finite",
     "observe",
     "plateau",
     "pooled",

@@ -4,11 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fastgan.metrics.coverage.precision_recall_density_coverage import (
-    expected_coverage,
-    precision_recall_density_coverage,
-)
-from fastgan.metrics.distances.kernel_distance import kernel_distance
+from fastgan.metrics.coverage.precision_recall import expected_coverage, precision_recall_density_coverage
 
 SIDE = 8  # images are averaged down to so many pixels a side
 NEIGHBOURS = 5
@@ -20,16 +16,15 @@ SUBSETS = 20
 class Reference:
     """Real samples in the cheap space, and what samples of the same distribution would score against them.
 
-    real, held_out: disjoint sets of one size n, (n, ...) as `pooled` returns them; labels, held_out_labels: (n,) int64
-    or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
+    real, held_out: disjoint sets of one size n, (n, ...) as `pooled` returns them; labels: (n,) int64 of
+    `real`, or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
     """
 
-    def __init__(self, real, held_out, labels=None, held_out_labels=None, classes=0, source=None):
+    def __init__(self, real, held_out, labels=None, classes=0, source=None):
         self.real, self.spread = real.flatten(1), _spread(torch.cat([real, held_out]).flatten(1))
         self.coverage = expected_coverage(len(real), len(held_out), NEIGHBOURS)
         both = torch.cat([real, held_out]).flatten(1)
         subsets = (torch.randperm(len(both), generator=source)[: len(real)] for _ in range(SUBSETS))
-        self.noise = torch.tensor([self._distance_of_halves(both, source) for _ in range(SUBSETS)]).std().item()
         ratios = torch.stack([_spread(both[subset.to(both.device)]) for subset in subsets]) / self.spread
         # Subsets of half the set vary less than fresh samples do, by sqrt(1 - 1/2).
         self.lowest_diversity = 1 - 4 * ratios.std().item() * 2**0.5
@@ -37,14 +32,6 @@ class Reference:
         if labels is not None and classes and len(real) >= PER_CLASS * classes:
             self.labels, self.classes = labels, classes
             self.due = self.classes_of(held_out.flatten(1))  # with the mistakes that nearest neighbours make
-
-    def kernel_distance(self, fake):
-        """The unbiased squared MMD of KID, from all samples, in the cheap space."""
-        return kernel_distance(self.real, fake.flatten(1), subset_size=None).mean
-
-    def _distance_of_halves(self, both, source):
-        order = torch.randperm(len(both), generator=source).to(both.device)
-        return kernel_distance(*both[order].chunk(2), subset_size=None).mean
 
     def classes_of(self, samples):
         """Samples of each class, (classes,): each sample has that of its nearest real one."""
@@ -88,7 +75,7 @@ def observe(reference, fake, before=None):
 
     fake: (M, ...) as `pooled` returns them, finite; before: what the same latents were at the observation before.
 
-    diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is no chance.
+    diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is not chance.
     coverage: PRDC's (k = 5); `coverage_expected` is that of real samples. movement: mean distance of a latent's
     sample from where it was, over the mean distance of two real samples. classes_missing, of `classes`: those with
     less than a tenth of the samples that held-out real ones have; a sample's class is its nearest real one's.
@@ -127,7 +114,7 @@ def largest_spectral_norm(network, iterations=8):
     for module in network.modules():
         weight = getattr(module, "_parameters", {}).get("weight")
         if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or weight is None:
-            continue  # a parametrized weight is no parameter
+            continue  # a parametrized weight is not a parameter
         matrix = weight.flatten(1).float()
         v = torch.randn(matrix.shape[1], generator=source).to(matrix.device)
         for _ in range(iterations):

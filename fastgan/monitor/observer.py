@@ -1,32 +1,37 @@
 """The trainer's observations: from the networks to the tensors that the monitors look at."""
 
+import math
+
 import torch
 from torch.nn import functional as F
 
 from fastgan import randomness
 from fastgan.models import sampling
 from fastgan.monitor.observation import Modes, Reference, auc, gradient_norm, largest_spectral_norm, observe, pooled
+from fastgan.monitor.quality import Quality, small
 from fastgan.monitor.stop import estimates_wasserstein
 from fastgan.nn.modes import evaluation_mode
 from fastgan.penalties.critic import Critic, pack
 from fastgan.penalties.terms import named
 
-IMAGES, VECTORS = 256, 512  # samples in an observation
+COUNT = 512  # samples in an observation
 FEWEST = 32
+AT_AN_END = 0.99  # of [-1, 1]: beyond it a pixel is black or white
 
 
 class Watch:
     """Looks at the generator in training (not at its average, which hides a collapse that moves about).
 
-    Always the same latents and real samples, drawn from the run's seed alone; the global random numbers, which a
-    network may draw from in its forward, are seeded anew before each step.
+    features: samples -> (B, D), or an Extractor, in which the averaged generator's distance from real samples is
+    measured; by default those of Structure for images, and the samples themselves for vectors. Always the same latents
+    and real samples, drawn from the run's seed alone; the global random numbers, which a network may draw from in its
+    forward, are seeded again before each step.
     """
 
-    def __init__(self, recipe, data, state):
-        self.recipe = recipe
-        wanted = IMAGES if len(data.shape) == 3 else VECTORS
-        self.count = min(wanted, len(data) // 2) // recipe.pack * recipe.pack
-        self.references, self.before, self.step = {}, None, state.step
+    def __init__(self, recipe, data, state, features=None):
+        self.recipe, self.features = recipe, features
+        self.count = min(COUNT, len(data) // 2) // recipe.pack * recipe.pack
+        self.references, self.qualities, self.before, self.step = {}, {}, None, state.step
         if self.count < FEWEST:
             return
         self.device = next(state.generator.parameters()).device
@@ -38,21 +43,25 @@ class Watch:
         self.condition = condition.to(self.device) if conditional else None
         self.real = self.real.to(self.device)
         self.pooled = [pooled(samples.to(self.device)) for samples, _ in halves]
+        self.halves = [small(samples.to(self.device)) for samples, _ in halves]
         self.modes = Modes.of(data, self.count)
         labelled = self.modes is None and data.classes is not None and condition is not None and condition.ndim == 1
-        self.labels = [labels.to(self.device) for _, labels in halves] if labelled else (None, None)
+        self.labels = condition.to(self.device) if labelled else None
         self.classes = len(data.classes) if labelled else 0
         self.estimates_wasserstein = estimates_wasserstein(recipe, state.discriminator)
         self.before = pooled(self._generate(state.generator))
 
     def __call__(self, state):
-        """name -> number, each name begins with "watch_"; nothing where the data are too few, or not all is finite."""
+        """name -> number, each name begins with "watch_"; nothing if the data are too few. Samples that are not finite
+        are counted, and nothing else is seen of them."""
         if self.count < FEWEST:
             return {}
         samples = self._generate(state.generator)
+        average = self._generate(state.average)  # what is kept as best, so what must be judged
+        broken = sum((~x.flatten(1).isfinite().all(1)).sum().item() for x in (samples, average))
+        if broken:
+            return {"watch_not_finite": broken, "watch_samples": len(samples) + len(average)}
         fake = pooled(samples)
-        if not fake.isfinite().all():
-            return {}
         before = self.before if self.before is not None and self.before.shape == fake.shape else None
         seen = observe(self._reference(fake.shape), fake, before)
         if self.recipe.generator_lr:
@@ -81,11 +90,14 @@ class Watch:
             numbers["wasserstein"] = real_logits.mean() - fake_logits.mean()
             variances = real_logits.var(), fake_logits.var()
             numbers["wasserstein_noise"] = (sum(variances) / len(real_logits)).sqrt()
-        average = pooled(self._generate(state.average))  # what is kept as best, so what must be judged
-        if average.shape == fake.shape and average.isfinite().all():
-            reference = self._reference(fake.shape)
-            seen |= {"kernel_distance": reference.kernel_distance(average), "kernel_noise": reference.noise}
-        values = torch.stack([value.to(self.device) for value in numbers.values()]).tolist()
+        if samples.ndim == 4:
+            numbers |= {"saturated": _at_an_end(samples), "saturated_real": _at_an_end(real)}
+        if average.shape == samples.shape:
+            average = small(average)
+            quality = self._quality(average.shape)
+            seen |= {"kernel_distance": quality.distance(average), "kernel_noise": quality.noise}
+        values = torch.stack([value.to(self.device) for value in numbers.values()]).nan_to_num().tolist()
+        seen = {name: value for name, value in seen.items() if isinstance(value, list) or math.isfinite(value)}
         return {f"watch_{name}": value for name, value in (seen | dict(zip(numbers, values, strict=True))).items()}
 
     def _generate(self, generator):
@@ -108,9 +120,21 @@ class Watch:
         with evaluation_mode(discriminator):
             return [critic(pack(x, size)).float().reshape(len(x) // size, -1).mean(1) for x in (real, fake)]
 
+    def _quality(self, shape):
+        if shape not in self.qualities:
+            source = randomness.generator(self.recipe.seed, "watch halves")
+            sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.halves]
+            self.qualities[shape] = Quality(*sets, self.features, source)
+        return self.qualities[shape]
+
     def _reference(self, shape):
         if shape not in self.references:
             source = randomness.generator(self.recipe.seed, "watch subsets")
             sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.pooled]
-            self.references[shape] = Reference(*sets, *self.labels, self.classes, source)
+            self.references[shape] = Reference(*sets, self.labels, self.classes, source)
         return self.references[shape]
+
+
+def _at_an_end(images):
+    """The share of values that are black or white, () float."""
+    return (images.abs() > AT_AN_END).float().mean()

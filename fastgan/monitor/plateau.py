@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PATIENCE = 5  # observations without an improvement beyond the noise
+FEWEST = 3  # observations without an improvement beyond the noise
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,32 @@ WASSERSTEIN = Series("watch_wasserstein", "watch_wasserstein_noise", from_peak=T
 GAP = Series("watch_gap", "watch_gap_noise")
 
 
-def plateau(rows, series=KERNEL_DISTANCE, patience=PATIENCE):
-    """The step of the best observation, if none of the `patience` ones after it was better beyond the noise; else None.
-
-    rows: dicts of a metrics log, those without the series count for nothing. An observation is better than the best
-    one before it where it is lower by more than twice its own noise, so that a run ends neither for a single bad value
-    nor goes on for a lucky one.
-    """
-    if patience < 1:
-        raise ValueError(f"patience must be at least 1, got {patience}")
-    best, since = None, 0
-    for row in series.of(rows):
-        if best is None or row[series.value] < best[series.value] - 2 * row[series.noise]:
-            best, since = row, 0
-        else:
-            since += 1
-    return best["step"] if since >= patience else None
+def best(rows, series=KERNEL_DISTANCE):
+    """The row of the lowest value of those that count, the first of equal ones; None without any."""
+    return min(series.of(rows), key=lambda row: row[series.value], default=None)
 
 
 def is_best(rows, series=KERNEL_DISTANCE):
-    """Whether the last observation has a lower value than all before it that count."""
-    values = [row[series.value] for row in series.of(rows)]
-    return bool(values) and all(values[-1] < value for value in values[:-1])
+    """Whether the last row is the best: what a run keeps as its best state."""
+    return bool(rows) and best(rows, series) is rows[-1]
+
+
+def plateau(rows, series=KERNEL_DISTANCE, patience=1000):
+    """The step of the best row, if for `patience` steps, and half of the steps before them, nothing improved; else
+    None.
+
+    rows: dicts of a metrics log, each with "step"; those without the series count for nothing. A row improves on those
+    before it if it is lower by more than twice its own noise, so that a run ends neither for a single bad value nor
+    goes on for a lucky one. At least three rows have to follow the last improvement. What is best is the lowest value:
+    see `best`.
+    """
+    if patience < 1:
+        raise ValueError(f"patience must be at least 1 step, got {patience}")
+    lowest, last, since = None, None, 0
+    for row in series.of(rows):
+        if lowest is None or row[series.value] < lowest - 2 * row[series.noise]:
+            lowest, last, since = row[series.value], row["step"], 0
+        else:
+            since += 1
+    waited = since >= FEWEST and row["step"] - last >= max(patience, last / 2)
+    return best(rows, series)["step"] if waited else None

@@ -1,32 +1,45 @@
 """When a run ends by itself: a series of numbers of its observations, and what measures them."""
 
+import math
+
 import torch
 
 from fastgan import losses, metrics, penalties, randomness
 from fastgan.models import sampling
-from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN
+from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, is_best, plateau
 from fastgan.nn.spectral.parametrization import SpectralNorm
 
 
 class Stop:
     """A criterion: `series`, whose plateau ends the run, and measure(state) -> what of it `Watch` does not see.
 
+    patience: the steps in which the critic sees IMAGES real samples, whatever the interval of the observations.
     Errors: ValueError, with the reason, for a run in which the series means nothing.
     """
 
     series = KERNEL_DISTANCE
+    IMAGES = 128_000
 
     def __init__(self, recipe, data, generator, discriminator):
-        pass
+        self.patience = math.ceil(self.IMAGES / recipe.batch_size)
 
     def measure(self, state):
         return {}
+
+    def ended(self, rows):
+        """The step of the best state, if the run should end; else None."""
+        return plateau(rows, self.series, self.patience)
+
+    def is_best(self, rows):
+        """Whether the last row's state is the best so far."""
+        return is_best(rows, self.series)
 
 
 class WassersteinStop(Stop):
     series = WASSERSTEIN
 
     def __init__(self, recipe, data, generator, discriminator):
+        super().__init__(recipe, data, generator, discriminator)
         if not estimates_wasserstein(recipe, discriminator):
             raise ValueError(
                 'stop_when="wasserstein" needs a critic that estimates that distance: loss="wasserstein" with WGANGP,'
@@ -46,6 +59,7 @@ class GapStop(Stop):
     STEPS, REPEATS, EVALUATED = 50, 3, 8
 
     def __init__(self, recipe, data, generator, discriminator):
+        super().__init__(recipe, data, generator, discriminator)
         refuse = 'stop_when="gap" measures {}; try stop_when="plateau"'
         if getattr(generator, "classes", None) or sampling.takes_source(generator):
             raise ValueError(refuse.format("networks without conditions"))
@@ -81,6 +95,8 @@ class GapStop(Stop):
             for repeat in range(self.REPEATS)
         ]
         gaps = torch.tensor(gaps, dtype=torch.float64)
+        if not gaps.isfinite().all():  # a copy diverged: nothing is known of this moment
+            return {}
         return {"watch_gap": gaps.mean().item(), "watch_gap_noise": (gaps.std() / self.REPEATS**0.5).item()}
 
 

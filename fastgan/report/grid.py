@@ -1,6 +1,7 @@
 """Many images in one PNG."""
 
 import math
+import warnings
 
 import torch
 
@@ -15,6 +16,10 @@ def save_grid(images, path, columns=None):
     """images (N, 1 or 3, H, W) in [-1, 1] -> a PNG, row by row; columns: by default as square as it gets."""
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
         raise ValueError(f"images must have shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    broken = int((~images.flatten(1).isfinite().all(1)).sum())
+    if broken:
+        warnings.warn(f"{broken} of {len(images)} images hold NaN or infinity, drawn as grey", stacklevel=2)
+        images = torch.where(images.isfinite(), images, 0.0)
     grid = make_grid(images, columns)
     array = (grid[0] if len(grid) == 1 else grid.permute(1, 2, 0)).numpy()
     with replacing(path) as unfinished:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fastgan import cli, metrics
 from fastgan.data import fashion_mnist
@@ -64,8 +64,12 @@ def test_a_folder_is_evaluated_against_the_garments_or_a_folder(tmp_path, capsys
         (["--run-dir", "x", "--metrics", "fad"], "metrics must be among fid, kid"),
         (["--run-dir", "x", "--count", "0"], "count must be at least 1; got 0"),
         (["--images", "{mine}"], "--images needs --against"),
-        (["--images", "{mine}", "--against", "fashion", "--extractor", "vgg"], "extractor must be fashion-cnn or"),
+        (
+            ["--images", "{mine}", "--against", "fashion", "--extractor", "vgg"],
+            "extractor must be fashion-cnn, inception:FILE",
+        ),
         (["--images", "{mine}", "--against", "fashion", "--extractor", "inception:x.pth"], "fastgan downloads none"),
+        (["--images", "ring", "--against", "fashion"], "ring holds samples of shape (2,)"),
         (["--images", "{mine}", "--against", "fashion"], "k must be from 1 to"),
     ],
 )
@@ -96,3 +100,37 @@ def test_features_of_real_images_are_kept_until_the_images_change(tmp_path, monk
     save_grid(fashion_mnist().batch(torch.tensor([99]))[0], other / "20.png")
     assert value() != first and made[7:] == [20, 30]
     assert run("--images", mine, "--against", other, "--metrics", "fid,ms_ssim", "--resolution", 64) == 0
+
+
+def pixels():
+    return torch.nn.Flatten()
+
+
+def test_the_classifier_of_garments_is_said_to_know_nothing_else_unless_it_is_chosen(tmp_path, capsys):
+    mine, other = images(tmp_path / "mine", range(20)), images(tmp_path / "other", range(20, 50))
+    pair = ["--images", mine, "--against", other, "--metrics", "vendi"]
+    assert run(*pair) == 0
+    assert f"{other}: fashion-cnn knows garments alone" in capsys.readouterr().err
+    for chosen in ("fashion-cnn", f"{__name__}:pixels"):
+        assert run(*pair, "--extractor", chosen) == 0
+        said = capsys.readouterr()
+        assert not said.err and f"Vendi({chosen})" in said.out
+
+
+def test_nan_images_of_a_run_are_refused(tmp_path, capsys):
+    folder = tmp_path / "run"
+    tiny = ["--steps", "2", "--width", "8", "--z-dim", "8", "--batch-size", "8", "--run-dir", str(folder)]
+    assert cli.main(["train", *tiny]) == 0
+    for path in folder.rglob("average.safetensors"):
+        tensors = load_file(path)
+        first = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+        save_file(tensors | {first: tensors[first] * torch.nan}, path)
+    capsys.readouterr()
+    assert run("--run-dir", folder, "--count", 60, "--metrics", "kid") == 2
+    assert "samples must be finite, got NaN" in capsys.readouterr().err
+    assert not (folder / "evaluations.jsonl").exists()
+
+
+def test_digits_can_be_evaluated(capsys):
+    for against in ("digits", "fashion"):
+        assert run("--images", "digits", "--against", against, "--metrics", "vendi", "--count", 50) == 0

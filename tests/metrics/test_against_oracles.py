@@ -123,22 +123,6 @@ def test_exact_wasserstein(sets):
         assert metrics.wasserstein(real, fake, p=p) == pytest.approx(theirs, rel=1e-8)
 
 
-def test_the_assignment_without_scipy_is_as_good():
-    import importlib
-
-    own = importlib.import_module("fastgan.metrics.distances.wasserstein").shortest_augmenting_paths
-    from scipy.optimize import linear_sum_assignment
-
-    for seed in range(20):
-        cost = np.random.default_rng(seed).random((40, 40))
-        if seed % 2:
-            cost = np.round(cost, 1)  # ties
-        columns = own(cost)
-        assert sorted(columns) == list(range(40))
-        best = cost[linear_sum_assignment(cost)].sum()
-        assert cost[np.arange(40), columns].sum() == pytest.approx(best, rel=1e-12)
-
-
 def test_ms_ssim():
     """From torchmetrics' single scales, cut to where the window fits; its last scale has mirrored borders."""
     source = torch.Generator().manual_seed(0)

@@ -44,7 +44,7 @@ def test_a_trained_classifier_is_read_from_its_file(extractor, tmp_path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert module.default_path().parent == tmp_path / "fastgan"
     save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(ValueError, match="is no fashion-cnn; remove it"):
+    with pytest.raises(ValueError, match="is not a fashion-cnn; remove the file"):
         metrics.fashion_cnn(path)
 
 

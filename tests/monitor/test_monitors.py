@@ -6,7 +6,7 @@ from torch import nn
 
 from fastgan import Recipe, Trainer, models, monitor
 from fastgan.data.sources.toys import Toy
-from fastgan.monitor.stop import GapStop
+from fastgan.monitor.stop import GapStop, Stop
 from fastgan.nn import spectral_norm
 from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.run.recorder import Recorder
@@ -141,7 +141,7 @@ def test_dead_gradients_are_named(tmp_path, seed):
 def test_a_penalty_that_asks_in_vain_is_named(tmp_path, seed):
     changes = {"loss": "wasserstein", "penalties": ("WGANGP(weight=0.001)",), "discriminator_lr": 0.01}
     found, _ = run(tmp_path, seed, **changes)
-    assert "where 1 is asked for" in found["steep penalty"].text, found
+    assert "its target is 1" in found["steep penalty"].text, found
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -169,7 +169,8 @@ def test_the_largest_spectral_norm_is_that_of_svd():
     assert monitor.largest_spectral_norm(nn.Sequential(spectral_norm(nn.Linear(4, 4)))) == 0
 
 
-def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path):
+def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(Stop, "IMAGES", 80)
     torch.manual_seed(0)
     pair = models.create("mlp", features=2, z_dim=2, width=8)
     recipe = Recipe(generator_lr=0.0, batch_size=8)
@@ -193,6 +194,7 @@ def stopping(folder, recipe, stop_when, generator=None):
 
 def test_the_gap_ends_a_run_where_it_has_stopped_falling(tmp_path, monkeypatch):
     monkeypatch.setattr(GapStop, "REPEATS", 2)
+    monkeypatch.setattr(Stop, "IMAGES", 64 * 200)
     trainer = stopping(tmp_path, Recipe(**GOOD), "gap")
     trainer.fit(3000)
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "watch_gap" in row]
@@ -211,7 +213,8 @@ def test_measuring_the_gap_changes_nothing_of_the_run(tmp_path):
         assert torch.equal(a, b)
 
 
-def test_the_wasserstein_estimate_is_logged_where_it_is_one_and_ends_a_run(tmp_path):
+def test_the_wasserstein_estimate_is_logged_where_it_is_one_and_ends_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Stop, "IMAGES", 64 * 200)
     lipschitz = Recipe(loss="wasserstein", penalties=("WGANGP(weight=1.0)",), discriminator_steps=3, generator_lr=1e-9)
     trainer = stopping(tmp_path / "yes", lipschitz, "wasserstein")
     trainer.fit(3000)

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fastgan.report import save_attention_maps, save_curves, save_grid
+from fastgan.report.scatter import draw_points
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -51,3 +53,21 @@ def test_attention_maps_show_the_query_and_refuse_what_does_not_fit(tmp_path):
     assert len(rows) and columns.max() < pixels.shape[1] / 4, "low and left in the first of two columns"
     with pytest.raises(ValueError, match=r"maps\['critic'\] must have shape \(2, 2, h, w\)"):
         save_attention_maps(images, [(6, 1), (0, 0)], maps, tmp_path / "a.png")
+
+
+def test_the_axes_grow_with_points_that_are_far_from_the_modes():
+    figure = Figure()
+    near, far = figure.subplots(1, 2)
+    modes = torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    draw_points(near, torch.cat([modes.repeat(50, 1), torch.tensor([[900.0, 0.0], [torch.nan, 1.0]])]), modes)
+    assert near.get_xlim() == pytest.approx((-1.35, 1.35))
+    draw_points(far, 70 * modes.repeat(50, 1), modes)
+    assert far.get_xlim() == far.get_ylim() == pytest.approx((-94.5, 94.5))
+
+
+def test_images_that_are_not_finite_are_said_to_be(tmp_path):
+    images = torch.full((3, 1, 60, 60), -1.0)
+    images[1, 0, 5] = torch.nan
+    with pytest.warns(UserWarning, match="1 of 3 images hold NaN or infinity"):
+        save_grid(images, tmp_path / "g.png", columns=3)
+    assert set(np.unique(np.array(Image.open(tmp_path / "g.png")))) == {0, 128, 255}

@@ -1,76 +1,53 @@
 """Folders of images: one sub-folder for each class, or one flat folder."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 
 from fastgan.data.sources.decode import ImageError, decode
+from fastgan.data.sources.listing import check_classes, list_images, warn_of_skipped
 from fastgan.data.sources.tensor_data import TensorData
-from fastgan.extras import require
 
 __all__ = ["FolderData", "ImageError", "image_folder"]
 THREADS = 4  # PIL decodes and resamples outside of Python's lock
 
 
-def image_folder(folder, resolution=64, channels=3, memory=2**30):
+def image_folder(folder, resolution=64, channels=3, memory=2**30, skip_broken=False):
     """The images under `folder`, fitted to (channels, resolution, resolution) as `decode` says.
 
-    Sub-folders are classes, searched to any depth (torchvision's ImageFolder; names with a leading dot are skipped);
-    without any, the images lie in the folder itself and have no labels.
-    Where all of them fit into `memory` bytes they are decoded now, once, into TensorData; else with each batch.
+    Sub-folders are classes, searched to any depth; without any, the images lie in the folder itself and have no labels.
+    Names with a leading dot, __MACOSX, pipes and devices are left out, and a folder behind several links is visited
+    once. The result's `skipped`, a Counter {reason: number}, counts the images that were left out; a warning reports
+    the same. If all images fit into `memory` bytes they are decoded now, once, into TensorData; else with each batch.
+    skip_broken: leave out images that cannot be decoded (every image is decoded once now, also with little memory).
 
-    Errors: FileNotFoundError, NotADirectoryError; ValueError without images, with an empty class, or with images both
-    beside and in sub-folders; ImageError (a ValueError) for a broken image, when it is decoded.
+    Errors: FileNotFoundError, NotADirectoryError; ValueError without images, with a class without images, or with
+    images both beside and in sub-folders; ImageError (a ValueError), when it is decoded, for a broken image.
     """
     if resolution < 4:
         raise ValueError(f"resolution must be at least 4, got {resolution}")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
-    paths, labels, classes = list_images(folder)
-    data = FolderData(paths, labels, classes, (channels, resolution, resolution))
-    if len(paths) * channels * resolution**2 > memory:
-        return data
-    return TensorData(data.decode(range(len(paths))), labels, classes)
-
-
-def list_images(folder):
-    """-> paths, labels (or None), classes' names (or None); sorted, so that an index means the same everywhere."""
-    folder = Path(folder)
-    if not folder.exists():
-        raise FileNotFoundError(f"{folder}: there is no such folder")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: is a file, not a folder of images")
-    extensions = require("torchvision.datasets.folder").IMG_EXTENSIONS
-    flat = sorted(str(p) for p in folder.iterdir() if p.suffix.lower() in extensions and p.is_file())
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    samples = _list_classes(folder, classes) if classes else []
-    if flat and samples:
-        raise ValueError(f"{folder}: has images both in itself and in sub-folders; keep one of the two")
-    if not flat and not samples:
-        raise ValueError(f"{folder}: has no images (looked for {', '.join(extensions)})")
-    if flat:
-        return flat, None, None
-    labels = [label for _, label in samples]
-    for empty in set(range(len(classes))).difference(labels):
-        raise ValueError(f"{folder / classes[empty]}: has no images, but is taken for a class; remove it")
-    return [path for path, _ in samples], labels, classes
-
-
-def _list_classes(folder, classes):
-    datasets = require("torchvision.datasets.folder")
-    class_to_index = {name: index for index, name in enumerate(classes)}
-    return datasets.make_dataset(str(folder), class_to_index, datasets.IMG_EXTENSIONS, allow_empty=True)
+    paths, labels, classes, skipped = list_images(folder)
+    data = FolderData(paths, labels, classes, (channels, resolution, resolution), skipped)
+    if skip_broken:
+        data.leave_out_broken(folder)
+    if len(data) * channels * resolution**2 <= memory:
+        data = data.in_memory()
+    warn_of_skipped(folder, data.skipped)
+    return data
 
 
 class FolderData:
-    """Images that are decoded when a batch asks for them."""
+    """Images that are decoded when a batch needs them."""
 
     prefetch = 2  # decoding goes on while the networks train
 
-    def __init__(self, paths, labels, classes, shape):
+    def __init__(self, paths, labels, classes, shape, skipped=()):
         self.paths, self.shape, self.classes = paths, shape, classes and tuple(classes)
         self.labels = None if labels is None else torch.tensor(labels)
+        self.skipped = Counter(skipped)
 
     def __len__(self):
         return len(self.paths)
@@ -81,10 +58,40 @@ class FolderData:
 
     def decode(self, indices):
         """uint8 (B, *shape)"""
-        channels, resolution, _ = self.shape
         pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         with ThreadPoolExecutor(THREADS) as pool:
-            one = lambda index: decode(self.paths[index], resolution, channels)  # noqa: E731
-            for row, image in enumerate(pool.map(one, indices)):
+            for row, image in enumerate(pool.map(self._decode_one, indices)):
                 pixels[row] = image
         return pixels
+
+    def in_memory(self):
+        data = TensorData(self.decode(range(len(self))), self.labels, self.classes)
+        data.skipped = self.skipped
+        return data
+
+    def leave_out_broken(self, folder):
+        """Decode each image once, and forget those that cannot be decoded. Errors: ValueError if a class has none
+        left."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            whole = [index for index, fine in enumerate(pool.map(self._is_whole, range(len(self)))) if fine]
+        broken = len(self) - len(whole)
+        if not broken:
+            return
+        if not whole:
+            raise ValueError(f"{folder}: none of its {broken} images can be decoded")
+        self.paths = [self.paths[index] for index in whole]
+        if self.labels is not None:
+            self.labels = self.labels[whole]
+            check_classes(folder, self.classes, self.labels.tolist())
+        self.skipped["broken"] += broken
+
+    def _decode_one(self, index):
+        channels, resolution, _ = self.shape
+        return decode(self.paths[index], resolution, channels)
+
+    def _is_whole(self, index):
+        try:
+            self._decode_one(index)
+        except ImageError:
+            return False
+        return True

@@ -1,19 +1,34 @@
 """A data set that lies in memory."""
 
+import warnings
+
+import numpy as np
 import torch
+
+BYTES, TANH = 2.0, 1.05  # float images above the first are bytes that were not scaled; above the second, not in [-1, 1]
 
 
 class TensorData:
-    """samples (N, *shape): uint8 images 0..255, given out in [-1, 1]; or floating point, given out as they are.
+    """samples (N, *shape), a tensor or NumPy array: uint8 images 0..255, which become [-1, 1]; or floating point, which
+    stay as they are, images in [-1, 1].
 
     labels: (N,) integers in 0..len(classes)-1, or None. classes: their names; by default the numbers that occur.
+    Warns of images (N, C, H, W) whose channels seem to come last, or whose values seem to be [0, 1] or another scale.
+    Errors: TypeError for other types; ValueError for NaN, infinity, and float images in 0..255, with what to do.
     """
 
     def __init__(self, samples, labels=None, classes=None):
+        if isinstance(samples, np.ndarray):
+            samples = torch.from_numpy(samples) if samples.dtype.kind in "fu" and samples.itemsize <= 8 else samples
         if not isinstance(samples, torch.Tensor) or not (samples.dtype == torch.uint8 or samples.is_floating_point()):
-            raise TypeError(f"samples must be a uint8 or floating-point tensor, got {_describe(samples)}")
+            raise TypeError(
+                f"samples must be a uint8 or floating-point tensor or NumPy array, got {_describe(samples)}"
+            )
         if samples.ndim < 2 or samples.numel() == 0:
             raise ValueError(f"samples must have shape (N, ...) without a zero, got {tuple(samples.shape)}")
+        _check_finite(samples)
+        if samples.ndim == 4:
+            _check_images(samples)
         self.samples = samples
         self.shape = tuple(samples.shape[1:])
         self.labels = self.classes = None
@@ -37,5 +52,43 @@ class TensorData:
         return samples, None if self.labels is None else self.labels[indices]
 
 
+def _check_finite(samples):
+    if samples.dtype != torch.uint8 and not torch.stack(samples.aminmax()).isfinite().all():
+        broken = ~samples.flatten(1).isfinite().all(1)
+        raise ValueError(
+            f"samples must be finite: {int(broken.sum())} of {len(samples)} hold NaN or infinity, the first is"
+            f" samples[{int(broken.nonzero()[0])}]"
+        )
+
+
+def _check_images(samples):
+    shape = tuple(samples.shape)
+    if shape[3] in (1, 3, 4) and shape[1] > 4:
+        _warn(
+            f"samples of shape {shape} seem to have their channels last; channels come second, (N, C, H, W):"
+            " try samples.permute(0, 3, 1, 2)"
+        )
+    if samples.dtype == torch.uint8:
+        return
+    low, high = (value.item() for value in samples.aminmax())
+    if low >= 0 and high > BYTES:
+        raise ValueError(
+            f"samples lie in {low:.4g}..{high:.4g}; float images must lie in [-1, 1]: try samples / 127.5 - 1, or"
+            " uint8, if the values are 0..255"
+        )
+    if max(-low, high) > TANH:
+        _warn(
+            f"samples lie in {low:.4g}..{high:.4g}, and a generator that ends in tanh reaches -1..1 alone: scale them"
+        )
+    elif low >= 0 and high > 0:
+        _warn(f"samples lie in {low:.4g}..{high:.4g}, half of [-1, 1]: try 2 * samples - 1 if the values are 0..1")
+
+
+def _warn(text):
+    warnings.warn(text, stacklevel=4)
+
+
 def _describe(value):
-    return f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else f"an array of {value.dtype}"
+    return type(value).__name__

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from fastgan.metrics.coverage.mode_coverage import reverse_kl
+from fastgan.metrics.evaluated import evaluated
 
 
 class ClassCoverage(NamedTuple):
@@ -31,12 +32,14 @@ def class_coverage(labels, classes):
 def stacked_labels(classify, images, *, batch=256):
     """Which of the K^C modes each image is of: the channels' classes as the digits of a number, first channel highest.
 
-    images: (N, C, H, W), each channel an image of its own. classify: (B, 1, H, W) -> logits (B, K). -> int64 (N,)
+    images: (N, C, H, W), each channel an image of its own. classify: (B, 1, H, W) -> logits (B, K), a network in
+    evaluation mode. -> int64 (N,)
     """
     labels = []
-    for rows in images.split(batch):
-        logits = classify(rows.flatten(0, 1).unsqueeze(1))  # (B C, K)
-        digits = logits.argmax(1).view(len(rows), -1)
-        powers = logits.shape[1] ** torch.arange(digits.shape[1] - 1, -1, -1, device=digits.device)
-        labels.append((digits * powers).sum(1))
+    with evaluated(classify):
+        for rows in images.split(batch):
+            logits = classify(rows.flatten(0, 1).unsqueeze(1))  # (B C, K)
+            digits = logits.argmax(1).view(len(rows), -1)
+            powers = logits.shape[1] ** torch.arange(digits.shape[1] - 1, -1, -1, device=digits.device)
+            labels.append((digits * powers).sum(1))
     return torch.cat(labels)

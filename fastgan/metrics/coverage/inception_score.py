@@ -19,7 +19,8 @@ def inception_score(logits, *, splits=10, seed=2020):
 
     logits: (N, classes) of any floating-point dtype, N >= splits; computed in float64. seed: of the permutation before
     the splits, torch-fidelity's for the same seed; None: as the samples come.
-    With a classifier of one's own this is no "IS" that compares with the literature. Its bias depends on N / splits.
+    With another classifier than Inception the value does not compare with the literature. Its bias depends on N /
+    splits.
     Errors: TypeError, ValueError that name the argument.
     """
     logits = check_features(logits, "logits", splits).double()

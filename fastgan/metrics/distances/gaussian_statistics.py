@@ -86,7 +86,12 @@ class GaussianStatistics:
     @classmethod
     def load(cls, path):
         """The inverse of save. Errors: ValueError for a file that holds something else."""
-        with require("safetensors").safe_open(path, "pt") as file:
+        safetensors = require("safetensors")
+        try:
+            opened = safetensors.safe_open(path, "pt")
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path}: holds no statistics of features: {error}") from None
+        with opened as file:
             about = (file.metadata() or {}).get("fastgan_statistics")
             if about is None or set(file.keys()) != {"mean", "scatter"}:
                 raise ValueError(f"{path}: holds no statistics of features")

@@ -1,5 +1,6 @@
 """Squared maximum mean discrepancy with a cubic kernel: KID (Binkowski et al., 2018, section 4), on any features."""
 
+from math import log10
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ WHOLE = 250  # samples whose products with each other are all computed; products
 
 
 class KernelDistance(NamedTuple):
-    """mean: the estimate. std: between subsets (0 for a single one); they overlap, so it is no standard error."""
+    """mean: the estimate. std: between subsets (0 for a single one); they overlap, so it is not a standard error."""
 
     mean: float
     std: float
@@ -21,13 +22,18 @@ class KernelDistance(NamedTuple):
 def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamma=None, coef0=1.0, seed=2020):
     """Mean over random subsets of the unbiased MMD^2 under k(x, y) = (gamma x.y + coef0)^degree, gamma = 1/D.
 
-    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32; rows are summed in that
-    type (pairwise), their sums in float64.
+    real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32 (in float64 if the kernel
+    of such large values would overflow); rows are summed in that type (pairwise), their sums in float64.
     subset_size=None: one estimate from all samples, for sets that are small. The subsets are those that torch-fidelity
-    draws for the same seed. Under equality the expectation is 0, and single values may be negative.
-    Memory: O(subset_size (D + 500)). Errors: TypeError, ValueError that name the argument, N too small among them.
+    draws for the same seed. Under equality the expectation is 0, and single values may be negative. Memory:
+    O(subset_size (D + 500)). Errors: TypeError, ValueError that name the argument, N too small among them.
     """
     real, fake = check_pair(real, fake)
+    largest = max(s.abs().max().item() for s in (real, fake))
+    if real.dtype == torch.float32 and _overflows(largest, degree):
+        real, fake = real.double(), fake.double()
+    if _overflows(largest, degree, torch.float64):
+        raise ValueError(f"real and fake are too large for a kernel of degree {degree}: divide both by {largest:.1e}")
     gamma = 1 / real.shape[1] if gamma is None else gamma
     shift = torch.tensor(coef0, dtype=real.dtype, device=real.device)
     kernel = lambda x, y: torch.addmm(shift, x, y.T, alpha=gamma).pow_(degree)  # noqa: E731
@@ -49,6 +55,11 @@ def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamm
         )
         values.append(_unbiased(kernel, x, y))
     return KernelDistance(float(np.mean(values)), float(np.std(values)))
+
+
+def _overflows(largest, degree, dtype=torch.float32):
+    """Whether sums of (x.y / D + 1)^degree may leave the type: with room for 1e6 summands."""
+    return largest > 1 and 2 * degree * log10(largest) > log10(torch.finfo(dtype).max) - 6
 
 
 def _unbiased(kernel, x, y):

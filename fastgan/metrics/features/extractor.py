@@ -3,13 +3,15 @@
 import hashlib
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
-from fastgan.metrics.features.resize import resize, to_bytes
+from fastgan.data.transforms.grey import grey
+from fastgan.metrics.features.image_tensor import to_bytes
+from fastgan.metrics.features.resize import resize
 
 BATCH = 256
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 class Features(NamedTuple):
@@ -29,7 +31,8 @@ class Extractor:
         None: whatever comes.
     takes: "float", images in [-1, 1]; "uint8", bytes; "samples", the samples as they come, of any shape.
     Images are rounded to bytes first, real and fake ones alike, as if they had been saved. The hash covers names,
-    types, shapes and values of all weights, and how images are prepared. Errors: TypeError, ValueError.
+    types, shapes and values of all weights, and how images are prepared. Errors: TypeError, ValueError,
+    for samples that are neither uint8 nor in about [-1, 1], or not finite, among others.
     """
 
     def __init__(self, network, name, *, channels=None, resolution=None, takes="float", device="cpu"):
@@ -56,9 +59,9 @@ class Extractor:
         """
         provided = list(extractor.get_requested_features_list())
         features = features or provided[0]
-        for asked in filter(None, (features, logits)):
-            if asked not in provided:
-                raise ValueError(f"features, logits must be among {', '.join(provided)}; got {asked!r}")
+        for wanted in filter(None, (features, logits)):
+            if wanted not in provided:
+                raise ValueError(f"features, logits must be among {', '.join(provided)}; got {wanted!r}")
         network = _Named(extractor, features, logits)
         name = name or f"{extractor.get_name()}:{features}"
         return cls(network, name, channels=3, resolution=resolution, takes="uint8", device=device)
@@ -76,12 +79,12 @@ class Extractor:
 
     def prepare(self, samples):
         """What the network is given for these samples."""
-        samples = samples.to(self.device)
+        samples = _as_tensor(samples)
         if self.takes == "samples":
-            return samples.float()
-        if samples.ndim != 4:
-            raise ValueError(f"samples must be images (B, C, H, W) for {self.name}, got shape {tuple(samples.shape)}")
-        images = to_bytes(samples)
+            if not samples.isfinite().all():
+                raise ValueError("samples must be finite, got NaN or infinity")
+            return samples.to(self.device).float()
+        images = to_bytes(samples, "samples").to(self.device)
         if self.channels not in (None, images.shape[1]):
             images = _convert(images, self.channels)
         if self.resolution is not None:
@@ -89,17 +92,28 @@ class Extractor:
         return images / 127.5 - 1 if self.takes == "float" else images.round().to(torch.uint8)
 
     def features(self, batches):
-        """Features of all samples: an iterable of batches, or one tensor (N, ...), which is cut into batches."""
-        if isinstance(batches, torch.Tensor):
-            batches = batches.split(BATCH)
+        """Features of all samples: one tensor or NumPy array (N, ...), which is cut into batches; or an iterable of
+        batches, as a DataLoader is one. A batch that is a tuple or a list, as (images, labels), counts by its first
+        entry.
+        """
+        if isinstance(batches, (torch.Tensor, np.ndarray)):
+            batches = torch.as_tensor(batches).split(BATCH)
         values, logits = [], []
         for batch in batches:
-            v, p = self(batch)
+            v, p = self(batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch)
             values.append(v)
             logits.append(p)
         if not values:
             raise ValueError("batches must not be empty")
         return Features(torch.cat(values), None if logits[0] is None else torch.cat(logits), self.identity)
+
+
+def _as_tensor(samples):
+    if isinstance(samples, np.ndarray):
+        return torch.from_numpy(samples)
+    if isinstance(samples, torch.Tensor):
+        return samples
+    raise TypeError(f"samples must be a tensor or a NumPy array, got {type(samples).__name__}; give the images alone")
 
 
 class _Named(nn.Module):
@@ -124,8 +138,7 @@ def _convert(images, channels):
     if images.shape[1] == 1:
         return images.repeat(1, channels, 1, 1)
     if images.shape[1] == 3 and channels == 1:
-        weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
-        return (images * weights).sum(1, keepdim=True).round_().to(torch.uint8)
+        return grey(images.float()).round_().to(torch.uint8)
     raise ValueError(f"samples must have 1 or {channels} channels, got {images.shape[1]}")
 
 

@@ -13,6 +13,7 @@ from fastgan.atomic_file import replacing
 from fastgan.data import fashion_mnist
 from fastgan.extras import require
 from fastgan.metrics.features.extractor import Extractor
+from fastgan.metrics.features.weights_file import load_weights
 
 NAME, RECIPE, FEATURES, EPOCHS, BATCH, LR = "fashion-cnn", 1, 128, 8, 100, 2e-3
 HELD_OUT = 10  # every tenth image of the file tells the accuracy, and trains nothing
@@ -66,11 +67,10 @@ def fashion_cnn(path=None, *, device="cpu"):
         about = {"fastgan": json.dumps({"recipe": RECIPE, "held_out_accuracy": accuracy})}
         with replacing(path) as unfinished:
             require("safetensors.torch").save_file(network.state_dict(), unfinished, metadata=about)
-    tensors = require("safetensors.torch").load_file(path)
     try:
-        network.load_state_dict(tensors)
-    except RuntimeError:
-        raise ValueError(f"{path}: is no {NAME}; remove it, and it is trained anew") from None
+        network.load_state_dict(load_weights(path))
+    except (RuntimeError, ValueError):
+        raise ValueError(f"{path}: is not a {NAME}; remove the file, and the network is trained again") from None
     return Extractor(network, NAME, channels=1, resolution=28, device=device)
 
 

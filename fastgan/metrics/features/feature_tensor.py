@@ -1,4 +1,4 @@
-"""What every metric on features asks of its input."""
+"""What every metric on features requires of its input."""
 
 import torch
 

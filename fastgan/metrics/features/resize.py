@@ -1,6 +1,5 @@
 """Resizing as clean-fid prescribes (Parmar et al., 2022): antialiased, in floating point, channel by channel."""
 
-import torch
 from torch.nn.functional import interpolate
 
 
@@ -15,10 +14,3 @@ def resize(images, height, width):
         return images
     resized = interpolate(images, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp_(0, 255)
-
-
-def to_bytes(images):
-    """Images in [-1, 1] as they would be saved: uint8, rounded. uint8 stays as it is."""
-    if images.dtype == torch.uint8:
-        return images
-    return (images.float() * 127.5 + 127.5).round_().clamp_(0, 255).to(torch.uint8)

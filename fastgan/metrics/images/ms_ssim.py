@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from fastgan import randomness
+from fastgan.metrics.features.image_tensor import check_extent
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = 11
@@ -31,12 +32,14 @@ def ms_ssim_name(side):
 def ms_ssim(x, y, *, data_range=2.0, scales=None, window=None):
     """prod_j mean(cs_j)^w_j times mean(ssim)^w of the last scale, per pair: (B,) float64; 1 where x = y.
 
-    x, y: (B, C, H, W) images of any dtype. data_range: highest minus lowest value, 2 for [-1, 1], 255 for bytes.
+    x, y: (B, C, H, W) images of any dtype, finite. data_range: highest minus lowest value that images may have, 2 for
+    [-1, 1], 255 for bytes; images of more than twice that are refused.
     Gaussian window of deviation 1.5 without padding; means that are negative count as 0. scales, window: by default as
     fitting_scales says; with fewer than five scales the weights are scaled to the sum of all five.
     Errors: ValueError.
     """
-    if x.ndim != 4 or x.shape != y.shape:
+    check_extent(x, "x", data_range), check_extent(y, "y", data_range)
+    if x.shape != y.shape:
         raise ValueError(f"x and y must have one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
     fitting = fitting_scales(min(x.shape[2:]))
     scales, window = scales or fitting[0], window or fitting[1]
@@ -58,6 +61,7 @@ def ms_ssim_diversity(images, *, pairs=10_000, data_range=2.0, seed=0, batch=64)
 
     images: (N, C, H, W), N >= 2. Compare it with that of real images, for it depends on them. Memory O(batch).
     """
+    check_extent(images, "images", data_range)
     n = len(images)
     if n < 2:
         raise ValueError(f"images must hold at least 2 samples, got {n}")

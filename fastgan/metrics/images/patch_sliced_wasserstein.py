@@ -4,6 +4,7 @@ import torch
 
 from fastgan import randomness
 from fastgan.metrics.distances.sliced_wasserstein import random_directions
+from fastgan.metrics.features.image_tensor import check_extent
 from fastgan.metrics.images.laplacian_pyramid import laplacian_pyramid
 
 COARSEST, BATCH = 16, 256
@@ -14,14 +15,15 @@ def patch_sliced_wasserstein(
 ):
     """{side in pixels: distance} for each level of the Laplacian pyramid down to 16 pixels, and their mean as "mean".
 
-    real, fake: images (N, C, H, H) of any dtype, equal N, H = 16 2^l (or any H below 32: one level). Of every image
-    and level, `patches` patches of `patch` x `patch` pixels are drawn, each channel of all of a level's patches is
-    brought to mean 0 and deviation 1 (each set by itself), and the mean |difference| of sorted projections is taken
+    real, fake: images (N, C, H, H) of any dtype, finite, equal N, H = 16 2^l (or any H below 32: one level). Of every
+    image and level, `patches` patches of `patch` x `patch` pixels are drawn, each channel of all of a level's patches
+    is brought to mean 0 and deviation 1 (each set by itself), and the mean |difference| of sorted projections is taken
     over repeats x directions lines, times `per_image_scale`. Computed in float32; memory O(N patches patch^2 C) for one
     level at a time. The sets should hold thousands of images (the paper: 16,384).
     Errors: ValueError.
     """
-    if real.ndim != 4 or real.shape != fake.shape or real.shape[2] != real.shape[3]:
+    check_extent(real, "real", float("inf")), check_extent(fake, "fake", float("inf"))
+    if real.shape != fake.shape or real.shape[2] != real.shape[3]:
         raise ValueError(
             f"real and fake must have one shape (N, C, H, H), got {tuple(real.shape)} and {tuple(fake.shape)}"
         )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from fastgan import randomness
+from fastgan.metrics.evaluated import evaluated
 
 INTERPOLATIONS = ("lerp", "slerp")
 
@@ -30,7 +31,9 @@ def perceptual_path_length(
 ):
     """Mean of d(G(z(t)), G(z(t + epsilon))) / epsilon^2, z(t) between two latents, t ~ U[0, 1].
 
-    generator: called with z, or z and labels. distance: (images, images) -> (B,), e.g. LPIPS, squared in nature.
+    generator: called with z, or z and labels, in evaluation mode; each module is given back in its own mode. Both ends
+    of a path are drawn with the same random numbers, if the generator draws any itself. distance: (images, images) ->
+    (B,), e.g. LPIPS, squared in nature.
     latents: (2 N, z_dim), the first half the paths' beginnings, the second their ends; labels: (N,).
     interpolation: "lerp" (torch-fidelity's) or "slerp", along the sphere, of normalised latents (the paper's for z).
     discard: quantiles outside of which paths are left out. Errors: ValueError.
@@ -43,12 +46,18 @@ def perceptual_path_length(
     t = torch.rand(len(begins), 1, generator=randomness.generator(seed, "positions on paths")).to(latents)
     between = torch.lerp if interpolation == "lerp" else _slerp
     values = []
-    for rows in torch.arange(len(begins)).split(batch):
-        a, b, s = begins[rows], ends[rows], t[rows]
-        conditions = () if labels is None else (labels[rows],)
-        pair = [generator(between(a, b, position), *conditions) for position in (s, s + epsilon)]
-        values.append(distance(*pair).double().flatten() / epsilon**2)
+    with evaluated(generator, distance), randomness.global_seed(seed, "path length", latents.device):
+        for number, rows in enumerate(torch.arange(len(begins)).split(batch)):
+            a, b, s = begins[rows], ends[rows], t[rows]
+            conditions = () if labels is None else (labels[rows],)
+            pair = []
+            for position in (s, s + epsilon):
+                randomness.reseed(seed, "path", number)
+                pair.append(generator(between(a, b, position), *conditions))
+            values.append(distance(*pair).double().flatten() / epsilon**2)
     values = torch.cat(values)
+    if not values.isfinite().all():
+        raise ValueError("distance must be finite, got NaN or infinity: look at the generator's samples")
     low, high = (values.quantile(q, interpolation=i) for q, i in zip(discard, ("lower", "higher"), strict=True))
     kept = values[(values >= low) & (values <= high)]
     return PathLength(kept.mean().item(), kept.std(correction=0).item(), len(kept))

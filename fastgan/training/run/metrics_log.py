@@ -7,14 +7,17 @@ from fastgan.atomic_file import replacing
 
 
 class MetricsLog:
+    """rows: all that the file holds, in memory, so that nobody parses the file while a run goes on."""
+
     def __init__(self, path, last_step):
         """last_step: where the run goes on; what a killed run logged after it is dropped, since it comes again."""
         self.path = Path(path)
-        kept = [row for row in read_metrics(path) if row["step"] <= last_step]
+        self.rows = kept = [row for row in read_metrics(path) if row["step"] <= last_step]
         with replacing(path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, **row):
+        self.rows.append(row)
         with open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")
 

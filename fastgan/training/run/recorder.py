@@ -8,13 +8,13 @@ import torch
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 from fastgan.models import sampling
-from fastgan.monitor import findings, is_best, plateau
+from fastgan.monitor import findings, not_finite
 from fastgan.monitor.observer import Watch
 from fastgan.nn.attention_maps import attention_layers, attention_maps
 from fastgan.penalties.critic import pack
 from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training.run import checkpoint
-from fastgan.training.run.metrics_log import MetricsLog, read_metrics
+from fastgan.training.run.metrics_log import MetricsLog
 from fastgan.training.step.running_means import Diverged, Tally, advice_against_divergence
 
 PICTURES, POINTS = 100, 2000
@@ -76,14 +76,14 @@ class Recorder:
         self.tally.check()
         _check_weights(state)
         seen = self.watch(state)
-        return seen | self.stop.measure(state) if seen and self.stop is not None else seen
+        return seen | self.stop.measure(state) if "watch_auc" in seen and self.stop is not None else seen
 
     def _report(self, state):
-        rows = read_metrics(self.folder.metrics)
-        found = findings(rows)
+        rows = self.log.rows
+        found = findings(rows, self.recipe)
         if self.stop is not None:
-            self.best_step = plateau(rows, self.stop.series)
-            if is_best(rows, self.stop.series):
+            self.best_step = self.stop.ended(rows)
+            if self.stop.is_best(rows):
                 checkpoint.save(state, self.folder.best, self.recipe, keep=1)
         with replacing(self.folder.findings) as unfinished:
             unfinished.write_text("".join(f"{finding}\n" for finding in found))
@@ -112,7 +112,7 @@ class Recorder:
             save_grid(_side_by_side(samples, sources), path)
             self._draw_attention(state, z[:ATTENDING], samples[:ATTENDING])
         _copy(path, self.folder.samples)
-        save_curves(read_metrics(self.folder.metrics), self.folder.curves)
+        save_curves(self.log.rows, self.folder.curves)
 
     def _draw_attention(self, state, z, images):
         """What both networks look at in the first samples (a pack: copies of one); nothing where neither attends."""
@@ -148,6 +148,5 @@ def _copy(source, target):
 
 
 def _check_weights(state):
-    for name, network in state.networks().items():
-        if not all(p.isfinite().all() for p in network.parameters()):
-            raise Diverged(f"step {state.step}: weights of the {name} are not finite; try lower learning rates")
+    if broken := not_finite(state.networks()):
+        raise Diverged(f"step {state.step}: {broken} is not finite; try lower learning rates")

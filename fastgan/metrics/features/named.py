@@ -1,0 +1,52 @@
+"""Extractors by name."""
+
+import importlib
+import inspect
+
+from torch import nn
+
+from fastgan.metrics.features.extractor import Extractor
+from fastgan.metrics.features.fashion_cnn import fashion_cnn
+from fastgan.metrics.features.inception import inception
+from fastgan.metrics.features.pretrained import pretrained
+
+CHOICES = "fashion-cnn, inception:FILE, torchvision:NAME or module:function"
+
+
+def extractor(name, *, device="cpu"):
+    """The Extractor that a text names.
+
+    fashion-cnn        the classifier of garments, trained at its first use
+    inception:FILE     Inception-v3 with the weights that torch-fidelity converted
+    torchvision:NAME   a classifier of torchvision, as torchvision:resnet50, if its weights are on the disk
+    module:function    what a Python function of your own returns, called without arguments: an Extractor, or a network
+                       that takes images in [-1, 1] and returns features. The module is imported, so its code runs.
+    Nothing is downloaded. Errors: ValueError, TypeError, FileNotFoundError, with what to do.
+    """
+    kind, colon, rest = name.partition(":")
+    if name == "fashion-cnn":
+        return fashion_cnn(device=device)
+    if (colon and not rest) or not colon:
+        raise ValueError(f"extractor must be {CHOICES}; got {name!r}")
+    if kind == "inception":
+        return inception(rest, device=device)
+    if kind == "torchvision":
+        return pretrained(rest, device=device)
+    return _own(name, kind, rest, device)
+
+
+def _own(name, module, function, device):
+    try:
+        function = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"extractor must be {CHOICES}; {name!r} cannot be imported: {error}") from None
+    if not inspect.isfunction(function) and not inspect.isclass(function):
+        raise TypeError(
+            f"{name} must be a Python function that returns an Extractor or a network, got {function!r:.80}"
+        )
+    made = function()
+    if isinstance(made, Extractor):
+        return made
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"{name} must return an Extractor or a torch.nn.Module, got {type(made).__name__}")
+    return Extractor(made, name, device=device)
