@@ -39,7 +39,7 @@ def load_generator(run_dir):
         raise FileNotFoundError(f"{folder.path}: has no checkpoint yet")
     recipe, step = Recipe.load(folder.recipe), int(found.name.removeprefix("step_"))
     generator = networks.build(model, recipe).generator
-    checkpoint.load_network(generator, found / "average.safetensors")
+    checkpoint.load_network(generator, found, "average")
     if stage := StepSchedule(recipe, generator).at(step).stage:
         generator.set_stage(stage.level, stage.alpha)
     return generator, flags, model, step
