@@ -2,7 +2,7 @@
 
 import importlib
 
-from fastgan import nn, ops
+from fastgan import _threads, nn, ops  # noqa: F401 (_threads first, before torch loads)
 
 __version__ = "0.1.0"
 __all__ = [

@@ -3,6 +3,7 @@
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
+from fastgan.training.run.damaged import Damaged
 from fastgan.training.run.interrupts import Interrupted
 from fastgan.training.run.load_generator import load_generator
 from fastgan.training.run.options import RunOptions
@@ -14,6 +15,7 @@ from fastgan.training.trainer import StartsFresh, Trainer
 from fastgan.training.two_stage import TwoStage
 
 __all__ = [
+    "Damaged",
     "Diverged",
     "Interrupted",
     "ProgressiveSchedule",

@@ -202,7 +202,7 @@ def _choose_device(device):
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a meta device has no values
     except (RuntimeError, AssertionError) as error:  # an unknown name; a device that is not there; a torch without CUDA
         reason = str(error).partition("\n")[0]
         raise ValueError(

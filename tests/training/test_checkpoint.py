@@ -8,6 +8,7 @@ import torch
 
 from fastgan import Recipe, losses
 from fastgan.training.run import checkpoint
+from fastgan.training.run.damaged import Damaged
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating
@@ -140,7 +141,7 @@ def test_a_damaged_file_is_named_and_so_is_the_older_good_checkpoint(toy, tmp_pa
     damaged = path / f"{file}.safetensors"
     damaged.write_bytes(damage(damaged.read_bytes()))
     words = f"{file}.safetensors: is damaged: .*; remove step_00000002 to go on from step_00000001, which is whole"
-    with pytest.raises(checkpoint.Damaged, match=words):
+    with pytest.raises(Damaged, match=words):
         checkpoint.load(trained(toy, 0), path)
 
 
@@ -152,11 +153,11 @@ def test_a_description_that_cannot_be_is_refused(toy, tmp_path, change):
     path = two_checkpoints(toy, tmp_path)
     described = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(described | change))
-    with pytest.raises(checkpoint.Damaged, match=r"state.json: is damaged: .*; remove step_00000002"):
+    with pytest.raises(Damaged, match=r"state.json: is damaged: .*; remove step_00000002"):
         checkpoint.load(trained(toy, 0), path)
     for text in ("null", "{", "", "[" * 100_000):
         (path / "state.json").write_text(text)
-        with pytest.raises(checkpoint.Damaged, match=r"state.json: is damaged"):
+        with pytest.raises(Damaged, match=r"state.json: is damaged"):
             checkpoint.load(trained(toy, 0), path)
 
 
@@ -213,7 +214,7 @@ def test_moments_of_another_shape_or_dtype_are_refused(toy, tmp_path):
     for wrong in (torch.zeros(1), torch.zeros(()), torch.zeros(9, 3), torch.zeros(8, 3, dtype=torch.float64)):
         moments["exp_avg"] = wrong
         path = checkpoint.save(state, tmp_path, Recipe())
-        with pytest.raises(checkpoint.Damaged, match=r"exp_avg of generator.layers.0.weight must have shape \(8, 3\)"):
+        with pytest.raises(Damaged, match=r"exp_avg of generator.layers.0.weight must have shape \(8, 3\)"):
             checkpoint.load(trained(toy, 0), path)
 
 

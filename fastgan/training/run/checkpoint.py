@@ -20,12 +20,9 @@ import torch
 import fastgan
 from fastgan.atomic_file import replacing_folder, sync
 from fastgan.extras import require
+from fastgan.training.run.damaged import Damaged
 
 FORMAT = 3
-
-
-class Damaged(ValueError):
-    """A checkpoint that cannot be read, or that does not hold what was written."""
 
 
 def save(state, folder, recipe, keep=2):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from fastgan.atomic_file import naming, replacing
+from fastgan.training.run.damaged import Damaged
 
 
 class MetricsLog:
@@ -22,7 +23,7 @@ class MetricsLog:
 def read_metrics(path):
     """The rows of a log, as dicts; none where there is no file. A last line that was cut off is left out.
 
-    Errors: ValueError with the path and the number of the line for a line that is not a row.
+    Errors: Damaged (a ValueError) with the path and the number of the line for a line that is not a row.
     """
     path = Path(path)
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
@@ -33,7 +34,7 @@ def _row(line, where):
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: is damaged ({error!s:.100}); remove the line to go on") from None
+        raise Damaged(f"{where}: is damaged ({error!s:.100}); remove the line to go on") from None
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        raise ValueError(f"{where}: is damaged: a mapping with a step is expected; remove the line to go on")
+        raise Damaged(f"{where}: is damaged: a mapping with a step is expected; remove the line to go on")
     return row
