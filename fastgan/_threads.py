@@ -1,7 +1,7 @@
 """How OpenMP's threads wait, set before torch loads and only in a process that the `fastgan` command starts.
 
-Waiting threads of GNU's OpenMP spin, and so take the processor from other programs. On a busy machine of two cores a
-short training took 3 to 6 times as long as with threads that sleep. A policy that the user has set stays.
+Waiting threads of GNU's OpenMP spin, and so take the processor from other programs and from each other. Passive threads
+sleep. A policy that the user has set stays.
 """
 
 import os
