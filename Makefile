@@ -3,6 +3,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 OTHER_TORCH ?= torch==2.13.0
 BIN := .venv/bin
+export OMP_WAIT_POLICY ?= PASSIVE  # waiting threads sleep: other programs need the cores
 CSRC := $(shell find csrc -type f)
 
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \

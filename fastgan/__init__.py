@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from fastgan import nn, ops
+from fastgan import _threads, nn, ops  # noqa: F401 (_threads first, before torch loads)
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr__` imports the same names at first use
     from fastgan import augment, data, losses, metrics, models, monitor, penalties, report, training

@@ -16,6 +16,8 @@ MAY_IMPORT = {
     "randomness": set(),
     "atomic_file": set(),
     "_library": set(),
+    "_threads": set(),
+    "__main__": {"cli"},
     "kernels": set(),  # the Triton kernels, in the top-level folder of this name
     "ops": {"_library"},  # and, by name at the first call on a GPU, kernels
     "nn": {"ops"},

@@ -1,7 +1,14 @@
 """The command line: `fastgan train | sample | evaluate | doctor`, a file each. Nothing but this package prints."""
 
+import contextlib
+import difflib
 import importlib
+import os
+import signal
 import sys
+import warnings
+
+from fastgan.cli import exit_codes
 
 COMMANDS = {
     "train": ("fastgan.cli.train", "train a pair of networks on the embedded garments or on a folder of images"),
@@ -17,19 +24,85 @@ COMMANDS = {
 class BadInput(Exception):
     """What the user can mend, in one line."""
 
+    def __init__(self, message, code=exit_codes.USAGE):
+        super().__init__(message)
+        self.code = code
+
 
 def main(argv=None):
-    """Runs a command. Returns the exit code: 0; 2 after one line on stderr for bad input; 130 after Ctrl-C."""
-    command, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if command in ("-h", "--help"):
-        print("usage: fastgan COMMAND [FLAGS]\n")
-        print("\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items()))
-        print("\n`fastgan COMMAND --help` lists its flags.")
-        return 0
+    """Runs a command. Returns the exit code (fastgan.cli.exit_codes); for what the user can mend, after one line on
+    stderr."""
+    _open_closed_streams()
     try:
-        if command not in COMMANDS:
-            raise BadInput(f"there is no command {command!r}; there are {', '.join(COMMANDS)}")
-        return importlib.import_module(COMMANDS[command][0]).main(arguments) or 0
-    except (BadInput, ModuleNotFoundError) as error:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _run(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+            sys.stdout.flush()
+            return code
+    except BadInput as error:
+        return _say(error, error.code)
+    except ModuleNotFoundError as error:
+        return _say(error, exit_codes.USAGE)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no reader
+        return exit_codes.PIPE
+    except KeyboardInterrupt as stopped:
+        number = getattr(stopped, "signal", signal.SIGINT)
+        return _say(f"stopped by {stopped}" if str(stopped) else "stopped", exit_codes.SIGNAL + number)
+    except (MemoryError, RuntimeError) as error:
+        if not exit_codes.is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        return _say(
+            f"out of memory: lower --batch-size, --width, --resolution or --count ({reason:.200})", exit_codes.MEMORY
+        )
+
+
+def _run(arguments):
+    command, *rest = arguments
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0
+    if command == "--version":
+        import fastgan
+
+        print(f"fastgan {fastgan.__version__}")
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadInput(f"there is no command {command!r}; there are {', '.join(COMMANDS)}{hint}")
+    return importlib.import_module(COMMANDS[command][0]).main(rest) or 0
+
+
+def _help():
+    commands = "\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items())
+    codes = "\n".join(f"  {code:<15}{meaning}" for code, meaning in exit_codes.MEANINGS.items())
+    return (
+        f"usage: fastgan COMMAND [FLAGS]\n\n{commands}\n\n`fastgan COMMAND --help` lists its flags."
+        f" `fastgan --version` says the version.\n\nexit codes:\n{codes}"
+    )
+
+
+def _say(error, code):
+    with contextlib.suppress(BrokenPipeError):
         print(f"fastgan: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return code
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    if category.__module__.partition(".")[0] == "fastgan":
+        print(f"fastgan: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)
+
+
+def _open_closed_streams():
+    """A closed stdin, stdout or stderr (`2>&-`) becomes /dev/null, so that no file of the run gets the number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r"))

@@ -58,7 +58,7 @@ def main(arguments):
         chosen = {name: presets.recipe(name) for name in flags.recipes}
         if not chosen:
             raise ValueError("name the recipes to compare: `fastgan compare minimax pacgan2 --data grid`")
-        at_least_one(flags, "steps", "seeds", "count")
+        at_least_one(flags, "steps", "seeds", "count", "resolution", "width", "batch_size")
         samples = data.load(flags.data, flags.resolution)
         settings = {} if flags.batch_size is None else {"batch_size": flags.batch_size}
         outcomes = compare(

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from fastgan import data, metrics, randomness
-from fastgan.cli import setup_file
+from fastgan import metrics, randomness, training
+from fastgan.cli import data_source
 from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.cli.real_features import real_features, stamp
 from fastgan.models import sampling
-from fastgan.training.run.folder import RunFolder
 
 GARMENTS_ONLY = "fashion-cnn"
 
@@ -22,7 +21,11 @@ class Evaluate:
     """Measure the generator of a run, or a folder of images, against real images."""
 
     run_dir: Path | None = None
-    """The run whose newest averaged generator is measured; the numbers are kept in its evaluations.jsonl."""
+    """The run whose newest averaged generator is measured, or its best/, or one of its checkpoints; the numbers are
+    kept in the run's evaluations.jsonl."""
+
+    best: bool = False
+    """Measure the best checkpoint, which a run with --stop-when keeps."""
 
     images: str | None = None
     """A folder of images to measure instead of a run."""
@@ -78,12 +81,12 @@ def _evaluate(flags):
     """-> a dict for each number, and the file that they were added to, if any"""
     if (flags.run_dir is None) == (flags.images is None):
         raise ValueError("evaluate needs one of --run-dir and --images")
-    at_least_one(flags, "count", "threads")
+    at_least_one(flags, "count", "resolution", "channels", "threads")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     names = metrics.names() if flags.metrics == "all" else tuple(flags.metrics.split(","))
     metrics.check_names(names)
-    fake, about = _folder(flags) if flags.run_dir is None else _run(flags)
+    fake, about, kept = _folder(flags) if flags.run_dir is None else _run(flags)
     if flags.extractor is None and not about["against"].startswith("fashion"):
         print(
             f"{about['against']}: {GARMENTS_ONLY} knows garments alone, and its numbers say little of other images:"
@@ -94,38 +97,44 @@ def _evaluate(flags):
     fake = metrics.Samples.of(fake, extractor)
     found = metrics.measure(_real(flags, about["against"], about.pop("size"), extractor, names), fake, names)
     rows = [{**about, **measurement.as_dict(), "extractor_hash": extractor.hash} for measurement in found]
-    if flags.run_dir is None:
-        return rows, None
-    kept = RunFolder(flags.run_dir).evaluations
-    with open(kept, "a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    if kept is not None:
+        with open(kept, "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
     return rows, kept
 
 
 def _run(flags):
-    """-> images of the run's generator, what they are and go against"""
-    generator, before, model, step = setup_file.load_generator(flags.run_dir)
+    """-> images of the run's generator, what they are and go against, the file that keeps the numbers"""
+    run = training.load_generator(flags.run_dir, best=flags.best)
+    model, trained_on = run.model, run.flags.get("data")
     if "resolution" not in model:
-        raise ValueError(f"{flags.run_dir}: makes points, no images; `fastgan compare` counts their modes")
+        raise ValueError(f"{flags.run_dir}: makes points, not images; `fastgan compare` counts their modes")
     for name, own in (("resolution", model["resolution"]), ("channels", model["channels"])):
         if getattr(flags, name) not in (None, own):
             raise ValueError(f"{name} must be the run's, {own}; got {getattr(flags, name)}")
-    z = sampling.latents(generator, flags.count, flags.seed, "evaluation")
-    source = data.load(before["data"], model["resolution"], model["channels"]) if generator.z_dim == 0 else None
-    images = sampling.sample(generator, z, sampling.conditions(generator, source, flags.count)).clamp(-1, 1)
-    against = flags.against or before["data"]
     size = (model["resolution"], model["channels"])
-    return images, {"of": str(flags.run_dir), "step": step, "against": against, "size": size}
+    against = flags.against or trained_on
+    if against is None or (run.generator.z_dim == 0 and trained_on is None):
+        raise ValueError(f"{flags.run_dir}: does not name the data it was trained on: give --against")
+    z = sampling.latents(run.generator, flags.count, flags.seed, "evaluation")
+    source = data_source.load(trained_on, *size) if run.generator.z_dim == 0 else None
+    images = sampling.sample(run.generator, z, sampling.conditions(run.generator, source, flags.count)).clamp(-1, 1)
+    about = {"of": str(flags.run_dir), "step": run.step, "against": against, "size": size}
+    return images, about, run.folder.evaluations
 
 
 def _folder(flags):
-    images = data.load(flags.images, flags.resolution, flags.channels)
+    if flags.best:
+        raise ValueError("--best needs --run-dir")
+    images = data_source.load(flags.images, flags.resolution, flags.channels)
+    if len(images.shape) != 3:
+        raise ValueError(f"--images must be images; {flags.images} has samples of shape {tuple(images.shape)}")
     if flags.against is None:
         raise ValueError("--images needs --against: fashion, or a folder of real images")
     if len(images.shape) != 3:
         raise ValueError(f"--images must name images, and {flags.images} holds samples of shape {tuple(images.shape)}")
     size = (images.shape[1], images.shape[0])
-    return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}
+    return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}, None
 
 
 def _images(images, flags):
@@ -138,7 +147,7 @@ def _real(flags, source, size, extractor, names):
     """Samples whose features are kept; without images where no metric in `names` looks at those."""
 
     def images():
-        return _images(data.load(source, *size), flags)
+        return _images(data_source.load(source, *size), flags)
 
     about = {"data": stamp(source), "size": list(size), "count": flags.count, "seed": flags.seed}
     if set(names) & set(metrics.ON_IMAGES):

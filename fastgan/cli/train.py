@@ -1,7 +1,8 @@
 """`fastgan train`"""
 
+import shlex
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -9,18 +10,22 @@ from typing import Literal
 import torch
 
 from fastgan import data, models, training
-from fastgan.cli import setup_file
-from fastgan.cli.flags import at_least_one, mendable, parse
+from fastgan.cli import data_source, exit_codes
+from fastgan.cli.flags import RecipeFlags, at_least_one, glance, mendable, parse, recipe_flags, recipe_of
 from fastgan.training import networks
 from fastgan.training.recipe import presets
+from fastgan.training.run import setup_file
 from fastgan.training.run.folder import RunFolder
+
+NOT_KEPT = {"run_dir", "resume", "settings"}
+OF_THE_MODEL = ("model", "conditional", "width", "z_dim", "resolution", "channels")
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a pair of networks. Without flags: garments of 28 pixels, in minutes on two processor cores."""
 
-    recipe: Literal[presets.names()] = "default"
+    recipe: str = "default"
     """The recipe whose values the flags below start from; `fastgan recipes` lists them."""
 
     data: str | None = None
@@ -37,7 +42,7 @@ class Train:
     """Where the run is kept; by default a new folder in runs/."""
 
     resume: bool = False
-    """Go on from the newest checkpoint in run_dir; all flags are as before, where not given anew."""
+    """Go on from the newest checkpoint in run_dir; a flag that is not given has the value that it had before."""
 
     resolution: int | None = None
     """Side of the square images in pixels; by default 28 for the garments, 64 for a folder."""
@@ -60,84 +65,92 @@ class Train:
     threads: int | None = None
     """Processor threads; by default torch's choice, one for each core."""
 
-    log_every: int = 50
-    """Steps from one line of metrics.jsonl to the next."""
+    options: training.RunOptions = field(default_factory=training.RunOptions)
 
-    sample_every: int = 500
-    """Steps from one grid of samples to the next."""
-
-    checkpoint_every: int = 1000
-    """Steps from one checkpoint to the next."""
-
-    stop_when: Literal["plateau", "gap", "wasserstein", "never"] = "never"
-    """Stop before `steps` where a number has stopped falling; best/ in the run's folder holds the best state.
-    "plateau": the samples' distance from real ones; "gap": the duality gap, at a cost of 300 updates every
-    sample_every steps; "wasserstein": the critic's estimate of that distance."""
-
-    settings: training.Recipe = field(default_factory=training.Recipe)
+    settings: RecipeFlags = field(default_factory=RecipeFlags)
 
 
 def main(arguments):
-    flags = parse("train", Train(), arguments)
     with mendable(ValueError, TypeError, OSError):
-        flags = parse("train", _defaults(flags), arguments)
-        trainer, model = _prepare(flags)
-    print(_summary(trainer, flags, model))
+        flags = parse("train", _defaults(arguments), arguments)
+        trainer, model, source = _prepare(flags)
+    print(_summary(trainer, flags, model, source), flush=True)
+    folder = trainer.folder
+    run = shlex.quote(str(folder.path))
     try:
-        with mendable(training.Diverged, data.ImageError, OSError):
+        with mendable(training.Diverged, training.Damaged, data.ImageError, OSError):
             trainer.fit(flags.steps)
-    except KeyboardInterrupt:
-        step, run = trainer.state.step, trainer.folder.path
-        print(
-            f"\nstopped at step {step}; `--resume --run-dir {run}` goes on from the newest checkpoint", file=sys.stderr
-        )
-        return 130
-    folder, best = trainer.folder, trainer.recorder.best_step
+    except training.Interrupted as stopped:
+        print(f"\nfastgan: stopped by {stopped}; go on with: fastgan train --resume --run-dir {run}", file=sys.stderr)
+        return exit_codes.SIGNAL + stopped.signal
+    best = trainer.recorder.best_step
     if best is not None and trainer.state.step < flags.steps:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
         print(f"best:    {folder.best}")
     print(f"samples: {folder.samples}\ncurves:  {folder.curves}")
     for line in folder.findings.read_text().splitlines() if folder.findings.exists() else ():
         print(f"finding: {line}")
-    print(f"more:    fastgan sample --run-dir {folder.path} --out more.png")
+    print(f"more:    fastgan sample --run-dir {run} --out more.png")
 
 
-def _defaults(flags):
+def _defaults(arguments):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
-    if not flags.resume:
-        return replace(Train(), settings=presets.recipe(flags.recipe).settings)
-    if flags.run_dir is None:
+    given = glance(arguments, "recipe", "run-dir", switches=["resume"])
+    if not given["resume"]:
+        return Train(settings=recipe_flags(presets.recipe(given["recipe"] or "default").settings))
+    if given["run-dir"] is None:
         raise ValueError("--resume needs --run-dir")
-    folder = RunFolder(flags.run_dir)
+    folder = RunFolder(given["run-dir"])
     before, _ = setup_file.load(folder.setup)
-    return replace(Train(), **before, settings=training.Recipe.load(folder.recipe))
+    settings = recipe_flags(training.Recipe.load(folder.recipe))
+    try:
+        before = before | {"options": training.RunOptions(**before.get("options", {}))}
+        defaults = replace(Train(), **before, settings=settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder.setup}: is damaged: {error}") from None
+    if given["recipe"] not in (None, defaults.recipe):
+        raise ValueError(
+            f"--resume goes on with the run's own recipe, {defaults.recipe}, and does not take --recipe"
+            f" {given['recipe']}: change its settings by their flags, or begin a new run"
+        )
+    return defaults
 
 
 def _prepare(flags):
-    at_least_one(flags, "steps", "threads", "log_every", "sample_every", "checkpoint_every")
+    """-> the Trainer, the arguments of models.create, the text of the data"""
+    at_least_one(flags, "steps", "threads", "resolution", "channels")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    named = presets.recipe(flags.recipe)
+    recipe, named = recipe_of(flags.settings), presets.recipe(flags.recipe)
+    before, model = _before(flags)
     source = flags.data or named.data
-    samples = data.load(source, flags.resolution, flags.channels)
+    if flags.data is None and model is not None:
+        raise ValueError(f"{flags.run_dir}: does not name its data: give --data")
+    size = {name: getattr(flags, name) or (model or {}).get(name) for name in ("resolution", "channels")}
+    samples = data_source.load(source, **size) if model else data.load(source, **size)
     if flags.conditional and samples.classes is None:
         raise ValueError(f"--conditional needs labels: {source} has none")
-    asked = {"model": flags.model, "conditional": flags.conditional, "width": flags.width, "z_dim": flags.z_dim}
-    model = networks.describe(samples, named, flags.settings, **asked)
+    if model is None or any(getattr(flags, name) != before.get(name, getattr(Train, name)) for name in OF_THE_MODEL):
+        asked = {"model": flags.model, "conditional": flags.conditional, "width": flags.width, "z_dim": flags.z_dim}
+        model = networks.describe(samples, named, recipe, **asked)
     trainer = training.Trainer(
-        *networks.build(model, flags.settings),
-        flags.settings,
+        *networks.build(model, recipe),
+        recipe,
         samples,
         run_dir=flags.run_dir or _new_run_dir(f"{Path(source).name}-{model['name']}"),
         resume=flags.resume,
         device=flags.device,
-        log_every=flags.log_every,
-        sample_every=flags.sample_every,
-        checkpoint_every=flags.checkpoint_every,
-        stop_when=flags.stop_when,
+        **asdict(flags.options),
     )
-    setup_file.save(trainer.folder.setup, replace(flags, data=source), model)
-    return trainer, model
+    kept = {f.name: getattr(flags, f.name) for f in fields(flags) if f.name not in NOT_KEPT}
+    kept |= {"data": data_source.absolute(source), "options": asdict(flags.options)}
+    trainer.setup = {"model": model, "flags": kept}
+    return trainer, model, source
+
+
+def _before(flags):
+    """-> flags and model of the run to resume; {}, None for a new run"""
+    return setup_file.load(RunFolder(flags.run_dir).setup) if flags.resume else ({}, None)
 
 
 def _new_run_dir(name):
@@ -145,13 +158,13 @@ def _new_run_dir(name):
     return next(path for path in candidates if not path.exists())
 
 
-def _summary(trainer, flags, model):
+def _summary(trainer, flags, model, source):
     state, shape = trainer.state, "x".join(map(str, trainer.data.shape))
     sizes = [sum(p.numel() for p in network.parameters()) for network in (state.generator, state.discriminator)]
     begin = f"from step {state.step} " if state.step else ""
+    done = f"\nnothing to do: the run is at step {state.step} already" if state.step >= flags.steps else ""
     return (
         f"{flags.recipe}: {model['name']} (generator {sizes[0]:,}, discriminator {sizes[1]:,} parameters)"
-        f" on {flags.data or presets.recipe(flags.recipe).data} ({len(trainer.data):,} samples {shape}),"
-        f" {begin}to step {flags.steps} on {trainer.device}\n"
-        f"run:     {trainer.folder.path}"
+        f" on {source} ({len(trainer.data):,} samples {shape}), {begin}to step {flags.steps} on {trainer.device}\n"
+        f"run:     {trainer.folder.path}{done}"
     )

@@ -57,6 +57,7 @@ def create(
     pack: samples that the discriminator judges at once: (B, pack * channels, ...), labels (B, pack). Its first layer is
         the wider one, nothing else changes but the labels' embedding.
     others: the architecture's own options, see its file.
+    The generator has these arguments as `created_as`, a dict, if all are plain values: so a run's folder can name them.
     All spectral norms of a network are computed by one op per forward (fuse_spectral_norm).
     Errors: ValueError for a name, a size or an option that is not there.
     """
@@ -70,4 +71,8 @@ def create(
     chosen = {k: v for k, v in sizes.items() if v is not None} | others
     if unknown := sorted(chosen.keys() - set(options(name))):
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(options(name))}")
-    return Pair(*(fuse_spectral_norm(network) for network in MODELS[name](**chosen)))
+    pair = Pair(*(fuse_spectral_norm(network) for network in MODELS[name](**chosen)))
+    if all(isinstance(value, (str, int, float, bool, list, tuple)) for value in chosen.values()):
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
+        pair.generator.created_as = {"name": name, **plain}
+    return pair

@@ -3,21 +3,30 @@
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
+from fastgan.training.run.damaged import Damaged
+from fastgan.training.run.interrupts import Interrupted
+from fastgan.training.run.load_generator import load_generator
+from fastgan.training.run.options import RunOptions
 from fastgan.training.step.compile_critic_loss import compile_critic_loss
 from fastgan.training.step.running_means import Diverged
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.unroll import unrolled_generator_loss
-from fastgan.training.trainer import Trainer
+from fastgan.training.trainer import StartsFresh, Trainer
 from fastgan.training.two_stage import TwoStage
 
 __all__ = [
+    "Damaged",
     "Diverged",
+    "Interrupted",
     "ProgressiveSchedule",
     "Recipe",
+    "RunOptions",
     "Schedule",
+    "StartsFresh",
     "TrainState",
     "Trainer",
     "TwoStage",
     "compile_critic_loss",
+    "load_generator",
     "unrolled_generator_loss",
 ]

@@ -63,7 +63,7 @@ def compare(recipes, data, *, steps, seeds=1, run_dir, moments=5, observe=None, 
                 recipe,
                 data,
                 run_dir=folder,
-                resume=(folder / "checkpoints").exists(),
+                resume="auto",
                 **options,
             )
             observed = []

@@ -1,9 +1,12 @@
 """The loop around the step."""
 
-from contextlib import closing
+import tempfile
+import warnings
+from contextlib import closing, contextmanager
 from functools import partial
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from fastgan import losses, randomness
 from fastgan.data import Order, as_data
@@ -12,9 +15,12 @@ from fastgan.extras import require
 from fastgan.models import sampling
 from fastgan.monitor.stop import criterion
 from fastgan.training.add_spectral_norm import add_spectral_norm
+from fastgan.training.first_pass import check_first_pass, check_parameters, initialize_lazy
 from fastgan.training.recipe.growth import shrink
-from fastgan.training.run import checkpoint
+from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
+from fastgan.training.run.interrupts import Interrupted, asked_to_stop
+from fastgan.training.run.options import RunOptions
 from fastgan.training.run.recorder import Recorder
 from fastgan.training.step.augmentation import augmentation, observe
 from fastgan.training.step.ema import update_average
@@ -26,6 +32,10 @@ from fastgan.training.step.updates import alternating, simultaneous
 NEEDED = ("tqdm", "yaml", "safetensors.torch", "matplotlib.figure", "PIL.Image")
 
 
+class StartsFresh(UserWarning):
+    """A part of a resumed run's state is not in its checkpoint."""
+
+
 class Trainer:
     """Trains a pair of networks on a data set by a recipe, and keeps what happens in `run_dir`.
 
@@ -33,15 +43,16 @@ class Trainer:
         it is class-conditional, and both networks are called with labels (B,) as well.
     discriminator: called with samples, returns logits.
     data: a tensor of samples, or a data set as fastgan.data says.
-    resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped.
+    run_dir: the run's folder; None for a temporary one (trainer.folder.path). The folder is written from the first step
+        of `fit` on, by one process at a time.
+    resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped. "auto": go
+        on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
+    exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU where there is one.
-    log_every, sample_every, checkpoint_every: in steps. progress: show a bar on stderr.
-    stop_when: ends `fit` where a number of the observations has stopped falling (fastgan.monitor.plateau), and
-        keeps the best state so far in run_dir/best, beside the last one. "plateau": the averaged generator's distance
-        from real samples; "wasserstein": the critic's estimate, where it is one; "gap": the perturbed duality gap,
-        300 updates of copies at each observation (every sample_every steps).
-    Errors: ValueError, TypeError for networks and data that do not fit each other; FileExistsError, FileNotFoundError
-        where run_dir contradicts `resume`.
+    options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
+        keep_checkpoints=2, stop_when="never", progress=True.
+    Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
+        of the networks; FileExistsError, FileNotFoundError if run_dir contradicts `resume`.
     """
 
     def __init__(
@@ -51,57 +62,65 @@ class Trainer:
         recipe,
         data,
         *,
-        run_dir,
+        run_dir=None,
         resume=False,
+        exist_ok=False,
         device=None,
         channels_last=True,
-        log_every=50,
-        sample_every=500,
-        checkpoint_every=1000,
-        progress=True,
-        stop_when="never",
+        **options,
     ):
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due
+        self.options = RunOptions(**options)
         self.recipe, self.data = recipe, as_data(data)
         self.conditional = _check_fit(generator, self.data)
-        stop = criterion(stop_when, recipe, self.data, generator, discriminator)
+        check_parameters(generator, discriminator)
+        stop = criterion(self.options.stop_when, recipe, self.data, generator, discriminator)
         self.device = _choose_device(device)
-        self.folder = RunFolder(run_dir)
-        found = self.folder.claim(resume)
+        self.folder = RunFolder(tempfile.mkdtemp(prefix="fastgan-") if run_dir is None else run_dir)
+        found = self.folder.find(resume, exist_ok)
+        self._newest = checkpoint.latest(self.folder.checkpoints)  # what no other process may change meanwhile
+        self._replaces = exist_ok and found is None
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for network in add_spectral_norm((generator, discriminator), recipe):
             network.to(self.device)
             for weight in network.parameters():
-                if weight.dim() == 4:  # convolutions of images: the layout is not for those of volumes and sequences
+                if (
+                    not is_lazy(weight) and weight.dim() == 4
+                ):
                     weight.data = weight.data.contiguous(memory_format=memory_format)
+        initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
         self.schedule = StepSchedule(recipe, generator)
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:
-            checkpoint.load(self.state, found)
-        recipe.save(self.folder.recipe)
-        self.recorder = Recorder(
-            self.folder,
-            recipe,
-            self.data,
-            log_every=log_every,
-            sample_every=sample_every,
-            checkpoint_every=checkpoint_every,
-            progress=progress,
-            stop=stop,
-        )
+            for note in checkpoint.load(self.state, found):
+                warnings.warn(f"{found}: {note}", StartsFresh, stacklevel=2)
+        for network in self.state.networks().values():
+            checkpoint.extra_state(network)
+        self._check_first_pass()
+        model = getattr(generator, "created_as", None)
+        self.setup = None if model is None else {"model": model}
+        self.recorder = Recorder(self.folder, recipe, self.data, self.options, stop)
 
     def fit(self, steps):
         """Train until `steps` steps have been taken in all, those before a resume included.
 
         A step is recipe.discriminator_steps updates of the critic and recipe.generator_steps of the generator after
         them (or both at once: recipe.update).
-        Errors: Diverged, with the step and the name of what is not finite.
+        Ctrl-C, SIGTERM and SIGHUP end the run after the step that it is in, with a checkpoint; the second one at once.
+        Errors: Diverged, with the step and the name of what is not finite; Interrupted (a KeyboardInterrupt) after a
+        signal; FileExistsError if another process has the folder.
         """
         seed, state = self.recipe.seed, self.state
         updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
         stream = batches(self.data, updates)
-        with randomness.global_seed(seed, "fit", self.device), closing(stream), closing(self.recorder):
+        with (
+            self._claimed(),
+            randomness.global_seed(seed, "fit", self.device),
+            closing(stream),
+            closing(self.recorder),
+            asked_to_stop() as asked,
+        ):
             self.schedule.enter(state, self.recipe)
             self.recorder.start(state, steps)
             while state.step < steps:
@@ -113,13 +132,42 @@ class Trainer:
                 if self.recorder.best_step is not None:
                     self.recorder.save(state)
                     break
+                if asked.signal is not None:
+                    self.recorder.save(state)
+                    raise Interrupted(asked.signal, state.step)
+
+    @contextmanager
+    def _claimed(self):
+        """The run's folder is held, and says what the run is made of."""
+        with self.folder.held():
+            if checkpoint.latest(self.folder.checkpoints) != self._newest:
+                raise FileExistsError(f"{self.folder.path}: holds a run already, trained since this Trainer was made")
+            if self._replaces:
+                self.folder.clear()
+                self._replaces = False
+            self.recipe.save(self.folder.recipe)
+            if self.setup is not None:
+                setup_file.save(self.folder.setup, **self.setup)
+            try:
+                yield
+            finally:
+                self._newest = checkpoint.latest(self.folder.checkpoints)
 
     def _step(self, stream):
         state, now = self.state, self.schedule.at(self.state.step)
         recipe = now.recipe
         self.schedule.enter(state, recipe)
         source = randomness.generator(recipe.seed, "latents", state.step, self.device)
-        objective = Objective(
+        objective = self._objective(recipe, state)
+        feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
+        unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None
+        if recipe.update == "simultaneous":
+            return simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
+        counts = recipe.generator_steps, recipe.accumulate
+        return alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
+
+    def _objective(self, recipe, state):
+        return Objective(
             losses.get(recipe.loss),
             recipe.penalties,
             recipe.generator_terms,
@@ -129,20 +177,28 @@ class Trainer:
             memory=state.memory,
             observe=partial(observe, recipe, state.memory),
         )
-        feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
-        unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None
-        if recipe.update == "simultaneous":
-            return simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
-        counts = recipe.generator_steps, recipe.accumulate
-        return alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
+
+    def _check_first_pass(self):
+        due = self.schedule.at(self.state.step)
+        self.schedule.enter(self.state, self.recipe)
+        check_first_pass(
+            self.state,
+            self.data,
+            due,
+            self.device,
+            self.conditional,
+            partial(self._objective, due.recipe),
+            partial(self._shown, stage=due.stage),
+        )
 
     def _next_batch(self, stream, stage):
         samples, condition = next(stream)
         condition = condition.to(self.device, non_blocking=True) if self.conditional else None
-        samples = samples.to(self.device, non_blocking=True)
-        if stage is not None:
-            samples = shrink(samples, self.schedule.levels - stage.level, stage.alpha)
-        return samples, condition
+        return self._shown(samples.to(self.device, non_blocking=True), stage), condition
+
+    def _shown(self, samples, stage):
+        """Real samples as the stage of a growing pair has them."""
+        return samples if stage is None else shrink(samples, self.schedule.levels - stage.level, stage.alpha)
 
     def _latents(self, source, count):
         return torch.randn(count, self.state.generator.z_dim, generator=source, device=self.device)
@@ -152,7 +208,7 @@ def _choose_device(device):
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a meta device has no values
     except (RuntimeError, AssertionError) as error:  # an unknown name; a device that is not there; a torch without CUDA
         reason = str(error).partition("\n")[0]
         raise ValueError(

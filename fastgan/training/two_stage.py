@@ -47,5 +47,4 @@ class TwoStage:
         with randomness.global_seed(recipe.seed, f"initial weights of {name}"):
             pair = models.create(model, **self.size, **made_of)
         folder = self.folder / name
-        resume = (folder / "checkpoints").exists()
-        return Trainer(*pair, recipe, data, run_dir=folder, resume=resume, **self.options)
+        return Trainer(*pair, recipe, data, run_dir=folder, resume="auto", **self.options)

@@ -53,12 +53,20 @@ def test_yaml_holds_every_field_and_is_read_partly(tmp_path):
 
 @pytest.mark.parametrize(
     "text, words",
-    [("los: hinge", "has no field los; it has loss, "), ("seed: x", "seed must be"), ("7", "is no recipe")],
+    [
+        ("los: hinge", "has no field los; it has loss, "),
+        ("seed: x", "seed must be"),
+        ("7", "must hold a mapping of names to values; got int"),
+        ("a:\t- b: c\n\t", "cannot be read as YAML"),
+        ("x: !!python/name:os.system", "cannot be read as YAML: could not determine a constructor"),
+        ("\0" * 9, "cannot be read as YAML"),
+        ("schedules: [[1]]", "has no attribute"),
+    ],
 )
 def test_a_wrong_file_is_refused_by_its_path(tmp_path, text, words):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"recipe.yaml: .*{words}"):
+    with pytest.raises(ValueError, match=f"recipe.yaml(, line \\d)?: .*{words}"):
         Recipe.load(path)
 
 

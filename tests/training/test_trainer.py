@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import fastgan
@@ -22,7 +23,7 @@ def make(toy, run_dir, recipe=None, data=POINTS, networks=None, **kw):
 
 def all_tensors(folder):
     path = checkpoint.latest(folder / "checkpoints")
-    return {p.name: checkpoint._read_tensors(p) for p in path.glob("*.safetensors")}
+    return {p.name: load_file(p) for p in path.glob("*.safetensors")}
 
 
 def small_images(seed=0, classes=10):

@@ -9,11 +9,10 @@ from typing import Any, Literal, Protocol
 import torch
 
 from fastgan import losses, penalties
-from fastgan.atomic_file import replacing
-from fastgan.extras import require
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.text_form import parse
 from fastgan.training.recipe.value_schedule import Schedule
+from fastgan.training.yaml_file import read_mapping, write_mapping
 
 
 class Penalty(Protocol):
@@ -242,19 +241,15 @@ class Recipe:
         return cls(**values)
 
     def save(self, path):
-        text = require("yaml").safe_dump(self.as_dict(), sort_keys=False, width=1000)
-        with replacing(path) as unfinished:
-            unfinished.write_text(text)
+        write_mapping(path, self.as_dict())
 
     @classmethod
     def load(cls, path) -> "Recipe":
-        with open(path) as file:
-            values = require("yaml").safe_load(file) or {}
-        if not isinstance(values, dict):
-            raise ValueError(f"{path}: is no recipe: a mapping of fields is expected")
+        """Errors: ValueError with the path for what is not a recipe."""
+        values = read_mapping(path)
         try:
             return cls.from_dict(values)
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from None
 
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from fastgan.atomic_file import replacing
+from fastgan.atomic_file import naming, replacing
+from fastgan.training.run.damaged import Damaged
 
 
 class MetricsLog:
@@ -12,18 +13,31 @@ class MetricsLog:
     def __init__(self, path, last_step):
         """last_step: where the run goes on; what a killed run logged after it is dropped, since it comes again."""
         self.path = Path(path)
-        self.rows = kept = [row for row in read_metrics(path) if row["step"] <= last_step]
+        self.rows = kept = [row for row in read_metrics(path) if row["step"] <= last_step] if last_step else []
         with replacing(path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
     def write(self, **row):
         self.rows.append(row)
-        with open(self.path, "a") as file:
+        with naming(self.path), open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")
 
 
 def read_metrics(path):
-    """The rows of a log, as dicts; none where there is no file. A last line that was cut off is left out."""
+    """The rows of a log, as dicts; none where there is no file. A last line that was cut off is left out.
+
+    Errors: Damaged (a ValueError) with the path and the number of the line for a line that is not a row.
+    """
     path = Path(path)
-    lines = path.read_text().split("\n") if path.exists() else [""]
-    return [json.loads(line) for line in lines[:-1]]
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)]
+
+
+def _row(line, where):
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{where}: is damaged ({error!s:.100}); remove the line to go on") from None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        raise Damaged(f"{where}: is damaged: a mapping with a step is expected; remove the line to go on")
+    return row

@@ -6,7 +6,6 @@ import time
 import torch
 
 from fastgan.atomic_file import replacing
-from fastgan.extras import require
 from fastgan.models import sampling
 from fastgan.monitor import findings, not_finite
 from fastgan.monitor.observer import Watch
@@ -15,6 +14,7 @@ from fastgan.penalties.critic import pack
 from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training.run import checkpoint
 from fastgan.training.run.metrics_log import MetricsLog
+from fastgan.training.run.progress import Progress
 from fastgan.training.step.running_means import Diverged, Tally, advice_against_divergence
 
 PICTURES, POINTS = 100, 2000
@@ -25,10 +25,9 @@ QUERIES = ((0.5, 0.5), (0.25, 0.5), (0.75, 0.25))  # rows and columns, as shares
 class Recorder:
     """Intervals are in steps; after the last step everything is due."""
 
-    def __init__(self, folder, recipe, data, *, log_every, sample_every, checkpoint_every, progress, stop=None):
-        self.folder, self.recipe, self.data = folder, recipe, data
-        self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
-        self.progress, self.stop = progress, stop
+    def __init__(self, folder, recipe, data, options, stop=None):
+        self.folder, self.recipe, self.data, self.options, self.stop = folder, recipe, data, options, stop
+        self.bar = None
         self.best_step = None  # of a run that has stopped getting better, where `stop` asks
         self.images = len(data.shape) == 3 and data.shape[0] <= 4
         self.points = tuple(data.shape) == (2,)
@@ -37,9 +36,7 @@ class Recorder:
         self.steps = steps
         self.log = MetricsLog(self.folder.metrics, state.step)
         self.tally = Tally(advice_against_divergence(self.recipe, state.discriminator))
-        self.bar = require("tqdm").tqdm(
-            total=steps, initial=state.step, disable=not self.progress, unit="step", dynamic_ncols=True
-        )
+        self.bar = Progress(steps, state.step, self.options.progress)
         self.since = (state.step, time.perf_counter())
         self.watch = Watch(self.recipe, self.data, state)
         if self.images:
@@ -49,25 +46,26 @@ class Recorder:
     def step(self, state, values):
         self.tally.add(state.step, values)
         self.bar.update()
-        seen = self._observe(state) if self._due(state, self.sample_every) else {}
-        if self._due(state, self.log_every):
+        seen = self._observe(state) if self._due(state, self.options.sample_every) else {}
+        if self._due(state, self.options.log_every):
             self._log(state, seen)
         elif seen:
             self.log.write(step=state.step, **seen)
         if seen:
             self._report(state)
-        if (self.images or self.points) and self._due(state, self.sample_every):
+        if (self.images or self.points) and self._due(state, self.options.sample_every):
             self._draw(state)
-        if self._due(state, self.checkpoint_every):
+        if self._due(state, self.options.checkpoint_every):
             self.save(state)
 
     def save(self, state):
         self.tally.check()
         _check_weights(state)  # never a checkpoint that cannot be gone on from
-        checkpoint.save(state, self.folder.checkpoints, self.recipe)
+        checkpoint.save(state, self.folder.checkpoints, self.recipe, self.options.keep_checkpoints)
 
     def close(self):
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def _due(self, state, every):
         return state.step % every == 0 or state.step == self.steps
@@ -87,14 +85,14 @@ class Recorder:
                 checkpoint.save(state, self.folder.best, self.recipe, keep=1)
         with replacing(self.folder.findings) as unfinished:
             unfinished.write_text("".join(f"{finding}\n" for finding in found))
-        self.bar.set_description_str(found[0].name if found else "")
+        self.bar.describe(found[0].name if found else "")
 
     def _log(self, state, seen):
         means, now = self.tally.take(), time.perf_counter()
         rate = (state.step - self.since[0]) / (now - self.since[1])
         self.since = (state.step, now)
         self.log.write(step=state.step, **means, steps_per_second=round(rate, 3), **seen)
-        self.bar.set_postfix_str(
+        self.bar.numbers(
             "d_loss {d_loss:.3f}  g_loss {g_loss:.3f}  D(x) {d_real:.2f}  D(G(z)) {d_fake:.2f}".format(**means)
         )
 

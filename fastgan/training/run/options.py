@@ -1,0 +1,33 @@
+"""How a run is kept and shown: what the recipe does not hold, since the trained networks do not depend on it."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    log_every: int = 50
+    """Steps from one line of metrics.jsonl to the next."""
+
+    sample_every: int = 500
+    """Steps from one picture of samples, and one observation, to the next."""
+
+    checkpoint_every: int = 1000
+    """Steps from one checkpoint to the next."""
+
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+
+    stop_when: Literal["plateau", "gap", "wasserstein", "never"] = "never"
+    """Stop before `steps` when a number has stopped falling; best/ in the run's folder holds the best state.
+    "plateau": the samples' distance from real ones; "gap": the duality gap, at a cost of 300 updates every
+    sample_every steps; "wasserstein": the critic's estimate of that distance."""
+
+    progress: bool = True
+    """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+                raise ValueError(f"{field.name} must be at least 1; got {value!r}")

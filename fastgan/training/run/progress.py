@@ -1,0 +1,48 @@
+"""How far a run is: a bar in a terminal and in a notebook, a plain line now and then elsewhere."""
+
+import sys
+import time
+
+from fastgan.extras import require
+
+SECONDS = 10  # between plain lines
+
+
+class Progress:
+    def __init__(self, total, initial, shown=True):
+        self.step, self.total, self.title = initial, total, ""
+        in_notebook = "ipykernel" in sys.modules
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.bar = None
+        if shown and (terminal or in_notebook):
+            bar = require("tqdm.auto").tqdm
+            self.bar = bar(total=total, initial=initial, unit="step", dynamic_ncols=True)
+        self.plain = shown and self.bar is None and sys.stderr is not None
+        self.begin = self.last = time.monotonic()
+        self.initial = initial
+
+    def update(self):
+        self.step += 1
+        if self.bar is not None:
+            self.bar.update()
+
+    def describe(self, title):
+        """title: of what seems wrong, or "" """
+        self.title = title
+        if self.bar is not None:
+            self.bar.set_description_str(title)
+
+    def numbers(self, text):
+        """The newest numbers of the log."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(text)
+        now = time.monotonic()
+        if self.plain and (now - self.last >= SECONDS or self.step == self.total):
+            rate = (self.step - self.initial) / max(now - self.begin, 1e-9)
+            title = f"  {self.title}" if self.title else ""
+            print(f"step {self.step}/{self.total}  {rate:.3g} step/s  {text}{title}", file=sys.stderr, flush=True)
+            self.last = now
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,21 @@
+"""What the recipe of a run does not hold: its model, and what the command line was called with."""
+
+from fastgan.training.yaml_file import read_mapping, write_mapping
+
+
+def save(path, model, flags=None):
+    """model: the arguments of models.create. flags: of `fastgan train`, {} for a run made from Python."""
+    write_mapping(path, {"flags": flags or {}, "model": model})
+
+
+def load(path):
+    """-> flags, model, as dicts. Errors: FileNotFoundError, ValueError with the path."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: is missing; {path.parent} holds no run of a pair from fastgan.models.create: a run of other"
+            " networks is resumed and sampled from Python, with Trainer(..., resume=True)"
+        )
+    values = read_mapping(path)
+    if set(values) != {"flags", "model"} or not all(isinstance(value, dict) for value in values.values()):
+        raise ValueError(f"{path}: is damaged: the mappings `flags` and `model` are expected in it")
+    return values["flags"], values["model"]
