@@ -8,7 +8,8 @@ from torch import nn
 
 import fastgan
 from fastgan import Recipe, Trainer, losses
-from fastgan.penalties.critic import Critic, pack, unpack
+from fastgan.nn.pack import pack, unpack
+from fastgan.penalties import Critic
 from fastgan.training.step import augmentation
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.state import TrainState
@@ -40,7 +41,7 @@ def test_a_pack_is_independent_samples_on_channels():
     assert packed.shape == (2, 6, 2, 1)
     assert torch.equal(packed[0], torch.cat([x[0], x[1], x[2]])) and torch.equal(unpack(packed, 3), x)
     assert pack(torch.arange(6), 2).tolist() == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(ValueError, match="pack must divide the batch of 5 samples, got 2"):
+    with pytest.raises(ValueError, match="the batch must be a multiple of m=2, got 5 samples"):
         pack(torch.zeros(5, 2), 2)
 
 

@@ -11,6 +11,7 @@ import torch
 from fastgan import losses, penalties
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
+from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, Term, as_term
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.text_form import parse
 from fastgan.training.recipe.value_schedule import Schedule
@@ -110,10 +111,14 @@ class Recipe:
         self._read_text()
         if self.loss not in losses.names():
             self._refuse("loss", f"one of {', '.join(losses.names())}")
-        for name in ("penalties", "generator_terms"):
+        for name, roles in (("penalties", {CRITIC, CONSTRAINT}), ("generator_terms", {GENERATOR})):
             terms = getattr(self, name)
-            if not isinstance(terms, tuple) or not all(callable(p) or hasattr(p, "apply_") for p in terms):
+            if not isinstance(terms, tuple) or not all(callable(t) or isinstance(t, Term) for t in terms):
                 self._refuse(name, "a tuple of callables penalty(critic, real=x, fake=y), or of their text")
+            for term in map(as_term, terms):
+                if not roles & set(term.roles):
+                    other = "generator_terms" if GENERATOR in term.roles else "penalties"
+                    raise ValueError(f"{name} must hold terms of that loss; {term.name} belongs in {other}")
         for name in ("generator_lr", "discriminator_lr"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 self._refuse(name, "a number of at least 0")
@@ -142,8 +147,7 @@ class Recipe:
     def _read_text(self):
         known = {
             "penalties": penalties.PENALTIES | penalties.CONSTRAINTS,
-            "generator_terms": penalties.GENERATOR_TERMS
-            | {"OrthogonalRegularization": penalties.OrthogonalRegularization},
+            "generator_terms": penalties.GENERATOR_TERMS,
             "schedules": {"Schedule": Schedule},
         }
         for name, classes in known.items():

@@ -11,7 +11,7 @@ from fastgan.models import sampling
 from fastgan.monitor import findings, is_best, plateau
 from fastgan.monitor.observer import Watch
 from fastgan.nn.attention_maps import attention_layers, attention_maps
-from fastgan.penalties.critic import pack
+from fastgan.nn.pack import pack
 from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training.run import checkpoint
 from fastgan.training.run.metrics_log import MetricsLog, read_metrics

@@ -6,7 +6,7 @@ import torch
 
 from fastgan.models.sampling import generate
 from fastgan.nn.modes import frozen
-from fastgan.penalties.critic import pack
+from fastgan.nn.pack import pack
 from fastgan.training.step.unroll import unrolled_generator_loss
 
 
