@@ -43,7 +43,8 @@ def coupling(function, network, x, y):
 
     network: the module that the function calls, or the function itself. x, y: two batches of samples, as they are
     judged. The layers are looked at first. A network with the attribute couples_samples = False promises that samples
-    do not see each other. Everything else is measured, once for a function's code, its modules and their modes, and the shape of a sample: the
+    do not see each other. Everything else is measured, once for a function's code, its modules, their modes and the
+    shape of a sample: the
     logit of the first sample must not change when the other samples do, and two batches must have the same logits in
     one call as in two. The random numbers are the same in each of these calls, so that dropout couples nothing.
     Buffers (running statistics, the vectors of spectral norm) and the state of the random numbers stay as they were.

@@ -151,7 +151,7 @@ def _judge(penalties, critic, prepared, loss):
 def _split(joined, sizes):
     if joined.shape[:1] != (sum(sizes),):
         raise ValueError(
-            f"a critic with couples_samples = False must return a row of logits for each sample; this one returns logits"
+            f"a critic with couples_samples = False must return a row of logits a sample; this one returns logits"
             f" {tuple(joined.shape)} for {sum(sizes)} samples: remove the attribute"
         )
     return dict(zip(NAMES, joined.split(sizes), strict=True))

@@ -99,39 +99,46 @@ class Trainer:
         updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
         stream = batches(self.data, updates)
         with randomness.global_seed(seed, "fit", self.device), closing(stream), closing(self.recorder):
-            self.schedule.enter(state, self.recipe)
+            plan = self.schedule.at(state.step)
+            plan.enter(state)
             self.recorder.start(state, steps)
             while state.step < steps:
                 randomness.reseed(seed, "step", state.step)  # what networks and penalties draw by themselves
-                values = self._step(stream)
+                plan.enter(state)
+                values = self._step(plan, stream)
                 state.step += 1
-                update_average(state.average, state.generator, self.recipe.at(state.step).ema_decay, state.step)
+                plan = self.schedule.at(state.step)
+                update_average(state.average, state.generator, plan.recipe.ema_decay, state.step)
                 self.recorder.step(state, values)
                 if self.recorder.best_step is not None:
                     self.recorder.save(state)
                     break
 
-    def _step(self, stream):
-        state, now = self.state, self.schedule.at(self.state.step)
-        recipe = now.recipe
-        self.schedule.enter(state, recipe)
-        source = randomness.generator(recipe.seed, "latents", state.step, self.device)
+    def _step(self, plan, stream):
+        state, recipe = self.state, plan.recipe
+        source = randomness.generator(recipe.seed, "latents", plan.step, self.device)
         objective = Objective(
             losses.get(recipe.loss),
             recipe.penalties,
             recipe.generator_terms,
             augment=augmentation(recipe, state.memory),
             pack=recipe.pack,
-            step=state.step,
+            step=plan.step,
             memory=state.memory,
-            observe=partial(observe, recipe, state.memory),
+            observe=partial(observe, recipe, state.memory) if recipe.augment_target else None,
         )
-        feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
-        unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None
+        settings = {
+            "next_batch": partial(self._next_batch, stream, plan.stage),
+            "next_latents": partial(self._latents, source, plan.samples),
+            "discriminator_steps": plan.discriminator_steps,
+        }
+        if recipe.unroll_steps:
+            settings["unroll"] = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute}
         if recipe.update == "simultaneous":
-            return simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
-        counts = recipe.generator_steps, recipe.accumulate
-        return alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
+            return simultaneous(state, objective, **settings)
+        return alternating(
+            state, objective, generator_steps=recipe.generator_steps, parts=recipe.accumulate, **settings
+        )
 
     def _next_batch(self, stream, stage):
         samples, condition = next(stream)

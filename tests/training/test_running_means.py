@@ -36,7 +36,13 @@ def test_a_step_waits_for_no_number(toy, monkeypatch):
     tally, objective = Tally(), Objective(losses.get("hinge"))
 
     def step(number):
-        values = alternating(state, objective, 2, lambda: (torch.randn(4, 2), None), lambda: torch.randn(4, 3))
+        values = alternating(
+            state,
+            objective,
+            discriminator_steps=2,
+            next_batch=lambda: (torch.randn(4, 2), None),
+            next_latents=lambda: torch.randn(4, 3),
+        )
         update_average(state.average, state.generator, 0.9, number)
         tally.add(number, values)
 

@@ -10,6 +10,7 @@ import fastgan
 from fastgan import Recipe, Trainer, losses
 from fastgan.nn.pack import pack, unpack
 from fastgan.penalties import Critic
+from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.step import augmentation
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.state import TrainState
@@ -95,7 +96,7 @@ def test_simultaneous_players_answer_each_others_old_weights(toy):
     state = TrainState.create(*toy.pair(), Recipe())
     twin = copy.deepcopy(state)
     twin.reset_optimizers(Recipe())
-    simultaneous(state, objective, 1, lambda: (real, None), lambda: z)
+    simultaneous(state, objective, next_batch=lambda: (real, None), next_latents=lambda: z)
 
     # The twin's generator moves first, against the critic as it was; then the critic against the generator as it was.
     before = copy.deepcopy(twin.generator)
@@ -239,3 +240,43 @@ def test_weight_clipping_is_a_constraint_of_the_step(toy, tmp_path):
         state = fit(toy, tmp_path / when, recipe)
         within = all(p.abs().max() <= 0.01 for p in state.discriminator.parameters())
         assert within == (when == "after")
+
+
+@pytest.mark.parametrize(
+    "tricks",
+    [
+        {"penalties": ("LeCam(weight=1.0)",)},
+        {"generator_terms": ("PathLength()",)},
+        {"augment": "color", "augment_target": 0.6},
+    ],
+    ids=repr,
+)
+def test_a_memory_moves_once_a_step_by_the_whole_batch(toy, tmp_path, tricks):
+    """One step: what follows it depends on the parts through the memory that each of them begins with."""
+    memories, values = [], []
+    images = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    class Linear(torch.nn.Module):
+        couples_samples, z_dim, shape = False, 64, (1, 8, 8)
+
+        def __init__(self, critic):
+            super().__init__()
+            torch.manual_seed(1)
+            self.linear, self.critic = torch.nn.Linear(64, 1 if critic else 64), critic
+
+        def forward(self, x):
+            return self.linear(x.flatten(1)).flatten() if self.critic else self.linear(x).view(-1, 1, 8, 8)
+
+    for parts in (1, 4):
+        recipe = Recipe(batch_size=16, accumulate=parts, augment_images=100, **tricks)
+        pair = Linear(False), Linear(True)
+        run = Trainer(*pair, recipe, images, run_dir=tmp_path / str(parts), device="cpu", progress=False, log_every=1)
+        run.fit(1)
+        ((memory),) = run.state.memory.values()
+        memories.append(memory)
+        values.append(read_metrics(run.folder.metrics)[0])
+    assert {memories[1][name].item() for name in ("updates", "observations") if name in memories[1]} == {1.0}
+    if "PathLength" not in str(tricks):  # which draws its noise part by part
+        torch.testing.assert_close(*memories)
+        for name in ("d_loss", "d_real", "d_fake"):
+            assert values[0][name] == pytest.approx(values[1][name], rel=1e-4)
