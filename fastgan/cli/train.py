@@ -92,7 +92,7 @@ def main(arguments):
             f"\nstopped at step {step}; `--resume --run-dir {run}` goes on from the newest checkpoint", file=sys.stderr
         )
         return 130
-    folder, best = trainer.folder, trainer.recorder.best_step
+    folder, best = trainer.folder, trainer.best_step
     if best is not None and trainer.state.step < flags.steps:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
         print(f"best:    {folder.best}")

@@ -3,6 +3,8 @@
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
+from fastgan.training.run.callback import Callback
+from fastgan.training.run.tensorboard import TensorBoard
 from fastgan.training.step.compile_critic_loss import compile_critic_loss
 from fastgan.training.step.running_means import Diverged
 from fastgan.training.step.state import TrainState
@@ -11,10 +13,12 @@ from fastgan.training.trainer import Trainer
 from fastgan.training.two_stage import TwoStage
 
 __all__ = [
+    "Callback",
     "Diverged",
     "ProgressiveSchedule",
     "Recipe",
     "Schedule",
+    "TensorBoard",
     "TrainState",
     "Trainer",
     "TwoStage",

@@ -1,6 +1,6 @@
 """The loop around the step."""
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 
 import torch
@@ -14,12 +14,17 @@ from fastgan.monitor.stop import criterion
 from fastgan.training.add_spectral_norm import normalize_weights
 from fastgan.training.recipe.growth import shrink
 from fastgan.training.run import checkpoint
+from fastgan.training.run.checkpoints import Checkpoints
 from fastgan.training.run.folder import RunFolder
-from fastgan.training.run.recorder import Recorder
+from fastgan.training.run.log import Log
+from fastgan.training.run.observations import Findings, Observations
+from fastgan.training.run.pictures import Pictures
+from fastgan.training.run.progress_bar import ProgressBar
 from fastgan.training.step.augmentation import augmentation, observe
 from fastgan.training.step.ema import update_average
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
+from fastgan.training.step.running_means import Diverged, RunningMeans
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, simultaneous
 
@@ -40,6 +45,7 @@ class Trainer:
         keeps the best state so far in run_dir/best, beside the last one. "plateau": the averaged generator's distance
         from real samples; "wasserstein": the critic's estimate, where it is one; "gap": the perturbed duality gap,
         300 updates of copies at each observation (every sample_every steps).
+    callbacks: training.Callbacks that are called after the Trainer's own, such as training.TensorBoard().
     Errors: ValueError, TypeError for networks and data that do not fit each other; FileExistsError, FileNotFoundError
         where run_dir contradicts `resume`.
     """
@@ -60,6 +66,7 @@ class Trainer:
         checkpoint_every=1000,
         progress=True,
         stop_when="never",
+        callbacks=(),
     ):
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due
@@ -77,16 +84,16 @@ class Trainer:
         if found is not None:
             checkpoint.load(self.state, found)
         recipe.save(self.folder.recipe)
-        self.recorder = Recorder(
-            self.folder,
-            recipe,
-            self.data,
-            log_every=log_every,
-            sample_every=sample_every,
-            checkpoint_every=checkpoint_every,
-            progress=progress,
-            stop=stop,
-        )
+        self.best_step, self.findings, self.is_stopped = None, [], False
+        self.callbacks = [
+            Observations(sample_every, stop),
+            Log(log_every),
+            Findings(sample_every, stop),
+            Pictures(sample_every, self.data),
+            Checkpoints(checkpoint_every),
+            *([ProgressBar()] if progress else []),
+            *callbacks,
+        ]
 
     def fit(self, steps):
         """Train until `steps` steps have been taken in all, those before a resume included.
@@ -96,23 +103,59 @@ class Trainer:
         Errors: Diverged, with the step and the name of what is not finite.
         """
         seed, state = self.recipe.seed, self.state
+        self.steps, self.means, self.is_stopped = steps, RunningMeans(), False
+        plan = self.schedule.at(state.step)
+        plan.enter(state)
         updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
         stream = batches(self.data, updates)
-        with randomness.global_seed(seed, "fit", self.device), closing(stream), closing(self.recorder):
-            plan = self.schedule.at(state.step)
-            plan.enter(state)
-            self.recorder.start(state, steps)
+        with randomness.global_seed(seed, "fit", self.device), closing(stream), self._callbacks_around():
             while state.step < steps:
                 randomness.reseed(seed, "step", state.step)  # what networks and penalties draw by themselves
                 plan.enter(state)
-                values = self._step(plan, stream)
+                self.values = self._step(plan, stream)
                 state.step += 1
                 plan = self.schedule.at(state.step)
                 update_average(state.average, state.generator, plan.recipe.ema_decay, state.step)
-                self.recorder.step(state, values)
-                if self.recorder.best_step is not None:
-                    self.recorder.save(state)
+                self.means.add(state.step, self.values)
+                row = {}
+                for callback in self.callbacks:
+                    callback.on_step(self, row)
+                if self.is_stopped:
                     break
+
+    def is_due(self, every):
+        """Whether this step is one of every so many; after the last step everything is due."""
+        return self.state.step % every == 0 or self.state.step == self.steps
+
+    def stop(self, best_step=None):
+        """End `fit` after this step. best_step: the best one, of a run that stopped getting better."""
+        self.is_stopped, self.best_step = True, best_step
+
+    def check(self):
+        """Errors: Diverged for a number since the last log line, or a weight, that is not finite."""
+        self.means.check()
+        for name, network in self.state.networks().items():
+            if not all(p.isfinite().all() for p in network.parameters()):
+                raise Diverged(
+                    f"step {self.state.step}: weights of the {name} are not finite; try lower learning rates"
+                )
+
+    def wrote(self, path):
+        """For the callback that has written a picture or a checkpoint: lets the others know."""
+        for callback in self.callbacks:
+            callback.on_file(self, path)
+
+    @contextmanager
+    def _callbacks_around(self):
+        started = []
+        try:
+            for callback in self.callbacks:
+                callback.on_start(self)
+                started.append(callback)
+            yield
+        finally:
+            for callback in started:
+                callback.on_end(self)
 
     def _step(self, plan, stream):
         state, recipe = self.state, plan.recipe

@@ -7,7 +7,7 @@ class Diverged(RuntimeError):
     """A loss or a logit is no longer finite."""
 
 
-class Tally:
+class RunningMeans:
     def __init__(self):
         self._groups = {}  # steps with the same names (a lazy penalty is not always among them) share a stacked sum
 
