@@ -25,7 +25,7 @@ class AuxiliaryClassifier(Penalty):
         super().__post_init__()
         self._require("weight")
 
-    def check(self, critic, real, fake):
+    def check(self, critic, real, fake, coupling):
         _classify(critic)
 
     def terms(self, judged, drawn, state):

@@ -89,9 +89,10 @@ def initial_states(penalties):
 def prepare(penalties, critic, real, fake, *, rng=None, through_samples=False):
     """Prepared, after the checks. Errors: ValueError, TypeError of the penalties."""
     penalties = _terms(penalties)
+    coupling = coupling_of(critic, real, fake)
     for penalty in penalties:
-        penalty.check(critic, real, fake)
-    joint = coupling_of(critic, real, fake).joint
+        penalty.check(critic, real, fake, coupling)
+    joint = coupling.joint
     samples = (real, fake) if through_samples else (real.detach(), fake.detach())
     with torch.set_grad_enabled(through_samples):
         drawn = tuple(penalty.draw(*samples, rng) for penalty in penalties)

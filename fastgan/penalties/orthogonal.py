@@ -35,8 +35,8 @@ class OrthogonalRegularization(Penalty):
         if self.form not in ("biggan", "plain"):
             self._refuse("form", '"biggan" or "plain"')
 
-    def check(self, critic, real, fake):
-        super().check(critic, real, fake)
+    def check(self, critic, real, fake, coupling):
+        super().check(critic, real, fake, coupling)
         if module_of(critic) is None:
             raise ValueError("OrthogonalRegularization needs the critic's weights: pass an nn.Module as critic")
 

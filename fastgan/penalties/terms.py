@@ -70,8 +70,8 @@ class CriticTerm(Term):
     gradients = ()
     """At which batches the term needs the critic's gradient with respect to the input."""
 
-    def check(self, critic, real, fake):
-        """Errors: ValueError for a critic or batches for which the term has no meaning."""
+    def check(self, critic, real, fake, coupling):
+        """Errors: ValueError for a critic or batches for which the term has no meaning. coupling: the critic's."""
         if real.shape != fake.shape:
             raise ValueError(f"real {tuple(real.shape)} and fake {tuple(fake.shape)} must have the same shape")
 
@@ -133,7 +133,7 @@ class FunctionTerm(CriticTerm):
     def name(self):
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def check(self, critic, real, fake):
+    def check(self, critic, real, fake, coupling):
         """The function sees to the batches itself."""
 
     def terms(self, judged, drawn, state):

@@ -21,7 +21,7 @@ from fastgan.training.run.observations import Findings, Observations
 from fastgan.training.run.pictures import Pictures
 from fastgan.training.run.progress_bar import ProgressBar
 from fastgan.training.step.augmentation import augmentation, observe
-from fastgan.training.step.ema import update_average
+from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.running_means import Diverged, RunningMeans
@@ -106,6 +106,7 @@ class Trainer:
         self.steps, self.means, self.is_stopped = steps, RunningMeans(), False
         plan = self.schedule.at(state.step)
         plan.enter(state)
+        average = MovingAverage(state.average, state.generator)
         updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
         stream = batches(self.data, updates)
         with randomness.global_seed(seed, "fit", self.device), closing(stream), self._callbacks_around():
@@ -115,7 +116,7 @@ class Trainer:
                 self.values = self._step(plan, stream)
                 state.step += 1
                 plan = self.schedule.at(state.step)
-                update_average(state.average, state.generator, plan.recipe.ema_decay, state.step)
+                average.update(plan.recipe.ema_decay, state.step)
                 self.means.add(state.step, self.values)
                 row = {}
                 for callback in self.callbacks:

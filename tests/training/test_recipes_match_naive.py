@@ -188,7 +188,7 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     model["width"] = WIDTH.get(model["name"], 8)
     generator, discriminator = networks.build(model, recipe)
     trainer = Trainer(generator, discriminator, recipe, images, run_dir=tmp_path, progress=False, device="cpu")
-    trainer.schedule.enter(trainer.state, recipe)  # a growing pair begins small
+    trainer.schedule.at(0).enter(trainer.state)  # a growing pair begins small
     start = copy.deepcopy((generator, discriminator))
     seen = {}
 

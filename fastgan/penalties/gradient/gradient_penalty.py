@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 
 from fastgan.ops import grad_norm_penalty
-from fastgan.penalties.critic import coupling_of, module_of
-from fastgan.penalties.gradient.input_gradient import input_gradient
+from fastgan.penalties.critic import module_of
+from fastgan.penalties.gradient.input_gradient import input_gradient, without_autocast
 from fastgan.penalties.penalty import Penalty
 
 
@@ -28,15 +28,14 @@ class GradientPenalty(Penalty):
     """Take the gradient of a critic that couples samples, or joins several to one logit, nevertheless: n_i then is the
     norm of row i, sample i's effect on all logits."""
 
-    def check(self, critic, real, fake):
-        super().check(critic, real, fake)
-        by = None if self.allow_coupled else coupling_of(critic, real, fake).by
-        if by is None:
+    def check(self, critic, real, fake, coupling):
+        super().check(critic, real, fake, coupling)
+        if self.allow_coupled or coupling.by is None:
             return
         found = (
-            f"{self.name} is a penalty per sample, but was given a critic {by}. Use a norm over each sample (GroupNorm,"
-            " InstanceNorm2d), spectral norm or none. For a critic that joins samples: give the penalty packs and a"
-            " critic of packs (fastgan.nn.pack.pack)."
+            f"{self.name} is a penalty per sample, but was given a critic {coupling.by}. Use a norm over each sample"
+            " (GroupNorm, InstanceNorm2d), spectral norm or none. For a critic that joins samples: give the penalty"
+            " packs and a critic of packs (fastgan.nn.pack.pack)."
         )
         if module_of(critic) is not None:
             raise ValueError(f"{found} Or pass allow_coupled=True to mean it")
@@ -54,7 +53,7 @@ class GradientPenalty(Penalty):
         else:
             gradient = input_gradient(judged.judge(drawn), drawn, self.allow_coupled)
         factor, setting = self.arithmetic()
-        with torch.autocast(gradient.device.type, enabled=False):
+        with without_autocast(gradient):
             value, norms = grad_norm_penalty(gradient, **setting, return_norms=True)
         norms = norms.detach()
         return factor * value, {"gradient_norm": norms.mean(), "gradient_norm_max": norms.max()}

@@ -1,6 +1,14 @@
 """The critic's gradient with respect to its input, as a differentiable tensor."""
 
+from contextlib import nullcontext
+
 import torch
+
+
+def without_autocast(x):
+    """A context without autocast on x's device; nothing when autocast is off, since entering costs host time."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def input_gradient(logits, x, allow_coupled=False):
@@ -19,7 +27,7 @@ def input_gradient(logits, x, allow_coupled=False):
         )
     gradient = None
     if logits.requires_grad:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True, allow_unused=True)
     if gradient is None:
         raise ValueError(
