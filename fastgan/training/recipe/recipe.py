@@ -291,7 +291,7 @@ class Recipe:
         with open(path) as file:
             values = require("yaml").safe_load(file) or {}
         if not isinstance(values, dict):
-            raise ValueError(f"{path}: is no recipe: a mapping of fields is expected")
+            raise ValueError(f"{path}: is not a recipe: a mapping of fields is expected")
         try:
             return cls.from_dict(values)
         except ValueError as error:
