@@ -53,7 +53,7 @@ def test_yaml_holds_every_field_and_is_read_partly(tmp_path):
 
 @pytest.mark.parametrize(
     "text, words",
-    [("los: hinge", "has no field los; it has loss, "), ("seed: x", "seed must be"), ("7", "is no recipe")],
+    [("los: hinge", "has no field los; it has loss, "), ("seed: x", "seed must be"), ("7", "is not a recipe")],
 )
 def test_a_wrong_file_is_refused_by_its_path(tmp_path, text, words):
     path = tmp_path / "recipe.yaml"
