@@ -33,4 +33,7 @@ def global_seed(seed, purpose, device="cpu"):
 
 
 def reseed(seed, purpose, position=0):
-    torch.manual_seed(derive(seed, purpose, position))
+    seed = derive(seed, purpose, position)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # torch.manual_seed notes the stack for a GPU that may come: most of a tiny step
+        torch.cuda.manual_seed_all(seed)

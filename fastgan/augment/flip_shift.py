@@ -6,17 +6,17 @@ from torch.nn.functional import pad
 SHIFT = 4  # pixels at the most, each way
 
 
-def flip(x, generator=None):
+def flip(x, rng=None):
     """Mirrors each image (B, C, H, W) left to right with probability 1/2."""
-    mirrored = torch.rand(len(x), generator=generator, device=x.device) < 0.5
+    mirrored = torch.rand(len(x), generator=rng, device=x.device) < 0.5
     return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
-def shift(x, generator=None):
+def shift(x, rng=None):
     """Moves each image (B, C, H, W) by up to 4 pixels (less in tiny ones) each way, borders reflected."""
     most = min(SHIFT, min(x.shape[2:]) - 1)
     wide = pad(x, [most] * 4, mode="reflect")
-    offset = torch.randint(2 * most + 1, (2, len(x)), generator=generator, device=x.device)
+    offset = torch.randint(2 * most + 1, (2, len(x)), generator=rng, device=x.device)
     row, column = (
         start[:, None] + torch.arange(size, device=x.device) for start, size in zip(offset, x.shape[2:], strict=True)
     )
@@ -24,8 +24,8 @@ def shift(x, generator=None):
     return wide[sample, :, row[:, :, None], column[:, None, :]].movedim(3, 1)
 
 
-def flip_shift(x, generator=None):
-    return shift(flip(x, generator), generator)
+def flip_shift(x, rng=None):
+    return shift(flip(x, rng), rng)
 
 
 AUGMENTATIONS = {"flip": flip, "shift": shift, "flip_shift": flip_shift}

@@ -83,7 +83,7 @@ def main(arguments):
     except training.Interrupted as stopped:
         print(f"\nfastgan: stopped by {stopped}; go on with: fastgan train --resume --run-dir {run}", file=sys.stderr)
         return exit_codes.SIGNAL + stopped.signal
-    best = trainer.recorder.best_step
+    best = trainer.best_step
     if best is not None and trainer.state.step < flags.steps:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
         print(f"best:    {folder.best}")

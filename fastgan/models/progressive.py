@@ -11,8 +11,7 @@ from fastgan.models.pair import Pair
 from fastgan.models.parts.layers import Layers
 from fastgan.models.parts.projection_head import ProjectionHead
 from fastgan.models.parts.resolution import halvings
-from fastgan.nn import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
-from fastgan.ops import bias_act
+from fastgan.nn import BiasAct, EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
 
 LAST = Layers(EqualizedConv2d, None, lambda *sizes: EqualizedLinear(*sizes, gain=1), EqualizedEmbedding)
 
@@ -68,7 +67,7 @@ class Generator(Stages):
             PixelNorm(),
             EqualizedLinear(z_dim * (2 if classes else 1), first * base**2, bias=False, gain=math.sqrt(2) / 4),
             nn.Unflatten(1, (first, base, base)),
-            Activation(first),
+            BiasAct(first),
             PixelNorm(),
             *conv(first, first, norm=True),
         )
@@ -104,7 +103,7 @@ class Discriminator(Stages):
             *conv(first + 1, first),
             nn.Flatten(),
             EqualizedLinear(first * self.base**2, width, bias=False),
-            Activation(width),
+            BiasAct(width),
         )
         self.head = ProjectionHead(width, classes, LAST, pack)
 
@@ -120,17 +119,8 @@ class Discriminator(Stages):
         return self.head(self.last(h), labels)
 
 
-class Activation(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x):
-        return bias_act(x, self.bias, act="leaky_relu")
-
-
 def conv(before, after, size=3, norm=False):
-    layers = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), Activation(after)]
+    layers = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), BiasAct(after)]
     return [*layers, PixelNorm()] if norm else layers
 
 

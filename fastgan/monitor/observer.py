@@ -11,8 +11,9 @@ from fastgan.monitor.observation import Modes, Reference, auc, gradient_norm, la
 from fastgan.monitor.quality import Quality, small
 from fastgan.monitor.stop import estimates_wasserstein
 from fastgan.nn.modes import evaluation_mode
-from fastgan.penalties.critic import Critic, pack
-from fastgan.penalties.terms import named
+from fastgan.nn.pack import pack
+from fastgan.penalties import Critic
+from fastgan.penalties.terms import CRITIC, with_role
 
 COUNT = 512  # samples in an observation
 FEWEST = 32
@@ -71,9 +72,9 @@ class Watch:
             seen |= {"modes_missing": self.modes.missing(fake), "modes": len(self.modes.means)}
         if getattr(state.generator, "level", None) is not None:  # of a pair that grows
             seen["growing"] = (state.generator.level, state.generator.alpha) != (state.generator.levels, 1.0)
-        for name, term in named(self.recipe.at(state.step).penalties):
-            if asked := getattr(term, "target", getattr(term, "k", 0)):
-                seen[f"asked_{name}_gradient_norm"] = asked
+        for name, term in with_role(self.recipe.at(state.step).penalties, CRITIC).items():
+            if term.aimed_norm and (aimed := getattr(term, term.aimed_norm)):
+                seen[f"asked_{name}_gradient_norm"] = aimed
         real = self._real_like(samples)
         real_logits, fake_logits = self._judge(state.discriminator, real, samples)
         numbers = {

@@ -8,6 +8,7 @@ from fastgan import losses, metrics, penalties, randomness
 from fastgan.models import sampling
 from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, is_best, plateau
 from fastgan.nn.spectral.parametrization import SpectralNorm
+from fastgan.penalties.terms import CRITIC, with_role
 
 
 class Stop:
@@ -88,7 +89,7 @@ class GapStop(Stop):
                 lr=max(self.recipe.generator_lr, self.recipe.discriminator_lr),
                 perturbed=True,
                 evaluation_batches=self.EVALUATED,
-                penalties=[p for p in self.recipe.at(state.step).penalties if not hasattr(p, "apply_")],
+                penalties=with_role(self.recipe.at(state.step).penalties, CRITIC).values(),
                 seed=randomness.derive(self.recipe.seed, "gap", repeat),
                 **payoff,
             ).gap

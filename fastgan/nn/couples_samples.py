@@ -1,6 +1,24 @@
-"""Which networks let one sample of a batch see the others."""
+"""Which networks let one sample of a batch see the others: by their layers, and by a measurement."""
 
+import functools
+import types
+import weakref
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+
+class Coupling(NamedTuple):
+    """What is known of a function from samples to logits."""
+
+    by: str | None = None
+    """What lets samples see each other, in words for an error; None if each logit depends on its own sample alone."""
+
+    joint: bool = True
+    """Whether one call on two batches, joined, returns the logits of two calls."""
 
 
 def coupling_layer(network):
@@ -16,8 +34,181 @@ def coupling_layer(network):
 
 
 def couples_samples(network):
-    """Whether an output depends on the batch's other samples."""
+    """Whether the network has a layer through which an output depends on the batch's other samples."""
     return coupling_layer(network) is not None
+
+
+def coupling(function, network, x, y):
+    """The Coupling of a function (B, ...) -> (B, ...) in the modes in which its networks are now.
+
+    network: the module that the function calls, or the function itself. x, y: two batches of samples, as they are
+    judged. The layers are looked at first. A network with the attribute couples_samples = False promises that samples
+    do not see each other. Everything else is measured, once for a function's code, its modules, their modes and the
+    shape of a sample: the
+    logit of the first sample must not change when the other samples do, and two batches must have the same logits in
+    one call as in two. The random numbers are the same in each of these calls, so that dropout couples nothing.
+    Buffers (running statistics, the vectors of spectral norm) and the state of the random numbers stay as they were.
+    """
+    anchor, key, roots = _identity(network)
+    known, key = _KNOWN.setdefault(anchor, {}), (*key, x.shape[1:], y.shape[1:])
+    found = known.get(key)
+    if found is None:
+        found, decided = _find(function, network, roots, x, y)
+        if decided:
+            known[key] = found
+    return found
+
+
+_KNOWN = weakref.WeakKeyDictionary()  # module, or code of a function -> its modules and their modes -> Coupling
+
+
+def _find(function, network, roots, x, y):
+    """-> (Coupling, whether that is final)"""
+    if isinstance(network, nn.Module):
+        if (found := coupling_layer(network)) is not None:
+            return Coupling(_words(*found), joint=False), True
+        if getattr(network, "couples_samples", None) is False:
+            return Coupling(), True
+    if torch.compiler.is_compiling() or type(x) not in (torch.Tensor, nn.Parameter) or x.is_meta:
+        return Coupling(), False
+    try:
+        return _measure(function, roots, x.detach(), y.detach())
+    except Exception:  # of the function, which raises it again when it is called in earnest
+        return Coupling(), False
+
+
+def _measure(function, roots, x, y):
+    outputs = []
+
+    def logits(batch, seed=0):
+        restore()  # a power iteration of the call before would change the weights
+        torch.manual_seed(seed)
+        outputs.clear()
+        return function(batch.clone()).detach()
+
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"), _undone(x.device) as restore:
+        with _recorded_first_rows(outputs):
+            batch, joint, whole = x, x.shape[1:] == y.shape[1:], None
+            if joint:
+                try:
+                    whole = logits(torch.cat([x, y]))
+                    batch = torch.cat([x, y])
+                except Exception:  # a function that holds the labels of one batch, say
+                    joint = False
+            if whole is None:
+                whole = logits(batch)
+            if whole.ndim == 0 or len(whole) != len(batch):
+                count = len(whole) if whole.ndim else "one"
+                return Coupling(f"which returns {count} logits for {len(batch)} samples", False), True
+            before = list(outputs)
+            changed = torch.cat([batch[:1], batch.roll(1, 0)[1:] * 0.5 + 0.25])
+            other = logits(changed)
+            after = list(outputs)
+        decided = bool(whole.isfinite().all() and (whole != whole[:1]).any())
+        scale = whole.abs().max() * torch.finfo(whole.dtype).eps
+        moved = (whole[0] - other[0]).abs().max() > 8 * scale
+        if moved and (whole - logits(batch)).abs().max() <= 8 * scale:  # and not because each call is another
+            return Coupling(_first_that_differs(before, after, roots, scale), joint=False), True
+        if joint:
+            apart = torch.cat([logits(x), logits(y)])
+            # Other sizes of a batch may be summed in another order, by half-precision products too.
+            close = (whole - apart).abs().max() <= max(1e4 * scale, 0.02 * whole.abs().max() * x.is_cuda)
+            if not close and (whole - logits(batch, seed=1)).abs().max() <= 8 * scale:  # and nothing is random
+                return Coupling("whose logits depend on the size of the batch", joint=False), True
+    return Coupling(None, joint), decided
+
+
+@contextmanager
+def _undone(device):
+    """Gives back the buffers of all modules that are called inside, and the state of the random numbers.
+
+    Yields a function that gives the buffers back at once.
+    """
+    saved = {}
+
+    def save(module, args):
+        if module not in saved:
+            for part in module.modules():
+                if part not in saved:
+                    saved[part] = {name: (b, b.clone()) for name, b in part._buffers.items() if b is not None}
+
+    def restore():
+        for module, buffers in saved.items():
+            for name, (buffer, value) in buffers.items():
+                module._buffers[name] = buffer.copy_(value)
+
+    hook = register_module_forward_pre_hook(save)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield restore
+        finally:
+            hook.remove()
+            restore()
+
+
+@contextmanager
+def _recorded_first_rows(outputs):
+    """(module, the output's first row) of each module that is called inside, inner ones first."""
+
+    def record(module, args, output):
+        if isinstance(output, torch.Tensor) and output.ndim:
+            outputs.append((module, output[0].clone()))
+
+    hook = register_module_forward_hook(record)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _first_that_differs(before, after, roots, scale):
+    names = {module: name for root in roots for name, module in root.named_modules()}
+    for (module, a), (_, b) in zip(before, after, strict=False):
+        if a.shape == b.shape and (a.float() - b.float()).abs().max() > 8 * scale:
+            return _words(names.get(module, ""), module)
+    return "which computes a logit from other samples too"
+
+
+def _words(name, layer):
+    return f"whose {type(layer).__name__} {name or '(the critic itself)'!r} couples the samples of a batch"
+
+
+def _identity(network):
+    """-> (what the knowledge is kept with, key among what is kept there, modules behind the function)"""
+    roots = _modules_behind(network)
+    code = getattr(network, "__code__", None) or getattr(getattr(network, "__func__", None), "__code__", None)
+    key = (code or type(network), *(mode for root in roots for mode in _modes(root)))
+    anchor = roots[0] if roots else code or type(network)
+    return anchor, key, roots
+
+
+def _modules_behind(function):
+    if isinstance(function, nn.Module):
+        return [function]
+    if isinstance(function, functools.partial):
+        return _modules_behind(function.func)
+    if isinstance(function, types.MethodType):
+        return _modules_behind(function.__self__)
+    if isinstance(function, types.FunctionType):
+        held = []
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # a variable that has no value yet
+                held.append(cell.cell_contents)
+        held += [function.__globals__.get(name) for name in function.__code__.co_names]
+    else:
+        held = list(getattr(function, "__dict__", {}).values())
+    return [value for value in held if isinstance(value, nn.Module)]
+
+
+def _modes(module):
+    """What the coupling of a module depends on: the class, the mode and the word of each part."""
+    waiting = [module]
+    while waiting:
+        part = waiting.pop()
+        if part is not None:
+            own = part.__dict__
+            yield type(part), own["training"], own.get("couples_samples")
+            waiting.extend(own["_modules"].values())
 
 
 def _uses_batch_statistics(module):

@@ -3,11 +3,19 @@
 from torch import nn
 
 
+def maxout(x, pieces):
+    """(..., n * pieces) -> (..., n), the largest of each `pieces` neighbours.
+
+    By max(dim), whose derivatives, to any order, go to one of several equal pieces; amax would share them out, and its
+    backward takes longer.
+    """
+    return x.unflatten(-1, (-1, pieces)).max(-1).values
+
+
 class Maxout(nn.Module):
     """(..., in_features) -> (..., out_features), each the largest of `pieces` affine functions of x.
 
-    `linear` holds the pieces of a unit side by side. The largest is taken by max(dim), whose derivatives, to any order,
-    go to one of several equal pieces; amax would share them out, and its backward takes longer.
+    `linear` holds the pieces of a unit side by side.
     """
 
     def __init__(self, in_features, out_features, pieces, bias=True):
@@ -18,7 +26,7 @@ class Maxout(nn.Module):
         self.linear = nn.Linear(in_features, out_features * pieces, bias)
 
     def forward(self, x):
-        return self.linear(x).unflatten(-1, (self.out_features, self.pieces)).max(-1).values
+        return maxout(self.linear(x), self.pieces)
 
     def extra_repr(self):
         return f"out_features={self.out_features}, pieces={self.pieces}"

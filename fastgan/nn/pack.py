@@ -3,12 +3,30 @@
 from torch import nn
 
 
+def pack(x, m):
+    """(m B, C, ...) -> (B, m C, ...); labels (m B,) -> (B, m). A view, when x is contiguous; None stays None.
+
+    Errors: ValueError if m does not divide the batch.
+    """
+    if m == 1 or x is None:
+        return x
+    if len(x) % m:
+        raise ValueError(f"the batch must be a multiple of m={m}, got {len(x)} samples")
+    packs = x.unflatten(0, (-1, m))  # (B, m, C, ...)
+    return packs.flatten(1, 2) if x.dim() > 1 else packs
+
+
+def unpack(x, m):
+    """The inverse of pack for samples: (B, m C, ...) -> (m B, C, ...)."""
+    return x if m == 1 else x.unflatten(1, (m, -1)).flatten(0, 1)
+
+
 class Pack(nn.Module):
     """critic(x) of packs: x (m B, C, ...), each m consecutive samples joined along C -> module of (B, m C, ...).
 
     A collapsed generator's packs lack the variety that a real pack has, which a single sample cannot show. The module
     is a critic whose first layer takes m C channels (or features). A condition is packed as well: labels (m B,) to
-    (B, m), images along their channels. m = 1 changes nothing. Errors: ValueError where m does not divide the batch.
+    (B, m), images along their channels. m = 1 changes nothing. Errors: ValueError if m does not divide the batch.
     """
 
     def __init__(self, module, m):
@@ -16,21 +34,15 @@ class Pack(nn.Module):
         if not isinstance(m, int) or m < 1:
             raise ValueError(f"m must be an integer of at least 1, got {m!r}")
         self.module, self.m = module, m
-        self.couples_samples = m > 1
+        if m > 1:  # a pack of one couples samples when the module does
+            self.couples_samples = True
 
     def forward(self, x, condition=None):
-        if condition is None:
-            return self.module(self.pack(x))
-        return self.module(self.pack(x), self.pack(condition))
+        return self.module(self.pack(x)) if condition is None else self.module(self.pack(x), self.pack(condition))
 
     def pack(self, x):
-        """(m B, C, ...) -> (B, m C, ...); (m B,) -> (B, m). A view, where x is contiguous."""
-        if self.m == 1:
-            return x
-        if x.shape[0] % self.m:
-            raise ValueError(f"the batch must be a multiple of m={self.m}, got {x.shape[0]} samples")
-        packs = x.unflatten(0, (-1, self.m))  # (B, m, C, ...)
-        return packs.flatten(1, 2) if x.dim() > 1 else packs
+        """(m B, C, ...) -> (B, m C, ...); (m B,) -> (B, m)."""
+        return pack(x, self.m)
 
     def extra_repr(self):
         return f"m={self.m}"

@@ -4,24 +4,48 @@ from dataclasses import dataclass
 
 from torch.nn.functional import cross_entropy
 
+from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import CRITIC, GENERATOR
+
 
 @dataclass(frozen=True)
-class AuxiliaryClassifier:
-    """weight * (-E log P(class | x) - E log P(class | G(z))) for the critic, the second half for the generator.
+class AuxiliaryClassifier(Penalty):
+    """weight * (-E log P(class | x) - E log P(class | G(z))) in the critic's loss, the second half in the generator's.
 
-    As a penalty: term(critic, real=, fake=), with the labels as the critic's `condition`. As a term of the generator's
-    loss, where `generator` is given, too. The critic's `discriminator` has `classify` (a model with head="auxiliary").
-    Derivatives: of the order that the discriminator has. Errors: TypeError where it has no auxiliary head.
+    A call, and a recipe's `penalties`, give the critic's term; `of_generator`, and a recipe's `generator_terms`, give
+    the generator's. The labels are the critic's `condition`. The critic's `discriminator` has `classify` (a model with
+    head="auxiliary"). Derivatives: of the order that the discriminator has. Errors: TypeError without labels or head.
     """
+
+    roles = (CRITIC, GENERATOR)
 
     weight: float = 1.0
 
-    def __call__(self, critic, *, real, fake, generator=None, latents=None, condition=None):
-        labels = condition if condition is not None else critic.condition
-        classify = getattr(critic.discriminator, "classify", None)
-        if classify is None or labels is None:
-            raise TypeError("an auxiliary classifier needs labels and a discriminator made with head='auxiliary'")
-        value = cross_entropy(classify(fake), labels)
-        if generator is None:
-            value = value + cross_entropy(classify(real), labels)
-        return self.weight * value
+    def __post_init__(self):
+        super().__post_init__()
+        self._require("weight")
+
+    def check(self, critic, real, fake, coupling):
+        _classify(critic)
+
+    def terms(self, judged, drawn, state):
+        classify, labels = _classify(judged.critic)
+        value = cross_entropy(classify(judged.fake), labels) + cross_entropy(classify(judged.real), labels)
+        return self.weight * value, {}
+
+    def of_generator(self, critic, *, fake, **given):
+        """(value, diagnostics) of the generator's loss; fake carries the generator's graph."""
+        classify, labels = _classify(critic)
+        return self.weight * cross_entropy(classify(fake), labels), {}
+
+
+def _classify(critic):
+    """-> (x -> logits of the classes, labels)"""
+    classify = getattr(getattr(critic, "discriminator", None), "classify", None)
+    labels = getattr(critic, "condition", None)
+    if classify is None or labels is None:
+        raise TypeError(
+            "AuxiliaryClassifier needs labels and a discriminator made with head='auxiliary':"
+            " pass fastgan.penalties.Critic(discriminator, labels) as critic"
+        )
+    return classify, labels

@@ -1,60 +1,80 @@
-"""How the discriminator is asked."""
+"""How losses and penalties call the discriminator."""
 
 import torch
 from torch import nn
 
-from fastgan.nn.couples_samples import couples_samples
+from fastgan.nn.couples_samples import coupling
+from fastgan.nn.pack import pack, unpack
 
 
 class Critic:
-    """The discriminator with what its batch is conditioned on: critic(x) -> logits, all that losses and penalties see.
+    """critic(x) -> logits: a discriminator with its condition, packing, augmentation and choice of output.
 
-    x may hold several batches with the same condition, one after the other.
-    condition: labels (B,) or (B, pack), or source images (B, ...); None for a discriminator without.
-    augment: what is done to each image before the discriminator sees it; differentiable.
-    pack: images stacked in a sample.
+    Every loss and penalty takes a function of samples alone. A Critic is such a function, and shows the discriminator
+    to the terms that need the module; a lambda hides the module.
+
+    discriminator: called with x, or with x and the condition.
+    condition: labels (B,) or, for packs, (B, pack); or source images (B, ...); None for a discriminator without. x may
+        hold several batches with the same condition, one after the other.
+    augment: a differentiable function of images, applied to each image before the discriminator sees it.
+    pack: samples in a pack. x holds packs (B, pack * C, ...), as fastgan.nn.pack.pack makes them.
+    output: which part of the discriminator's output is the logits: an index or a key, of a discriminator that returns
+        a tuple, a list or a dict; or a function of the output. None for a discriminator that returns the logits.
+    Errors: TypeError when the logits are not a tensor.
     """
 
-    def __init__(self, discriminator, condition=None, augment=None, pack=1):
+    def __init__(self, discriminator, condition=None, augment=None, pack=1, output=None):
         self.discriminator, self.condition, self.augment, self.pack = discriminator, condition, augment, pack
+        self.output = output
 
     def __call__(self, x):
         if self.augment is not None:
             x = pack(self.augment(unpack(x, self.pack)), self.pack)
-        return self.discriminator(x) if self.condition is None else self.discriminator(x, self._condition(len(x)))
+        found = self.discriminator(x) if self.condition is None else self.discriminator(x, self._condition(len(x)))
+        if self.output is not None:
+            found = self.output(found) if callable(self.output) else found[self.output]
+        return checked_logits(found)
 
     def _condition(self, count):
-        times = count // len(self.condition)
+        times, rest = divmod(count, len(self.condition))
+        if rest:
+            raise ValueError(
+                f"x must hold whole batches of {len(self.condition)} samples, one a condition; got {count} samples"
+            )
         return self.condition if times == 1 else torch.cat([self.condition] * times)
 
     def both(self, real, fake):
-        """-> (logits of real, logits of fake): in one pass where that makes no difference, else in two."""
-        if couples_samples(self.discriminator):
+        """-> (logits of real, logits of fake): in one call if that makes no difference, else in two."""
+        if not coupling_of(self, real, fake).joint:
             return self(real), self(fake)
         return self(torch.cat([real, fake])).split([len(real), len(fake)])
 
     def features(self, x):
-        """The discriminator's own features, where it has a method for them."""
+        """The discriminator's own features, if the discriminator has a method for them."""
         return self.discriminator.features(x)
 
 
-def pack(x, count):
-    """(count * B, C, ...) -> (B, count * C, ...): independent samples stacked on channels; labels: (B, count)."""
-    if count == 1 or x is None:
-        return x
-    if len(x) % count:
-        raise ValueError(f"pack must divide the batch of {len(x)} samples, got {count}")
-    if x.dim() == 1:
-        return x.reshape(-1, count)
-    return x.reshape(len(x) // count, count * x.shape[1], *x.shape[2:])
+def checked_logits(logits):
+    """The logits. Errors: TypeError for anything but a tensor, with what to do."""
+    if isinstance(logits, torch.Tensor):
+        return logits
+    raise TypeError(
+        f"the critic must return a tensor of logits; this one returns a {type(logits).__name__}. Say which part of it"
+        " is the logits: fastgan.penalties.Critic(discriminator, output=0), or output='logits' for a dict"
+    )
 
 
-def unpack(x, count):
-    """The inverse of pack."""
-    return x if count == 1 else x.reshape(len(x) * count, x.shape[1] // count, *x.shape[2:])
+def coupling_of(critic, real, fake):
+    """fastgan.nn's Coupling of a critic that judges these batches."""
+    return coupling(critic, _network(critic), real, fake)
 
 
 def module_of(critic):
-    """The network behind a critic, or None where it is a plain function."""
-    network = getattr(critic, "discriminator", critic)
+    """The network behind a critic, or None for a plain function."""
+    network = _network(critic)
     return network if isinstance(network, nn.Module) else None
+
+
+def _network(critic):
+    """The critic itself if that is a module, with all that the module holds; else what the critic shows."""
+    return critic if isinstance(critic, nn.Module) else getattr(critic, "discriminator", critic)

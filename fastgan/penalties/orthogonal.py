@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastgan.penalties.critic import module_of
-from fastgan.penalties.terms import Penalty
+from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import CRITIC, GENERATOR
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -19,9 +20,11 @@ class OrthogonalRegularization(Penalty):
 
     W (out, everything else) is the weight of a linear or convolution layer, before spectral normalisation where it has
     one; embeddings are left out, as in BigGAN's program. "biggan" asks filters to be orthogonal, at any length.
-    Called as a penalty it takes the critic's network; `of(module)` takes any (BigGAN regularises the generator).
+    A call takes the critic's network, `of(module)` any. In a recipe's `generator_terms` the term is the generator's.
     Diagnostics: "orthogonality", the sum without its weight.
     """
+
+    roles = (CRITIC, GENERATOR)
 
     weight: float = 1e-4
     form: str = "biggan"
@@ -32,15 +35,21 @@ class OrthogonalRegularization(Penalty):
         if self.form not in ("biggan", "plain"):
             self._refuse("form", '"biggan" or "plain"')
 
-    def check(self, critic):
+    def check(self, critic, real, fake, coupling):
+        super().check(critic, real, fake, coupling)
         if module_of(critic) is None:
             raise ValueError("OrthogonalRegularization needs the critic's weights: pass an nn.Module as critic")
 
     def of(self, module):
         return self.weight * self._sum(module)
 
-    def terms(self, asked, drawn, state):
-        total = self._sum(module_of(asked.critic))
+    def of_generator(self, critic, *, generator, **given):
+        """(value, diagnostics) of the generator's weights, as in BigGAN."""
+        total = self._sum(generator)
+        return self.weight * total, {"orthogonality": total.detach()}
+
+    def terms(self, judged, drawn, state):
+        total = self._sum(module_of(judged.critic))
         return self.weight * total, {"orthogonality": total.detach()}
 
     def _sum(self, module):

@@ -1,10 +1,165 @@
-"""What all terms have in common."""
+"""The protocol of a term: its roles, when the term counts, what the term remembers."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
-from fastgan.penalties.evaluate import evaluate
+CRITIC, GENERATOR, CONSTRAINT = "critic", "generator", "constraint"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A summand of a loss, or a constraint on weights."""
+
+    roles: ClassVar[tuple[str, ...]] = ()
+    """What the term may be: "critic" in the critic's loss, "generator" in the generator's, "constraint" on the critic's
+    weights. A term with two roles has a method for each."""
+
+    aimed_norm: ClassVar[str | None] = None
+    """The field that holds the norm at which the term aims the critic's gradient; None for a term that aims at none."""
+
+    every: int = field(default=1, kw_only=True)
+    """Lazy regularisation (Karras et al., 2020, appendix B): the term counts in steps that `every` divides, and there
+    `every` times. A call gives the plain value; `evaluate(step=)` and the trainer count."""
+
+    def __post_init__(self):
+        if not (isinstance(self.every, int) and self.every >= 1):
+            self._refuse("every", "an integer of at least 1")
+
+    @property
+    def name(self):
+        return type(self).__name__
+
+    def is_due(self, step):
+        """Whether the term counts in this step; step None: a call outside of a training loop, in which all count."""
+        return step is None or step % self.every == 0
+
+    def factor(self, step):
+        """How often the term counts in a step in which the term is due."""
+        return 1 if step is None else self.every
+
+    def initial_state(self):
+        """What the term remembers from step to step, a dict of tensors: empty for most. Pass the state as `state=` to
+        every call, which updates the state in place."""
+        return {}
+
+    def _refuse(self, name, allowed):
+        raise ValueError(f"{self.name}'s {name} must be {allowed}; got {getattr(self, name)!r}")
+
+    def _require(self, name, at_least=0.0):
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not at_least <= value < float("inf"):
+            self._refuse(name, f"a number of at least {at_least:g}")
+
+    def _need(self, **given):
+        for name, value in given.items():
+            if value is None:
+                raise ValueError(f"{self.name} needs {name}=, got None")
+
+
+@dataclass(frozen=True)
+class CriticTerm(Term):
+    """A term of the critic's loss. A term declares what it needs of the batch, so that terms share passes."""
+
+    roles = (CRITIC,)
+
+    logits = ()
+    """Of which batches the term needs the logits: "real", "fake"."""
+
+    gradients = ()
+    """At which batches the term needs the critic's gradient with respect to the input."""
+
+    def check(self, critic, real, fake, coupling):
+        """Errors: ValueError for a critic or batches for which the term has no meaning. coupling: the critic's."""
+        if real.shape != fake.shape:
+            raise ValueError(f"real {tuple(real.shape)} and fake {tuple(fake.shape)} must have the same shape")
+
+    def draw(self, real, fake, rng=None):
+        """The term's own inputs of the critic, or None: all that is random in the term. Outside of a compiled graph."""
+        return None
+
+    def terms(self, judged, drawn, state):
+        """(value, diagnostics) from what the critic returned: an `evaluate.Judged`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class GeneratorTerm(Term):
+    """A term of the generator's loss.
+
+    term(critic, *, real, fake, generator, latents, condition, state, rng) -> 0-d tensor, weight included. fake carries
+    the generator's graph; generator is the network, rng a torch.Generator. What a term does not use may be left out.
+    """
+
+    roles = (GENERATOR,)
+
+    def __call__(self, critic=None, **given):
+        return self.measure(critic, **given)[0]
+
+    def measure(
+        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
+    ):
+        """(value, diagnostics)"""
+        raise NotImplementedError
+
+    def of_generator(self, critic, **given):
+        return self.measure(critic, **given)
+
+
+@dataclass(frozen=True)
+class Constraint(Term):
+    """A constraint on the critic's weights: apply_(module), "before" or "after" the optimiser's step, as `when` is."""
+
+    roles = (CONSTRAINT,)
+    when = "after"
+
+    def apply_(self, module):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FunctionTerm(CriticTerm):
+    """A user's function as a term, with the function's `every` if it has one.
+
+    In the critic's loss function(critic, real=, fake=) -> 0-d tensor; in the generator's loss
+    function(critic, real=, fake=, generator=, latents=, condition=).
+    """
+
+    roles = (CRITIC, GENERATOR)
+    function: object = None
+
+    @property
+    def name(self):
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def check(self, critic, real, fake, coupling):
+        """The function sees to the batches itself."""
+
+    def terms(self, judged, drawn, state):
+        return self.function(judged.critic, real=judged.real, fake=judged.fake), {}
+
+    def of_generator(self, critic, *, state=None, rng=None, **given):
+        return self.function(critic, **given), {}
+
+
+def as_term(term):
+    """The term itself, or a function as a term. Errors: TypeError for what cannot be called."""
+    if isinstance(term, Term):
+        return term
+    if not callable(term):
+        raise TypeError(f"a term must be callable, penalty(critic, real=, fake=); got {term!r}")
+    return FunctionTerm(function=term, every=getattr(term, "every", 1))
+
+
+def with_role(terms, role):
+    """-> name -> term, of those terms that have the role; numbered when a name occurs more than once."""
+    found, seen = {}, {}
+    for term in map(as_term, terms):
+        seen[term.name] = seen.get(term.name, 0) + 1
+        if role in term.roles:
+            found[term.name if seen[term.name] == 1 else f"{term.name}_{seen[term.name]}"] = term
+    return found
 
 
 def mean_over_processes(value):
@@ -16,86 +171,14 @@ def mean_over_processes(value):
     return value / torch.distributed.get_world_size()
 
 
-@dataclass(frozen=True)
-class Term:
-    every: int = field(default=1, kw_only=True)
-    """Lazy regularisation (Karras et al., 2020, appendix B): the term counts in steps that `every` divides, and there
-    `every` times. A call gives the plain value; `evaluate(step=)` and the trainer do the counting."""
+@torch.no_grad()
+def move_averages(state, decay, **means):
+    """state[name] <- decay * state[name] + (1 - decay) * mean, in place; the first mean replaces the initial value.
 
-    def __post_init__(self):
-        if not (isinstance(self.every, int) and self.every >= 1):
-            self._refuse("every", "an integer of at least 1")
-
-    def initial_state(self):
-        """What the term remembers from step to step, a dict of tensors: empty for most. Pass it as `state=` to every
-        call; it is updated in place."""
-        return {}
-
-    def _refuse(self, name, allowed):
-        raise ValueError(f"{type(self).__name__}'s {name} must be {allowed}; got {getattr(self, name)!r}")
-
-    def _require(self, name, at_least=0.0):
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not at_least <= value < float("inf"):
-            self._refuse(name, f"a number of at least {at_least:g}")
-
-
-@dataclass(frozen=True)
-class Penalty(Term):
-    """A term of the critic's loss. What it needs of the batch is asked for beforehand, so that terms can share it."""
-
-    logits = ()
-    """Of which batches it needs the logits: "real", "fake"."""
-
-    gradients = ()
-    """At which batches it needs the critic's gradient with respect to the input."""
-
-    def draw(self, real, fake, generator=None):
-        """Inputs of the critic of its own, or None: all that is random about it. Outside of a compiled graph."""
-        return None
-
-    def check(self, critic):
-        """Raises ValueError where it makes no sense for this critic."""
-
-    def terms(self, asked, drawn, state):
-        """(value, diagnostics) from what the critic was asked: an `evaluate.Asked`."""
-        raise NotImplementedError
-
-    def __call__(self, critic, *, real, fake, state=None, generator=None):
-        """0-d tensor, weight included. generator: a torch.Generator for what it draws; else torch's global one."""
-        return self.measure(critic, real=real, fake=fake, state=state, generator=generator)[0]
-
-    def measure(self, critic, *, real, fake, state=None, generator=None):
-        """(value, diagnostics)"""
-        states = None if state is None else [state]
-        (term,) = evaluate((self,), critic, real, fake, states=states, generator=generator, loss=False).terms
-        return term
-
-
-@dataclass(frozen=True)
-class GeneratorTerm(Term):
-    """A term of the generator's loss.
-
-    term(critic, *, real, fake, generator, latents, condition, state) -> 0-d tensor, weight included; `fake` carries the
-    generator's graph, and what a term does not use may be left out.
+    state["updates"] counts the moves. Returns the averages, copies on the means' devices, in the order of the names.
     """
-
-    def __call__(self, critic=None, **given):
-        return self.measure(critic, **given)[0]
-
-    def measure(self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None):
-        raise NotImplementedError
-
-    def _need(self, **given):
-        for name, value in given.items():
-            if value is None:
-                raise ValueError(f"{type(self).__name__} needs {name}=, got None")
-
-
-def named(terms):
-    """-> (name, term): the term's class or function, numbered where it occurs more than once."""
-    seen = {}
-    for term in terms:
-        name = getattr(term, "__name__", type(term).__name__)
-        seen[name] = seen.get(name, 0) + 1
-        yield name if seen[name] == 1 else f"{name}_{seen[name]}", term
+    share = torch.where(state["updates"] == 0, 1.0, 1 - decay)
+    for name, mean in means.items():
+        state[name].lerp_(mean.to(state[name]), share.to(state[name].dtype))
+    state["updates"] += 1
+    return [state[name].to(mean.device, copy=True) for name, mean in means.items()]

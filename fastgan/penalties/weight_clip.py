@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
+from fastgan.penalties.terms import Constraint
+
 
 @dataclass(frozen=True)
-class WeightClip:
-    """A constraint, not a term: apply_(critic) clamps its parameters to [-c, c].
+class WeightClip(Constraint):
+    """A constraint: apply_(critic) clamps its parameters to [-c, c].
 
     when: "after" each of the critic's steps, as the paper's Algorithm 1, or "before" it, as its program.
     weights_only: leave vectors (biases, gains and biases of norms) alone. Paper and program clip every parameter.
@@ -18,10 +20,11 @@ class WeightClip:
     weights_only: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         if isinstance(self.c, bool) or not isinstance(self.c, (int, float)) or not 0 < self.c < float("inf"):
-            raise ValueError(f"WeightClip's c must be a number above 0; got {self.c!r}")
+            self._refuse("c", "a number above 0")
         if self.when not in ("after", "before"):
-            raise ValueError(f'WeightClip\'s when must be "after" or "before"; got {self.when!r}')
+            self._refuse("when", '"after" or "before"')
 
     @torch.no_grad()
     def apply_(self, module):

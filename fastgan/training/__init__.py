@@ -1,5 +1,7 @@
 """Training: a recipe, a state, a step, and the loop around it."""
 
+from fastgan.training.callbacks.callback import Callback
+from fastgan.training.callbacks.tensorboard import TensorBoard
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
@@ -15,6 +17,7 @@ from fastgan.training.trainer import StartsFresh, Trainer
 from fastgan.training.two_stage import TwoStage
 
 __all__ = [
+    "Callback",
     "Damaged",
     "Diverged",
     "Interrupted",
@@ -23,6 +26,7 @@ __all__ = [
     "RunOptions",
     "Schedule",
     "StartsFresh",
+    "TensorBoard",
     "TrainState",
     "Trainer",
     "TwoStage",

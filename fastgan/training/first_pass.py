@@ -9,7 +9,7 @@ from torch import nn
 from fastgan import randomness
 from fastgan.data import ImageError
 from fastgan.models import sampling
-from fastgan.penalties.critic import pack
+from fastgan.nn.pack import pack
 
 SEED = "first pass"
 

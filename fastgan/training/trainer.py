@@ -13,19 +13,25 @@ from fastgan.data import Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
 from fastgan.models import sampling
+from fastgan.monitor import not_finite
 from fastgan.monitor.stop import criterion
 from fastgan.training.add_spectral_norm import add_spectral_norm
+from fastgan.training.callbacks.checkpoints import Checkpoints
+from fastgan.training.callbacks.log import Log
+from fastgan.training.callbacks.observations import Findings, Observations
+from fastgan.training.callbacks.pictures import Pictures
+from fastgan.training.callbacks.progress_bar import ProgressBar
 from fastgan.training.first_pass import check_first_pass, check_parameters, initialize_lazy
 from fastgan.training.recipe.growth import shrink
 from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
 from fastgan.training.run.options import RunOptions
-from fastgan.training.run.recorder import Recorder
 from fastgan.training.step.augmentation import augmentation, observe
-from fastgan.training.step.ema import update_average
+from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
+from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, simultaneous
 
@@ -49,6 +55,7 @@ class Trainer:
         on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU where there is one.
+    callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
         keep_checkpoints=2, stop_when="never", progress=True.
     Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
@@ -67,6 +74,7 @@ class Trainer:
         exist_ok=False,
         device=None,
         channels_last=True,
+        callbacks=(),
         **options,
     ):
         for module in NEEDED:
@@ -85,9 +93,7 @@ class Trainer:
         for network in add_spectral_norm((generator, discriminator), recipe):
             network.to(self.device)
             for weight in network.parameters():
-                if (
-                    not is_lazy(weight) and weight.dim() == 4
-                ):
+                if not is_lazy(weight) and weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=memory_format)
         initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
         self.schedule = StepSchedule(recipe, generator)
@@ -100,7 +106,16 @@ class Trainer:
         self._check_first_pass()
         model = getattr(generator, "created_as", None)
         self.setup = None if model is None else {"model": model}
-        self.recorder = Recorder(self.folder, recipe, self.data, self.options, stop)
+        self.best_step, self.findings, self.is_stopped = None, [], False
+        self.callbacks = [
+            Observations(self.options.sample_every, stop),
+            Log(self.options.log_every),
+            Findings(self.options.sample_every, stop),
+            Pictures(self.options.sample_every, self.data),
+            Checkpoints(self.options.checkpoint_every, self.options.keep_checkpoints),
+            *([ProgressBar()] if self.options.progress else []),
+            *callbacks,
+        ]
 
     def fit(self, steps):
         """Train until `steps` steps have been taken in all, those before a resume included.
@@ -112,29 +127,37 @@ class Trainer:
         signal; FileExistsError if another process has the folder.
         """
         seed, state = self.recipe.seed, self.state
+        self.steps, self.is_stopped = steps, False
+        self.means = RunningMeans(advice_against_divergence(self.recipe, state.discriminator))
+        plan = self.schedule.at(state.step)
+        plan.enter(state)
+        average = MovingAverage(state.average, state.generator)
         updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
         stream = batches(self.data, updates)
         with (
             self._claimed(),
             randomness.global_seed(seed, "fit", self.device),
             closing(stream),
-            closing(self.recorder),
             asked_to_stop() as asked,
+            self._callbacks_around(),
         ):
-            self.schedule.enter(state, self.recipe)
-            self.recorder.start(state, steps)
             while state.step < steps:
                 randomness.reseed(seed, "step", state.step)  # what networks and penalties draw by themselves
-                values = self._step(stream)
+                plan.enter(state)
+                self.values = self._step(plan, stream)
                 state.step += 1
-                update_average(state.average, state.generator, self.recipe.at(state.step).ema_decay, state.step)
-                self.recorder.step(state, values)
-                if self.recorder.best_step is not None:
-                    self.recorder.save(state)
-                    break
+                plan = self.schedule.at(state.step)
+                average.update(plan.recipe.ema_decay, state.step)
+                self.means.add(state.step, self.values)
+                row = {}
+                for callback in self.callbacks:
+                    callback.on_step(self, row)
                 if asked.signal is not None:
-                    self.recorder.save(state)
-                    raise Interrupted(asked.signal, state.step)
+                    self.stop(self.best_step)
+                if self.is_stopped:
+                    break
+        if asked.signal is not None:
+            raise Interrupted(asked.signal, state.step)
 
     @contextmanager
     def _claimed(self):
@@ -153,42 +176,78 @@ class Trainer:
             finally:
                 self._newest = checkpoint.latest(self.folder.checkpoints)
 
-    def _step(self, stream):
-        state, now = self.state, self.schedule.at(self.state.step)
-        recipe = now.recipe
-        self.schedule.enter(state, recipe)
-        source = randomness.generator(recipe.seed, "latents", state.step, self.device)
-        objective = self._objective(recipe, state)
-        feed = partial(self._next_batch, stream, now.stage), partial(self._latents, source, now.samples)
-        unroll = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute} if recipe.unroll_steps else None
-        if recipe.update == "simultaneous":
-            return simultaneous(state, objective, now.discriminator_steps, *feed, unroll)
-        counts = recipe.generator_steps, recipe.accumulate
-        return alternating(state, objective, now.discriminator_steps, *feed, *counts, unroll)
+    def is_due(self, every):
+        """Whether this step is one of every so many; after the last step everything is due."""
+        return self.state.step % every == 0 or self.state.step == self.steps
 
-    def _objective(self, recipe, state):
+    def stop(self, best_step=None):
+        """End `fit` after this step. best_step: the best one, of a run that stopped getting better."""
+        self.is_stopped, self.best_step = True, best_step
+
+    def check(self):
+        """Errors: Diverged for a number since the last log line, a weight or a buffer that is not finite."""
+        self.means.check()
+        if found := not_finite(self.state.networks()):
+            raise Diverged(f"step {self.state.step}: {found} is not finite; try lower learning rates")
+
+    def wrote(self, path):
+        """For the callback that has written a picture or a checkpoint: lets the others know."""
+        for callback in self.callbacks:
+            callback.on_file(self, path)
+
+    @contextmanager
+    def _callbacks_around(self):
+        started = []
+        try:
+            for callback in self.callbacks:
+                callback.on_start(self)
+                started.append(callback)
+            yield
+        finally:
+            for callback in started:
+                callback.on_end(self)
+
+    def _step(self, plan, stream):
+        state, recipe = self.state, plan.recipe
+        source = randomness.generator(recipe.seed, "latents", plan.step, self.device)
+        objective = self._objective(plan, state)
+        settings = {
+            "next_batch": partial(self._next_batch, stream, plan.stage),
+            "next_latents": partial(self._latents, source, plan.samples),
+            "discriminator_steps": plan.discriminator_steps,
+        }
+        if recipe.unroll_steps:
+            settings["unroll"] = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute}
+        if recipe.update == "simultaneous":
+            return simultaneous(state, objective, **settings)
+        return alternating(
+            state, objective, generator_steps=recipe.generator_steps, parts=recipe.accumulate, **settings
+        )
+
+    def _objective(self, plan, state):
+        recipe = plan.recipe
         return Objective(
             losses.get(recipe.loss),
             recipe.penalties,
             recipe.generator_terms,
             augment=augmentation(recipe, state.memory),
             pack=recipe.pack,
-            step=state.step,
+            step=plan.step,
             memory=state.memory,
-            observe=partial(observe, recipe, state.memory),
+            observe=partial(observe, recipe, state.memory) if recipe.augment_target else None,
         )
 
     def _check_first_pass(self):
-        due = self.schedule.at(self.state.step)
-        self.schedule.enter(self.state, self.recipe)
+        plan = self.schedule.at(self.state.step)
+        plan.enter(self.state)
         check_first_pass(
             self.state,
             self.data,
-            due,
+            plan,
             self.device,
             self.conditional,
-            partial(self._objective, due.recipe),
-            partial(self._shown, stage=due.stage),
+            partial(self._objective, plan),
+            partial(self._shown, stage=plan.stage),
         )
 
     def _next_batch(self, stream, stage):

@@ -8,8 +8,8 @@ from fastgan import Recipe, Trainer, models, monitor
 from fastgan.data.sources.toys import Toy
 from fastgan.monitor.stop import GapStop, Stop
 from fastgan.nn import spectral_norm
+from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.run.metrics_log import read_metrics
-from fastgan.training.run.recorder import Recorder
 
 SEEDS = range(5)
 GOOD = {"loss": "relativistic_paired", "penalties": ("R1(gamma=0.1)", "R2(gamma=0.1)"), "generator_lr": 2e-3}
@@ -18,7 +18,7 @@ GOOD |= {"discriminator_lr": 2e-3, "betas": (0.0, 0.9), "batch_size": 64}
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    monkeypatch.setattr(Recorder, "_draw", lambda *_: None)
+    monkeypatch.setattr(Pictures, "draw", lambda *_: None)
 
 
 def ring(sigma=0.15):
@@ -177,7 +177,7 @@ def test_a_run_stops_at_a_plateau_and_keeps_its_best_state(tmp_path, monkeypatch
     intervals = {"log_every": 5, "sample_every": 2, "checkpoint_every": 1000}
     trainer = Trainer(*pair, recipe, ring(), run_dir=tmp_path, progress=False, stop_when="plateau", **intervals)
     trainer.fit(100)
-    assert trainer.state.step == 12 and trainer.recorder.best_step == 2
+    assert trainer.state.step == 12 and trainer.best_step == 2
     assert [p.name for p in (tmp_path / "best").iterdir()] == ["step_00000002"]
     assert (tmp_path / "checkpoints" / "step_00000012").exists()
 
@@ -199,7 +199,7 @@ def test_the_gap_ends_a_run_where_it_has_stopped_falling(tmp_path, monkeypatch):
     trainer.fit(3000)
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "watch_gap" in row]
     gaps = [row["watch_gap"] for row in rows]
-    best = trainer.recorder.best_step
+    best = trainer.best_step
     assert 80 <= best < trainer.state.step < 3000 and gaps[0] > 10 * min(gaps), gaps
     assert [p.name for p in (tmp_path / "best").iterdir()] == [f"step_{40 * (gaps.index(min(gaps)) + 1):08d}"]
 
@@ -222,7 +222,7 @@ def test_the_wasserstein_estimate_is_logged_where_it_is_one_and_ends_a_run(tmp_p
     for row in rows:
         assert row["watch_wasserstein"] == pytest.approx(row["watch_d_real"] - row["watch_d_fake"], abs=1e-5)
     peak = max(rows, key=lambda row: row["watch_wasserstein"])["step"]
-    assert peak <= trainer.recorder.best_step < trainer.state.step < 3000
+    assert peak <= trainer.best_step < trainer.state.step < 3000
     stopping(tmp_path / "no", Recipe(**GOOD), "never").fit(40)
     assert not any("watch_wasserstein" in row for row in read_metrics(tmp_path / "no" / "metrics.jsonl"))
 

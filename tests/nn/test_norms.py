@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import fastgan
-from fastgan.penalties.critic import couples_samples
+from fastgan.nn.couples_samples import couples_samples
 
 # (class, arguments, keyword arguments) under the same name in fastgan.nn and torch.nn, on 6 channels
 CASES = [

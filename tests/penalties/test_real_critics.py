@@ -76,7 +76,7 @@ def test_parameter_gradients_equal_plain_torchs(name, plain_ops):
     twin = in_plain_torch(critic)
     labels = torch.tensor([0, 2, 1])
     real, fake = torch.randn(2, 3, 2, 28, 28, dtype=torch.float64)
-    value = WGANGP()(Critic(critic, labels), real=real, fake=fake, generator=torch.Generator().manual_seed(4))
+    value = WGANGP()(Critic(critic, labels), real=real, fake=fake, rng=torch.Generator().manual_seed(4))
     value.backward()
     x = WGANGP().draw(real, fake, torch.Generator().manual_seed(4))
     with plain_ops():

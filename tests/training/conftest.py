@@ -19,7 +19,9 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """`batches`: the sizes of the batches that it saw."""
+    """`batches`: the sizes of the batches that it saw, those of the step alone: see couples_samples."""
+
+    couples_samples = False  # a promise; without it the first step would measure
 
     def __init__(self, classes=None, batch_norm=False, dropout=0.0):
         super().__init__()

@@ -18,7 +18,9 @@ def trained(toy, steps, seed=0):
     state = TrainState.create(*toy.pair(seed), Recipe())
     objective = Objective(losses.get("hinge"))
     for _ in range(steps):
-        alternating(state, objective, 1, lambda: (torch.randn(4, 2), None), lambda: torch.randn(4, 3))
+        alternating(
+            state, objective, next_batch=lambda: (torch.randn(4, 2), None), next_latents=lambda: torch.randn(4, 3)
+        )
         state.step += 1
     return state
 

@@ -49,8 +49,8 @@ def test_the_compiled_loss_equals_eager(terms, options):
         labels = torch.tensor([step, 2, 1])
         real, fake = torch.randn(2, 3, 2, 6, 6)
         draws = [torch.Generator().manual_seed(step) for _ in range(2)]
-        total, values = critic_loss(Critic(compiled, labels), real, fake, states=states, generator=draws[0])
-        prepared = penalties.prepare(terms, Critic(eager, labels), real, fake, generator=draws[1])
+        total, values = critic_loss(Critic(compiled, labels), real, fake, states=states, rng=draws[0])
+        prepared = penalties.prepare(terms, Critic(eager, labels), real, fake, rng=draws[1])
         expected, numbers = objective.of_prepared(Critic(eager, labels), prepared, theirs)
         assert values.keys() == numbers.keys()
         torch.testing.assert_close(values, numbers)

@@ -35,6 +35,7 @@ class Grown(nn.Module):
     """Of levels 0..2, 2 x 2 to 8 x 8; notes what it was asked for."""
 
     levels, classes, z_dim, shape = 2, None, 4, (1, 8, 8)
+    couples_samples = False  # a promise: the sizes noted are those of the steps alone
 
     def __init__(self, generator):
         super().__init__()

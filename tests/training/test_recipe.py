@@ -121,7 +121,7 @@ def test_schedules_move_the_recipes_numbers():
     assert recipe.at(50).betas == pytest.approx((0.0, 0.99))
     weights = [recipe.at(step).penalties[0].weight for step in (0, 10, 15, 20, 30)]
     assert weights == pytest.approx([10, 10, 5.5, 1, 1])
-    with pytest.raises(ValueError, match=r"^schedules must be of numbers of the recipe; R3\.gamma is none"):
+    with pytest.raises(ValueError, match=r"^schedules: 'R3\.gamma' is not a number that may change"):
         Recipe(schedules=(Schedule("R3.gamma", to=1.0, steps=1),))
 
 

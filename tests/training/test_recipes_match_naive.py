@@ -15,7 +15,7 @@ from fastgan.augment import DiffAugment
 from fastgan.augment.flip_shift import flip_shift
 from fastgan.data import Order
 from fastgan.nn.couples_samples import couples_samples
-from fastgan.training import ProgressiveSchedule, networks
+from fastgan.training import Callback, ProgressiveSchedule, networks
 from fastgan.training.recipe.presets import RECIPES
 from fastgan.training.run.metrics_log import read_metrics
 
@@ -188,7 +188,7 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     model["width"] = WIDTH.get(model["name"], 8)
     generator, discriminator = networks.build(model, recipe)
     trainer = Trainer(generator, discriminator, recipe, images, run_dir=tmp_path, progress=False, device="cpu")
-    trainer.schedule.enter(trainer.state, recipe)  # a growing pair begins small
+    trainer.schedule.at(0).enter(trainer.state)  # a growing pair begins small
     start = copy.deepcopy((generator, discriminator))
     seen = {}
 
@@ -202,13 +202,11 @@ def test_a_recipe_trains_and_its_first_step_is_that_of_its_formulas(name, tmp_pa
     def before_generator(*_):
         seen.setdefault("g_grads", grads(generator))
 
-    record = trainer.recorder.step
+    class FirstValues(Callback):
+        def on_step(self, trainer, row):
+            seen.setdefault("values", {name: float(value) for name, value in trainer.values.items()})
 
-    def first_values(state, values):
-        seen.setdefault("values", {name: float(value) for name, value in values.items()})
-        record(state, values)
-
-    trainer.recorder.step = first_values
+    trainer.callbacks.append(FirstValues())
     trainer.state.discriminator_optimizer.register_step_pre_hook(before_critic)
     trainer.state.discriminator_optimizer.register_step_post_hook(after_critic)
     trainer.state.generator_optimizer.register_step_pre_hook(before_generator)

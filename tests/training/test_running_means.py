@@ -4,13 +4,13 @@ import torch
 from fastgan import Recipe, losses
 from fastgan.training.step.ema import update_average
 from fastgan.training.step.objective import Objective
-from fastgan.training.step.running_means import Diverged, Tally
+from fastgan.training.step.running_means import Diverged, RunningMeans
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating
 
 
 def test_means_since_the_last_time():
-    tally = Tally()
+    tally = RunningMeans()
     for step, value in enumerate([1.0, 2.0, 6.0]):
         tally.add(step, {"a": torch.tensor(value), "b": torch.tensor(-value)})
     assert tally.take() == {"a": 3, "b": -3}
@@ -20,7 +20,7 @@ def test_means_since_the_last_time():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_the_first_bad_step_is_named(bad):
-    tally = Tally()
+    tally = RunningMeans()
     for step in range(10):
         g_loss = bad if step in (4, 6) else 0.0
         d_loss = bad if step >= 5 else 0.0
@@ -33,10 +33,16 @@ def test_the_first_bad_step_is_named(bad):
 def test_a_step_waits_for_no_number(toy, monkeypatch):
     """On a GPU each of these would stop the processor until the device has caught up."""
     state = TrainState.create(*toy.pair(), Recipe())
-    tally, objective = Tally(), Objective(losses.get("hinge"))
+    tally, objective = RunningMeans(), Objective(losses.get("hinge"))
 
     def step(number):
-        values = alternating(state, objective, 2, lambda: (torch.randn(4, 2), None), lambda: torch.randn(4, 3))
+        values = alternating(
+            state,
+            objective,
+            discriminator_steps=2,
+            next_batch=lambda: (torch.randn(4, 2), None),
+            next_latents=lambda: torch.randn(4, 3),
+        )
         update_average(state.average, state.generator, 0.9, number)
         tally.add(number, values)
 

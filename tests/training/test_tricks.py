@@ -8,7 +8,9 @@ from torch import nn
 
 import fastgan
 from fastgan import Recipe, Trainer, losses
-from fastgan.penalties.critic import Critic, pack, unpack
+from fastgan.nn.pack import pack, unpack
+from fastgan.penalties import Critic
+from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.step import augmentation
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.state import TrainState
@@ -40,7 +42,7 @@ def test_a_pack_is_independent_samples_on_channels():
     assert packed.shape == (2, 6, 2, 1)
     assert torch.equal(packed[0], torch.cat([x[0], x[1], x[2]])) and torch.equal(unpack(packed, 3), x)
     assert pack(torch.arange(6), 2).tolist() == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(ValueError, match="pack must divide the batch of 5 samples, got 2"):
+    with pytest.raises(ValueError, match="the batch must be a multiple of m=2, got 5 samples"):
         pack(torch.zeros(5, 2), 2)
 
 
@@ -94,7 +96,7 @@ def test_simultaneous_players_answer_each_others_old_weights(toy):
     state = TrainState.create(*toy.pair(), Recipe())
     twin = copy.deepcopy(state)
     twin.reset_optimizers(Recipe())
-    simultaneous(state, objective, 1, lambda: (real, None), lambda: z)
+    simultaneous(state, objective, next_batch=lambda: (real, None), next_latents=lambda: z)
 
     # The twin's generator moves first, against the critic as it was; then the critic against the generator as it was.
     before = copy.deepcopy(twin.generator)
@@ -238,3 +240,43 @@ def test_weight_clipping_is_a_constraint_of_the_step(toy, tmp_path):
         state = fit(toy, tmp_path / when, recipe)
         within = all(p.abs().max() <= 0.01 for p in state.discriminator.parameters())
         assert within == (when == "after")
+
+
+@pytest.mark.parametrize(
+    "tricks",
+    [
+        {"penalties": ("LeCam(weight=1.0)",)},
+        {"generator_terms": ("PathLength()",)},
+        {"augment": "color", "augment_target": 0.6},
+    ],
+    ids=repr,
+)
+def test_a_memory_moves_once_a_step_by_the_whole_batch(toy, tmp_path, tricks):
+    """One step: what follows it depends on the parts through the memory that each of them begins with."""
+    memories, values = [], []
+    images = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    class Linear(torch.nn.Module):
+        couples_samples, z_dim, shape = False, 64, (1, 8, 8)
+
+        def __init__(self, critic):
+            super().__init__()
+            torch.manual_seed(1)
+            self.linear, self.critic = torch.nn.Linear(64, 1 if critic else 64), critic
+
+        def forward(self, x):
+            return self.linear(x.flatten(1)).flatten() if self.critic else self.linear(x).view(-1, 1, 8, 8)
+
+    for parts in (1, 4):
+        recipe = Recipe(batch_size=16, accumulate=parts, augment_images=100, **tricks)
+        pair = Linear(False), Linear(True)
+        run = Trainer(*pair, recipe, images, run_dir=tmp_path / str(parts), device="cpu", progress=False, log_every=1)
+        run.fit(1)
+        ((memory),) = run.state.memory.values()
+        memories.append(memory)
+        values.append(read_metrics(run.folder.metrics)[0])
+    assert {memories[1][name].item() for name in ("updates", "observations") if name in memories[1]} == {1.0}
+    if "PathLength" not in str(tricks):  # which draws its noise part by part
+        torch.testing.assert_close(*memories)
+        for name in ("d_loss", "d_real", "d_fake"):
+            assert values[0][name] == pytest.approx(values[1][name], rel=1e-4)

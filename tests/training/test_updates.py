@@ -90,7 +90,9 @@ def test_a_step_is_so_many_critic_updates_on_fresh_batches_and_one_of_the_genera
         drawn.append(torch.randn(4, 2))
         return drawn[-1], None
 
-    values = alternating(state, HINGE, repeats, next_batch, lambda: torch.randn(4, 3))
+    values = alternating(
+        state, HINGE, discriminator_steps=repeats, next_batch=next_batch, next_latents=lambda: torch.randn(4, 3)
+    )
     assert events == ["D"] * repeats + ["G"] and len(drawn) == repeats
     assert list(values) == ["d_loss", "d_real", "d_fake", "g_loss"]
     assert not any(value.requires_grad for value in values.values())

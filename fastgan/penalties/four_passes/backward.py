@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 
 from fastgan import losses
+from fastgan.penalties.critic import checked_logits
 from fastgan.penalties.evaluate import evaluate
 from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.four_passes.visit import Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
-from fastgan.penalties.terms import Penalty
+from fastgan.penalties.penalty import Penalty
 
 FOUR_PASSES, GENERAL = "four passes", "general"
 
@@ -109,7 +110,7 @@ def backward(
             fake.detach(),
             states=states,
             step=step,
-            generator=rng,
+            rng=rng,
             visit=recorder,
         )
         value = adversarial.discriminator(found.real_logits, found.fake_logits)
@@ -134,17 +135,17 @@ class Recorder:
 
     def logits(self, critic, x):
         if not self.keep or self.against:
-            return critic(x)
+            return checked_logits(critic(x))
         x = x.detach().requires_grad_()
-        logits = critic(x)
+        logits = checked_logits(critic(x))
         visit = self._visit(logits, x, second_order=False)
         return logits if visit is None else visit.logits
 
-    def logits_and_gradient(self, critic, x):
-        logits = critic(x)
+    def logits_and_gradient(self, critic, x, allow_coupled=False):
+        logits = checked_logits(critic(x))
         self.gradient_passes += 1
         visit = self._visit(logits, x, second_order=True)
-        return (logits, input_gradient(logits, x)) if visit is None else (visit.logits, visit.gradient)
+        return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
     def _visit(self, logits, x, second_order):
         try:

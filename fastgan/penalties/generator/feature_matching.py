@@ -30,7 +30,9 @@ class FeatureMatching(GeneratorTerm):
         if self.features is not None and not callable(self.features):
             self._refuse("features", "a function, a module or None")
 
-    def measure(self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None):
+    def measure(
+        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
+    ):
         self._need(real=real, fake=fake)
         features = self.features or _own_features(critic)
         with torch.no_grad():

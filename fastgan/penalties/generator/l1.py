@@ -15,7 +15,9 @@ class L1(GeneratorTerm):
         super().__post_init__()
         self._require("weight")
 
-    def measure(self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None):
+    def measure(
+        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
+    ):
         self._need(real=real, fake=fake)
         if real.shape != fake.shape:
             raise ValueError(f"L1 compares pairs: real {tuple(real.shape)} and fake {tuple(fake.shape)} must agree")

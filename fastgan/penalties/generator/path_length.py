@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fastgan.ops import grad_norm_penalty
-from fastgan.penalties.terms import GeneratorTerm
+from fastgan.penalties.terms import GeneratorTerm, move_averages
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,7 @@ class PathLength(GeneratorTerm):
         return {"average": torch.zeros(()), "updates": torch.zeros(())}
 
     def measure(
-        self,
-        critic=None,
-        *,
-        real=None,
-        fake=None,
-        generator=None,
-        latents=None,
-        condition=None,
-        state=None,
-        rng=None,
+        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
     ):
         if not state:
             raise ValueError("PathLength remembers an average: pass state=, a dict from its initial_state()")
@@ -56,14 +47,8 @@ class PathLength(GeneratorTerm):
             if gradient is None:
                 raise ValueError("fake must depend on latents for PathLength, but has no gradient with respect to them")
             _, lengths = grad_norm_penalty(gradient, return_norms=True)
-        average = self._move(state, lengths.detach().mean())
+        mean = lengths.detach().mean()
+        (average,) = move_averages(state, self.decay, average=mean)
+        average = average.to(mean)
         value = self.weight * (lengths - average).square().mean()
-        return value, {"path_length": lengths.detach().mean(), "path_length_average": average}
-
-    def _move(self, state, mean):
-        with torch.no_grad():
-            average = state["average"]
-            share = torch.where(state["updates"] == 0, 1.0, 1 - self.decay).to(average.dtype)
-            average.lerp_(mean.to(average), share)
-            state["updates"] += 1
-            return average.to(mean, copy=True)
+        return value, {"path_length": mean, "path_length_average": average}

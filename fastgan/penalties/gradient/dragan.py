@@ -19,6 +19,8 @@ class DRAGAN(GradientPenalty):
     Norm, modes and errors: GradientPenalty.
     """
 
+    aimed_norm = "k"
+
     weight: float = 10.0
     k: float = 1.0
     variant: str = "paper"
@@ -31,16 +33,16 @@ class DRAGAN(GradientPenalty):
         for name in ("weight", "k", "c"):
             self._require(name)
 
-    def draw(self, real, fake, generator=None):
+    def draw(self, real, fake, rng=None):
         def like(random):
-            return random(real.shape, generator=generator, device=real.device, dtype=real.dtype)
+            return random(real.shape, generator=rng, device=real.device, dtype=real.dtype)
 
         if self.variant == "paper":
             x = real + self.c**0.5 * like(torch.randn)
         else:
             mean = mean_over_processes(real.mean())
             spread = mean_over_processes((real - mean).square().mean()).sqrt()
-            scale = spread / 2 * per_sample(torch.rand, real, generator)
+            scale = spread / 2 * per_sample(torch.rand, real, rng)
             x = torch.addcmul(real, scale, like(torch.rand))
         return x.requires_grad_()
 

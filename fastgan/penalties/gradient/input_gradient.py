@@ -1,18 +1,33 @@
 """The critic's gradient with respect to its input, as a differentiable tensor."""
 
+from contextlib import nullcontext
+
 import torch
 
 
-def input_gradient(logits, x):
-    """d sum(logits) / dx (B, ...), with a graph where grad mode is on. x requires grad; logits (B,) or (B, ...).
+def without_autocast(x):
+    """A context without autocast on x's device; nothing when autocast is off, since entering costs host time."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
-    Samples are taken to be independent: row i is then the gradient of sample i's logit, of the sum of its logits where
+
+def input_gradient(logits, x, allow_coupled=False):
+    """d sum(logits) / dx (B, ...), with a graph when grad mode is on. x requires grad; logits (B,) or (B, ...).
+
+    Samples are taken to be independent: row i is then the gradient of sample i's logit, of the sum of its logits if
     it has several (patches). Taken of the logits as they are, before any loss scaling, and outside of autocast.
-    Errors: ValueError where the logits do not depend on x.
+    Errors: ValueError if the logits do not depend on x; if they are not as many as the samples, unless allow_coupled.
     """
+    if not allow_coupled and logits.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"a gradient penalty takes the norm of each sample's gradient, but the critic returns logits"
+            f" {tuple(logits.shape)} for {len(x)} samples. For a critic that joins several samples to one: give the"
+            " penalty packs and a critic of packs (fastgan.nn.pack.pack, fastgan.nn.Pack); or pass allow_coupled=True"
+            " to mean the norm of each row of the gradient"
+        )
     gradient = None
     if logits.requires_grad:
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True, allow_unused=True)
     check_dependence(gradient)
     return gradient

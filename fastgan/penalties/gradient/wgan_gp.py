@@ -15,6 +15,8 @@ class WGANGP(GradientPenalty):
     Algorithm 1 has weight 10 and target 1; their toy experiments weight 0.1. Norm, modes and errors: GradientPenalty.
     """
 
+    aimed_norm = "target"
+
     weight: float = 10.0
     target: float = 1.0
     one_sided: bool = False
@@ -24,9 +26,9 @@ class WGANGP(GradientPenalty):
         self._require("weight")
         self._require("target")
 
-    def draw(self, real, fake, generator=None):
+    def draw(self, real, fake, rng=None):
         # torch.lerp is one pass that writes nothing but its result, in x's memory format: the bytes cannot be fewer.
-        return torch.lerp(fake, real, per_sample(torch.rand, real, generator)).requires_grad_()
+        return torch.lerp(fake, real, per_sample(torch.rand, real, rng)).requires_grad_()
 
     def arithmetic(self):
         return self.weight, {"target": self.target, "kind": "one-sided" if self.one_sided else "two-sided"}

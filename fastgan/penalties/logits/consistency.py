@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from fastgan.augment.flip_shift import AUGMENTATIONS
-from fastgan.penalties.terms import Penalty
+from fastgan.penalties.penalty import Penalty
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Consistency(Penalty):
         if not callable(self.augment) and self.augment not in AUGMENTATIONS:
             self._refuse("augment", f"a function or one of {', '.join(AUGMENTATIONS)}")
 
-    def draw(self, real, fake, generator=None):
+    def draw(self, real, fake, rng=None):
         if callable(self.augment):
             changed = [self.augment(batch) for batch in (real, fake)]
         elif real.dim() != 4:
@@ -39,13 +39,13 @@ class Consistency(Penalty):
                 f" {tuple(real.shape[1:])}; give augment a function of a batch for them"
             )
         else:
-            changed = [AUGMENTATIONS[self.augment](batch, generator) for batch in (real, fake)]
+            changed = [AUGMENTATIONS[self.augment](batch, rng) for batch in (real, fake)]
         return torch.cat(changed)
 
-    def terms(self, asked, drawn, state):
-        changed = asked.of_two(drawn)
+    def terms(self, judged, drawn, state):
+        changed = judged.of_two(drawn)
         real, fake = (
-            (asked.logits[name] - logits).square().mean()
+            (judged.logits[name] - logits).square().mean()
             for name, logits in zip(("real", "fake"), changed, strict=True)
         )
         diagnostics = {"real": real.detach(), "fake": fake.detach()}

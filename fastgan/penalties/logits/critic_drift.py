@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fastgan.penalties.terms import Penalty
+from fastgan.penalties.penalty import Penalty
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,6 @@ class CriticDrift(Penalty):
         super().__post_init__()
         self._require("weight")
 
-    def terms(self, asked, drawn, state):
-        logits = asked.logits["real"]
+    def terms(self, judged, drawn, state):
+        logits = judged.logits["real"]
         return self.weight * logits.square().mean(), {"logit": logits.detach().mean()}

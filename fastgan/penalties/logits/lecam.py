@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fastgan.penalties.terms import Penalty, mean_over_processes
+from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import mean_over_processes, move_averages
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,14 @@ class LeCam(Penalty):
     def initial_state(self):
         return {name: torch.zeros(()) for name in ("real", "fake", "updates")}
 
-    def terms(self, asked, drawn, state):
+    def terms(self, judged, drawn, state):
         if not state:
             raise ValueError("LeCam remembers averages: pass state=, a dict from its initial_state(), to every call")
-        real, fake = (asked.logits[name] for name in ("real", "fake"))
-        self._move(state, real, fake)
-        average_real, average_fake = (state[name].to(real.device, copy=True) for name in ("real", "fake"))
+        real, fake = (judged.logits[name] for name in ("real", "fake"))
+        means = {"real": mean_over_processes(real.detach().mean()), "fake": mean_over_processes(fake.detach().mean())}
+        average_real, average_fake = move_averages(state, self.decay, **means)
         over, under = real - average_fake, average_real - fake
         if self.variant == "code":
             over, under = over.relu(), under.relu()
         value = self.weight * (over.square().mean() + under.square().mean())
         return value, {"average_real": average_real, "average_fake": average_fake}
-
-    def _move(self, state, real, fake):
-        with torch.no_grad():
-            share = torch.where(state["updates"] == 0, 1.0, 1 - self.decay)
-            for name, logits in (("real", real), ("fake", fake)):
-                average = state[name]
-                average.lerp_(mean_over_processes(logits.mean()).to(average), share.to(average.dtype))
-            state["updates"] += 1

@@ -1,5 +1,6 @@
 """Progressive growing: resolution as a function of the step (Karras et al., 2018, section 2)."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,14 @@ class Stage(NamedTuple):
     alpha: float
     batch_size: int
     begins: bool  # the first step of its level: its optimisers start afresh
+
+
+class Phase(NamedTuple):
+    level: int
+    fades: bool  # while the level is faded in; else it is trained
+    begin: int  # the first step
+    end: float  # the first step after it
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -37,18 +46,22 @@ class ProgressiveSchedule:
 
     def at(self, step, levels, batch_size) -> Stage:
         """The stage of a step of a pair with levels 0..levels; batch_size: the recipe's."""
-        begin = 0  # the first step of the phase
+        phase = next(p for p in self.phases(levels, batch_size) if step < p.end)
+        alpha = (step - phase.begin) / (phase.end - phase.begin) if phase.fades else 1.0
+        begins = step == phase.begin and phase.fades
+        return Stage(phase.level, alpha, phase.batch_size, begins)
+
+    def phases(self, levels, batch_size):
+        """The Phases of a pair with levels 0..levels, in their order; the last one does not end."""
+        begin, found = 0, []
         for level in range(levels + 1):
             size = self.batch_sizes[min(level, len(self.batch_sizes) - 1)] if self.batch_sizes else batch_size
             steps = -(-self.phase_images // size)
-            phases = ("train",) if level == 0 else ("fade", "train")
-            for phase in phases:
-                last = level == levels and phase == "train"
-                if step < begin + steps or last:
-                    alpha = (step - begin) / steps if phase == "fade" else 1.0
-                    begins = step == begin and phase == phases[0] and level > 0
-                    return Stage(level, alpha, size, begins)
+            for fades in (True, False) if level else (False,):
+                found.append(Phase(level, fades, begin, begin + steps, size))
                 begin += steps
+        found[-1] = found[-1]._replace(end=math.inf)
+        return found
 
 
 def shrink(real, levels_above, alpha):

@@ -9,8 +9,8 @@ from fastgan.training.recipe.recipe import Recipe
 class NamedRecipe:
     """paper: where the settings come from, and in what they differ. model, options: for fastgan.models.create.
 
-    vectors: options of the "mlp" that takes the model's place on data that are no images.
-    data: what to train on where nothing else is asked for. conditional: whether both networks are given the labels.
+    vectors: options of the "mlp" that takes the model's place on data that are not images.
+    data: what to train on when nothing else is named. conditional: whether both networks are given the labels.
     """
 
     paper: str

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from fastgan import losses, penalties
+from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, Term, as_term
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.text_form import parse
 from fastgan.training.recipe.value_schedule import Schedule
@@ -67,7 +68,9 @@ class Recipe:
     """Real samples (packs, with pack > 1) in a critic's update, and generated ones in each update of either network."""
 
     accumulate: int = 1
-    """Parts that a batch is cut into, their gradients summed: less memory, the same update."""
+    """Parts that a batch is cut into, their gradients summed: less memory, the same update. The memories of LeCam, path
+    length and adaptive augmentation move once an update, by the whole batch; in a part LeCam and path length use the
+    memory as that part would move it."""
 
     pack: int = 1
     """Samples that the critic judges together, stacked on channels (PacGAN, Lin et al., 2018)."""
@@ -109,10 +112,14 @@ class Recipe:
         self._read_text()
         if self.loss not in losses.names():
             self._refuse("loss", f"one of {', '.join(losses.names())}")
-        for name in ("penalties", "generator_terms"):
+        for name, roles in (("penalties", {CRITIC, CONSTRAINT}), ("generator_terms", {GENERATOR})):
             terms = getattr(self, name)
-            if not isinstance(terms, tuple) or not all(callable(p) or hasattr(p, "apply_") for p in terms):
+            if not isinstance(terms, tuple) or not all(callable(t) or isinstance(t, Term) for t in terms):
                 self._refuse(name, "a tuple of callables penalty(critic, real=x, fake=y), or of their text")
+            for term in map(as_term, terms):
+                if not roles & set(term.roles):
+                    other = "generator_terms" if GENERATOR in term.roles else "penalties"
+                    raise ValueError(f"{name} must hold terms of that loss; {term.name} belongs in {other}")
         for name in ("generator_lr", "discriminator_lr"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 self._refuse(name, "a number of at least 0")
@@ -133,6 +140,8 @@ class Recipe:
             allowed = next(f.type for f in dataclasses.fields(self) if f.name == name).__args__
             if getattr(self, name) not in allowed:
                 self._refuse(name, f"one of {', '.join(allowed)}")
+        if not (_is_number(self.eps) and self.eps >= 0):
+            self._refuse("eps", "a number of at least 0")
         for name in ("ema_decay", "augment_target"):
             if not _in_unit_interval(getattr(self, name)):
                 self._refuse(name, "a number in [0, 1)")
@@ -141,8 +150,7 @@ class Recipe:
     def _read_text(self):
         known = {
             "penalties": penalties.PENALTIES | penalties.CONSTRAINTS,
-            "generator_terms": penalties.GENERATOR_TERMS
-            | {"OrthogonalRegularization": penalties.OrthogonalRegularization},
+            "generator_terms": penalties.GENERATOR_TERMS,
             "schedules": {"Schedule": Schedule},
         }
         for name, classes in known.items():
@@ -174,11 +182,30 @@ class Recipe:
             self._refuse("unroll_steps", "0 with optimizer='rmsprop': only adam and sgd can be differentiated through")
         if self.augment_target and not self.augment:
             self._refuse("augment_target", "0 without augment")
+        self._check_schedules()
+
+    def _check_schedules(self):
+        """A schedule moves from one end to the other, and each field allows an interval: the ends are checked."""
         for schedule in self.schedules:
+            if not isinstance(schedule, Schedule):
+                self._refuse("schedules", "a tuple of Schedules, or of their text")
             try:
-                self._own_value(schedule.field)
+                own = self._own_value(schedule.field)
             except (AttributeError, KeyError, IndexError, ValueError, TypeError):
-                self._refuse("schedules", f"of numbers of the recipe; {schedule.field} is none. schedules")
+                raise ValueError(
+                    f"schedules: {schedule.field!r} is not a number that may change in this recipe; use a field"
+                    ' ("generator_lr"), a tuple\'s entry ("betas.1") or a penalty\'s field ("R1.gamma")'
+                ) from None
+            for value in (own if schedule.start is None else schedule.start, schedule.to):
+                try:
+                    unscheduled = replace(_changed(self, schedules=()))
+                    unscheduled._with(schedule.field, value, replace)
+                except (ValueError, TypeError) as error:
+                    raise ValueError(
+                        f"schedules: {schedule.field} reaches {value!r}, which the recipe does not allow: {error}"
+                    ) from None
+            if schedule.field == "augment_target" and not self.augment_target:
+                raise ValueError("schedules: augment_target must be above 0 in the recipe to change; got 0")
 
     def _refuse(self, name, allowed):
         raise ValueError(f"{name} must be {allowed}; got {getattr(self, name)!r}")
@@ -187,7 +214,7 @@ class Recipe:
         """The recipe in force at a step: with the values that its schedules have then."""
         recipe = self
         for schedule in self.schedules:
-            recipe = recipe._with(schedule.field, schedule(self._own_value(schedule.field), step))
+            recipe = recipe._with(schedule.field, schedule(self._own_value(schedule.field), step), _changed)
         return recipe
 
     def discriminator_steps_at(self, step: int) -> int:
@@ -196,18 +223,31 @@ class Recipe:
         in_burst = burst and (step < first or (every and step % every == 0))
         return burst if in_burst else self.discriminator_steps
 
-    def _own_value(self, field):
-        name, _, rest = field.partition(".")
-        if not rest:
-            value = getattr(self, name)
-        elif rest.isdigit():
-            value = getattr(self, name)[int(rest)]
-        else:
-            value = {type(p).__name__: p for p in self._terms()}[name]
-            value = getattr(value, rest)
-        return float(value)
+    def discriminator_updates_before(self, step: int) -> int:
+        """Updates of the critic in all steps before step number `step`, without counting them one by one."""
+        burst, first, every = self.discriminator_burst
+        bursts = min(step, first)
+        if every and step > first:
+            bursts += -(-step // every) - -(-first // every)  # multiples of `every` from `first` on
+        return (
+            self.discriminator_steps * step + (burst - self.discriminator_steps) * bursts
+            if burst
+            else (self.discriminator_steps * step)
+        )
 
-    def _with(self, field, value):
+    def _own_value(self, field):
+        """The number that a schedule changes. Errors: of many kinds, for what is not a fractional number."""
+        name, _, rest = field.partition(".")
+        if rest.isdigit():
+            return float(getattr(self, name)[int(rest)])
+        holder = {type(p).__name__: p for p in self._terms()}[name] if rest else self
+        kinds = {f.name: f.type for f in dataclasses.fields(holder)}
+        if kinds[rest or name] not in (float, "float"):
+            raise TypeError(f"{field} is not a float")
+        return float(getattr(holder, rest or name))
+
+    def _with(self, field, value, replace):
+        """A copy with another value. replace: dataclasses.replace, which checks the value, or `_changed`."""
         name, _, rest = field.partition(".")
         if not rest:
             return replace(self, **{name: value})
@@ -251,6 +291,13 @@ class Recipe:
             return cls.from_dict(values)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def _changed(record, **values):
+    """A copy of a frozen dataclass with other values, unchecked: the values of schedules are checked at their ends."""
+    copy = object.__new__(type(record))
+    vars(copy).update(vars(record), **values)
+    return copy
 
 
 def _is_number(value):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 SHAPES = {
     "linear": lambda t: t,
@@ -30,11 +31,23 @@ class Schedule:
     def __post_init__(self):
         if self.shape not in SHAPES:
             raise ValueError(f"shape must be one of {', '.join(SHAPES)}; got {self.shape!r}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps!r}")
+        for name, least in (("steps", 1), ("begin", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+        for name in ("to", "start"):
+            value = getattr(self, name)
+            if not (_is_finite(value) or (name == "start" and value is None)):
+                raise ValueError(f"{name} must be a finite number; got {value!r}")
+        if not isinstance(self.field, str):
+            raise ValueError(f"field must be a recipe's field as text; got {self.field!r}")
 
     def __call__(self, own, step):
         """The value at a step; own: what the recipe says without this schedule."""
         start = own if self.start is None else self.start
         t = min(max((step - self.begin) / self.steps, 0.0), 1.0)
         return start + (self.to - start) * SHAPES[self.shape](t)
+
+
+def _is_finite(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

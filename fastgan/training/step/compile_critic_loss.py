@@ -7,7 +7,7 @@ from fastgan.training.step.objective import Objective
 
 
 def compile_critic_loss(loss, penalties=(), **options):
-    """critic_loss(critic, real, fake, states=None, generator=None) -> (total, values), as Objective.discriminator.
+    """critic_loss(critic, real, fake, states=None, rng=None) -> (total, values), as Objective.discriminator.
 
     loss: an AdversarialLoss. penalties: a sequence of them. options: for torch.compile; the whole is one graph
     (fullgraph). states: as `penalties.initial_states` gives them.
@@ -19,8 +19,8 @@ def compile_critic_loss(loss, penalties=(), **options):
     objective = Objective(loss, tuple(penalties))
     compiled = torch.compile(objective.of_prepared, fullgraph=True, **options)
 
-    def critic_loss(critic, real, fake, *, states=None, generator=None):
-        prepared = _penalties.prepare(objective.penalties, critic, real, fake, generator=generator)
+    def critic_loss(critic, real, fake, *, states=None, rng=None):
+        prepared = _penalties.prepare(objective.penalties, critic, real, fake, rng=rng)
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             return compiled(critic, prepared, states)
 

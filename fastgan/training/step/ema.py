@@ -11,29 +11,37 @@ def make_average(network):
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def update_average(average, network, decay, step):
+class MovingAverage:
     """average <- d average + (1 - d) network, d = min(decay, (1 + step) / (10 + step)), after update number `step`.
 
     The second term lets the first, useless weights be forgotten as soon as there are better ones. Batch norm's running
     statistics are averaged alike, to fit the averaged weights; all other buffers (counters, the singular vectors of
-    spectral norm, whose average would have no unit length) are copied.
+    spectral norm, whose average would have no unit length) are copied. The tensors of both networks are looked up once,
+    buffers by their names, since a forward may replace them.
     """
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    averaged, copied = _tensors(average), _tensors(network)
-    torch._foreach_lerp_(averaged[0], copied[0], weight)
-    for old, new in zip(averaged[1], copied[1], strict=True):
-        old.copy_(new)
+
+    def __init__(self, average, network):
+        self.weights = list(average.parameters()), list(network.parameters())
+        self.statistics, self.copied = [], []
+        for old, new in zip(average.modules(), network.modules(), strict=True):
+            averaged = isinstance(new, nn.modules.batchnorm._BatchNorm)
+            for name, buffer in new._buffers.items():
+                if buffer is not None:
+                    kind = self.statistics if averaged and name.startswith("running_") else self.copied
+                    kind.append((old._buffers, new._buffers, name))
+
+    @torch.no_grad()
+    def update(self, decay, step):
+        weight = 1 - min(decay, (1 + step) / (10 + step))
+        old, new = self.weights
+        if self.statistics:
+            old = old + [of_old[name] for of_old, _, name in self.statistics]
+            new = new + [of_new[name] for _, of_new, name in self.statistics]
+        torch._foreach_lerp_(old, new, weight)
+        for of_old, of_new, name in self.copied:
+            of_old[name].copy_(of_new[name])
 
 
-def _tensors(network):
-    """-> those to average, those to copy"""
-    statistics = [
-        tensor
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for tensor in (module.running_mean, module.running_var)
-        if tensor is not None
-    ]
-    known = {id(tensor) for tensor in statistics}
-    return [*network.parameters(), *statistics], [b for b in network.buffers() if id(b) not in known]
+def update_average(average, network, decay, step):
+    """One update of a MovingAverage."""
+    MovingAverage(average, network).update(decay, step)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fastgan import losses, penalties
-from fastgan.penalties.critic import Critic, pack
-from fastgan.penalties.terms import named
+from fastgan.nn.pack import pack
+from fastgan.penalties import Critic
+from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, with_role
 
 
 class Objective(NamedTuple):
@@ -19,44 +20,41 @@ class Objective(NamedTuple):
     step: int = 0
     memory: dict | None = None  # of the terms that have one: name -> dict of tensors
     through_samples: bool = False  # penalties keep the graph of the samples
-    observe: Callable | None = None  # told the logits of real samples, once for each update of the critic
+    observe: Callable | None = None  # is called with the logits of real samples, once for each update of the critic
 
     def critic(self, discriminator, condition=None):
         return Critic(discriminator, pack(condition, self.pack), self.augment, self.pack)
 
     def discriminator(self, critic, real, fake):
-        terms = self._terms(self.penalties)
+        total, values, _ = self.judge(critic, real, fake)
+        return total, values
+
+    def judge(self, critic, real, fake):
+        """(total, values, logits of the real samples)"""
+        terms = with_role(self.penalties, CRITIC)
         states = [self._memory_of(name) for name in terms]
         settings = {"states": states, "step": self.step, "through_samples": self.through_samples}
         found = penalties.evaluate(terms.values(), critic, real, fake, **settings)
-        if self.observe is not None:
-            self.observe(found.real_logits)
-        return self._total(terms, found)
+        return *self._total(terms, found), found.real_logits.detach()
 
     def of_prepared(self, critic, prepared, states=None):
-        """The critic's loss where its inputs are prepared: what torch.compile can take as one graph."""
-        terms = self._terms(self.penalties)
+        """The critic's loss when its inputs are prepared: what torch.compile can take as one graph."""
+        terms = with_role(self.penalties, CRITIC)
         return self._total(terms, penalties.evaluate_prepared(tuple(terms.values()), critic, prepared, states=states))
 
     def generator(self, critic, fake, real, **context):
-        """context: what further terms may ask for: generator, latents, condition."""
+        """context: what further terms may need: generator, latents, condition."""
         if self.loss.generator_needs_real:
             real_logits, fake_logits = critic.both(real, fake)
             total = self.loss.generator(fake_logits, real_logits)
         else:
             total = self.loss.generator(critic(fake))
         values = {"g_loss": total}
-        for name, term in self._terms(self.generator_terms).items():
-            every = getattr(term, "every", 1)
-            if self.step % every:
-                continue
-            if hasattr(term, "of"):  # of the weights alone
-                value = term.of(context["generator"])
-            else:
-                state = {"state": memory} if (memory := self._memory_of(name)) else {}
-                value = term(critic, real=real, fake=fake, **context, **state)
-            values[name] = value
-            total = total + every * value
+        for name, term in with_role(self.generator_terms, GENERATOR).items():
+            if term.is_due(self.step):
+                value, _ = term.of_generator(critic, real=real, fake=fake, state=self._memory_of(name), **context)
+                values[name] = value
+                total = total + term.factor(self.step) * value
         return total, values
 
     def _total(self, terms, found):
@@ -70,14 +68,11 @@ class Objective(NamedTuple):
                 total = total + value
         return total, values
 
-    def _terms(self, terms):
-        return {name: term for name, term in named(terms) if not hasattr(term, "apply_")}
-
     def _memory_of(self, name):
         return (self.memory or {}).get(name, {})
 
     def constrain(self, discriminator, when):
         """Constraints on the critic's weights (weight clipping), "before" or "after" its optimiser's step."""
-        for penalty in self.penalties:
-            if hasattr(penalty, "apply_") and penalty.when == when:
-                penalty.apply_(discriminator)
+        for constraint in with_role(self.penalties, CONSTRAINT).values():
+            if constraint.when == when and constraint.is_due(self.step):
+                constraint.apply_(discriminator)

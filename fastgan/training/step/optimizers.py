@@ -12,7 +12,7 @@ def make_optimizers(generator, discriminator, recipe):
 
 
 def set_rates(state, recipe):
-    """What schedules may change: learning rates and betas."""
+    """What schedules may change: learning rates, betas and eps."""
     for optimizer, lr in (
         (state.generator_optimizer, recipe.generator_lr),
         (state.discriminator_optimizer, recipe.discriminator_lr),
@@ -21,6 +21,8 @@ def set_rates(state, recipe):
             group["lr"] = lr
             if "betas" in group:
                 group["betas"] = tuple(float(b) for b in recipe.betas)
+            if "eps" in group:
+                group["eps"] = recipe.eps
 
 
 def _optimizer(network, lr, recipe):

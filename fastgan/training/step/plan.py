@@ -1,54 +1,74 @@
-"""What is due at a step: the recipe's values, the stage of a growing pair, how many samples and updates."""
+"""The plan of a step: the recipe's values, the stage of a growing pair, how many samples and updates."""
 
+from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
 
 from fastgan.training.recipe.growth import Stage
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.step.optimizers import set_rates
 
 
-class Due(NamedTuple):
+@dataclass(frozen=True)
+class StepPlan:
+    """Computed once a step and passed down. A function of the step, so that a run resumes anywhere without a memory."""
+
+    step: int
     recipe: Recipe  # with the values of its schedules
     stage: Stage | None
     samples: int  # drawn for one update, of either kind
     discriminator_steps: int
 
+    def enter(self, state):
+        """Set the state's optimisers and networks to what the plan says."""
+        if self.stage is not None:
+            for network in state.networks().values():
+                network.set_stage(self.stage.level, self.stage.alpha)
+            if self.stage.begins:
+                state.reset_optimizers(self.recipe)
+        set_rates(state, self.recipe)
+
 
 class StepSchedule:
-    """All of it is a function of the step, so that a run resumes anywhere without a memory of its own."""
-
     def __init__(self, recipe, generator):
         self.recipe = recipe
         self.levels = getattr(generator, "levels", None)
         if recipe.progressive and self.levels is None:
             raise TypeError(
-                "progressive needs a pair that grows, with attributes `levels` and `set_stage`: progressive"
+                "progressive needs a pair that grows, with `levels` and `set_stage(level, alpha)`;"
+                " of the built-in models only 'progressive' has them"
             )
 
-    def at(self, step) -> Due:
-        recipe, stage, samples = self.recipe.at(step), None, self.recipe.batch_size
+    def at(self, step) -> StepPlan:
+        stage, samples = None, self.recipe.batch_size
         if self.recipe.progressive:
             stage = self.recipe.progressive.at(step, self.levels, samples)
             samples = stage.batch_size
-        return Due(recipe, stage, samples * recipe.pack, self.recipe.discriminator_steps_at(step))
+        steps = self.recipe.discriminator_steps_at(step)
+        return StepPlan(step, self.recipe.at(step), stage, samples * self.recipe.pack, steps)
 
     def updates(self, order, start):
         """Yields the samples' indices of each update of the critic, from step number `start` on."""
-        position = 0
-        for step in count():
-            due = self.at(step)
-            for _ in range(due.discriminator_steps):
-                if step >= start:
-                    yield order.take(position, due.samples)
-                position += due.samples
+        position = sum(updates * samples for updates, samples in self._before(start))
+        for step in count(start):
+            samples = self._samples_at(step)
+            for _ in range(self.recipe.discriminator_steps_at(step)):
+                yield order.take(position, samples)
+                position += samples
 
-    def enter(self, state, recipe):
-        """Set the state's optimisers and networks to what its step asks for."""
-        due = self.at(state.step)
-        if due.stage is not None:
-            for network in state.networks().values():
-                network.set_stage(due.stage.level, due.stage.alpha)
-            if due.stage.begins:
-                state.reset_optimizers(recipe)
-        set_rates(state, due.recipe)
+    def _samples_at(self, step):
+        size = self.recipe.batch_size
+        if self.recipe.progressive:
+            size = self.recipe.progressive.at(step, self.levels, size).batch_size
+        return size * self.recipe.pack
+
+    def _before(self, step):
+        """(updates of the critic, samples in each) of the steps before this one, a pair for each batch size in turn."""
+        until = self.recipe.discriminator_updates_before
+        if not self.recipe.progressive:
+            return [(until(step), self.recipe.batch_size * self.recipe.pack)]
+        phases = self.recipe.progressive.phases(self.levels, self.recipe.batch_size)
+        return [
+            (until(min(phase.end, step)) - until(phase.begin), phase.batch_size * self.recipe.pack)
+            for phase in phases
+            if phase.begin < step
+        ]

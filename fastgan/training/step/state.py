@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.optim import Optimizer
 
-from fastgan.penalties.terms import named
+from fastgan.penalties.terms import CRITIC, GENERATOR, with_role
 from fastgan.training.step.augmentation import initial_memory
 from fastgan.training.step.ema import make_average
 from fastgan.training.step.optimizers import make_optimizers
@@ -31,10 +31,10 @@ class TrainState:
         generator.train(), discriminator.train()
         device = next(discriminator.parameters()).device
         memory = initial_memory(recipe) | {
-            name: term.initial_state()
-            for terms in (recipe.penalties, recipe.generator_terms)
-            for name, term in named(terms)
-            if getattr(term, "initial_state", dict)()
+            name: state
+            for terms, role in ((recipe.penalties, CRITIC), (recipe.generator_terms, GENERATOR))
+            for name, term in with_role(terms, role).items()
+            if (state := term.initial_state())
         }
         memory = {name: {k: v.to(device) for k, v in tensors.items()} for name, tensors in memory.items()}
         state = cls(generator, discriminator, make_average(generator), None, None, memory)

@@ -4,20 +4,39 @@ import sys
 import time
 
 from fastgan.extras import require
+from fastgan.training.callbacks.callback import Callback
 
 SECONDS = 10  # between plain lines
 
 
+class ProgressBar(Callback):
+    """Steps, the newest numbers of the log, and the first finding."""
+
+    def on_start(self, trainer):
+        self.progress = Progress(trainer.steps, trainer.state.step)
+
+    def on_step(self, trainer, row):
+        self.progress.update()
+        if row:
+            self.progress.describe(trainer.findings[0].name if trainer.findings else "")
+        if "d_loss" in row:
+            numbers = "d_loss {d_loss:.3f}  g_loss {g_loss:.3f}  D(x) {d_real:.2f}  D(G(z)) {d_fake:.2f}"
+            self.progress.numbers(numbers.format(**row))
+
+    def on_end(self, trainer):
+        self.progress.close()
+
+
 class Progress:
-    def __init__(self, total, initial, shown=True):
+    def __init__(self, total, initial):
         self.step, self.total, self.title = initial, total, ""
         in_notebook = "ipykernel" in sys.modules
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bar = None
-        if shown and (terminal or in_notebook):
+        if terminal or in_notebook:
             bar = require("tqdm.auto").tqdm
             self.bar = bar(total=total, initial=initial, unit="step", dynamic_ncols=True)
-        self.plain = shown and self.bar is None and sys.stderr is not None
+        self.plain = self.bar is None and sys.stderr is not None
         self.begin = self.last = time.monotonic()
         self.initial = initial
 

@@ -1,0 +1,27 @@
+"""The state of the run on disk."""
+
+from fastgan.training.callbacks.callback import Callback
+from fastgan.training.run import checkpoint
+
+
+class Checkpoints(Callback):
+    """Saves the state every so many steps, and at a step at which a callback ends the run."""
+
+    def __init__(self, every, keep=2):
+        self.every, self.keep = every, keep
+
+    def on_start(self, trainer):
+        self.saved_at = None
+
+    def on_step(self, trainer, row):
+        if trainer.is_due(self.every):
+            self._save(trainer)
+
+    def on_end(self, trainer):
+        if trainer.is_stopped and self.saved_at != trainer.state.step:
+            self._save(trainer)
+
+    def _save(self, trainer):
+        trainer.check()  # never a checkpoint that cannot be gone on from
+        self.saved_at = trainer.state.step
+        trainer.wrote(checkpoint.save(trainer.state, trainer.folder.checkpoints, trainer.recipe, self.keep))

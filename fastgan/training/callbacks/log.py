@@ -1,0 +1,32 @@
+"""The lines of the log."""
+
+import time
+
+from fastgan.training.callbacks.callback import Callback
+from fastgan.training.run.metrics_log import MetricsLog
+
+
+class Log(Callback):
+    """Writes metrics.jsonl: every so many steps the means since the last time and the speed; observations when they
+    come. Completes the row for the callbacks after it; trainer.rows holds all rows of the run."""
+
+    def __init__(self, every):
+        self.every = every
+
+    def on_start(self, trainer):
+        self.file = MetricsLog(trainer.folder.metrics, trainer.state.step)
+        trainer.rows = self.file.rows
+        self.since = (trainer.state.step, time.perf_counter())
+
+    def on_step(self, trainer, row):
+        due, step = trainer.is_due(self.every), trainer.state.step
+        if not (due or row):
+            return
+        seen, numbers = dict(row), {}
+        if due:
+            numbers, now = trainer.means.take(), time.perf_counter()
+            numbers["steps_per_second"] = round((step - self.since[0]) / (now - self.since[1]), 3)
+            self.since = (step, now)
+        row.clear()
+        row.update(step=step, **numbers, **seen)
+        self.file.write(**row)

@@ -1,0 +1,44 @@
+"""A look at the networks every so many steps, and what seems wrong."""
+
+from fastgan.atomic_file import replacing
+from fastgan.monitor import findings
+from fastgan.monitor.observer import Watch
+from fastgan.training.callbacks.callback import Callback
+from fastgan.training.run import checkpoint
+
+
+class Observations(Callback):
+    """Adds the numbers of an observation to the row of the log. stop: a monitor.stop.Stop with numbers of its own."""
+
+    def __init__(self, every, stop=None):
+        self.every, self.stop = every, stop
+
+    def on_start(self, trainer):
+        self.watch = Watch(trainer.recipe, trainer.data, trainer.state)
+
+    def on_step(self, trainer, row):
+        if trainer.is_due(self.every):
+            trainer.check()
+            seen = self.watch(trainer.state)
+            if "watch_auc" in seen and self.stop is not None:
+                seen |= self.stop.measure(trainer.state)
+            row.update(seen)
+
+
+class Findings(Callback):
+    """Reads the log after an observation: what seems wrong goes to findings.txt; ends a run that gets no better."""
+
+    def __init__(self, every, stop=None):
+        self.every, self.stop = every, stop
+
+    def on_step(self, trainer, row):
+        if not (trainer.is_due(self.every) and any(name.startswith("watch_") for name in row)):
+            return
+        trainer.findings = findings(trainer.rows, trainer.recipe)
+        if self.stop is not None:
+            if self.stop.is_best(trainer.rows):
+                checkpoint.save(trainer.state, trainer.folder.best, trainer.recipe, keep=1)
+            if (best := self.stop.ended(trainer.rows)) is not None:
+                trainer.stop(best)
+        with replacing(trainer.folder.findings) as unfinished:
+            unfinished.write_text("".join(f"{finding}\n" for finding in trainer.findings))

@@ -1,0 +1,177 @@
+"""Whether samples see each other is found out by calling the critic, and costs nothing after the first call."""
+
+import pytest
+import torch
+from torch import nn
+
+from fastgan.nn import Pack, SNLinear
+from fastgan.nn.couples_samples import coupling
+from fastgan.nn.pack import pack
+from fastgan.penalties import R1, R2, WGANGP, Critic, evaluate
+from fastgan.penalties.critic import coupling_of
+
+
+class Deviation(nn.Module):
+    """A user's own minibatch deviation, of contiguous groups of `group`."""
+
+    def __init__(self, group=None):
+        super().__init__()
+        self.group = group
+
+    def forward(self, x):
+        groups = x.reshape(-1, self.group or len(x), x.shape[1])
+        return x + groups.std(1, correction=0).mean(1).repeat_interleave(groups.shape[1])[:, None]
+
+
+class SizeOfBatch(nn.Module):
+    def forward(self, x):
+        return x / len(x)
+
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+def critic_with(layer):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), layer, nn.LeakyReLU(0.2), nn.Linear(8, 1), nn.Flatten(0))
+
+
+def batches(size=8):
+    return torch.randn(2, size, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("layer", [Deviation(), Deviation(4), SizeOfBatch(), nn.BatchNorm1d(8)])
+def test_a_critic_that_couples_samples_is_judged_apart_and_refused_by_name(layer):
+    critic, (real, fake) = critic_with(layer), batches()
+    found = evaluate((), critic, real, fake)
+    torch.testing.assert_close(found.real_logits, critic(real))
+    torch.testing.assert_close(found.fake_logits, critic(fake))
+    with pytest.raises(ValueError, match="R1 .*" + ("size of the batch" if layer.__class__ is SizeOfBatch else "'1'")):
+        R1()(critic, real=real, fake=fake)
+    with pytest.warns(UserWarning, match="fastgan.penalties.Critic"):
+        together = evaluate((R1(), R2()), lambda x: critic(x), real, fake).terms
+    for penalty, (value, _) in zip((R1, R2), together, strict=True):
+        torch.testing.assert_close(value, penalty(allow_coupled=True)(critic, real=real, fake=fake))
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), Noisy(), nn.GroupNorm(2, 8), SNLinear(8, 8), nn.LayerNorm(8)])
+def test_critics_of_single_samples_are_not_refused_and_are_judged_in_one_call(layer):
+    critic, (real, fake) = critic_with(layer), batches()
+    assert coupling_of(critic, real, fake) == (None, True)
+    R1()(critic, real=real, fake=fake)
+
+
+def test_the_measurement_leaves_buffers_random_numbers_and_modes_and_happens_once_a_mode():
+    calls = []
+    norm, spectral = nn.BatchNorm1d(8), SNLinear(8, 8)
+    critic = critic_with(nn.Sequential(norm, spectral))
+    critic.register_forward_hook(lambda *_: calls.append(1))
+    before = {name: value.clone() for name, value in critic.state_dict().items()}
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+
+    def function(x):
+        return critic(x)
+
+    for _ in range(2):
+        assert not coupling(function, function, *batches()).joint
+        assert torch.equal(torch.get_rng_state(), state) and critic.training
+    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
+    once = len(calls)
+    coupling(lambda x: critic(x), critic.eval(), *batches())
+    assert coupling(critic, critic, *batches()).joint and len(calls) > once
+    count = len(calls)
+    assert coupling(critic, critic, *batches()).joint and len(calls) == count
+
+
+def test_batch_norm_beside_a_part_named_discriminator_is_seen():
+    class Wrapper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.discriminator = nn.BatchNorm1d(4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.discriminator(self.norm(x)).flatten()
+
+    real, fake = batches()
+    with pytest.raises(ValueError, match="BatchNorm1d 'norm'"):
+        R1()(Wrapper(), real=real, fake=fake)
+
+
+class Joined(nn.Module):
+    """Joins two consecutive rows to one logit, as critics of tables do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.body(x.reshape(-1, 8)).square()
+
+
+@pytest.mark.parametrize("terms", [(R1(),), (R2(),), (R1(), R2()), (WGANGP(),)], ids=repr)
+def test_other_than_one_row_of_logits_a_sample_is_refused(terms):
+    real, fake = batches()
+    with pytest.raises(ValueError, match=r"packs"):
+        evaluate(terms, Joined(), real, fake)
+    promised = Joined()
+    promised.couples_samples = False  # a wrong promise ends at the logits
+    with pytest.raises(ValueError, match=r"logits \(\d+, 1\) for \d+ samples"):
+        evaluate(terms, promised, real, fake)
+
+
+def test_the_penalty_of_packs_is_that_of_each_pack():
+    critic, (real, fake) = Joined(), batches()
+    packs = [pack(x, 2) for x in (real, fake)]
+    value = R1(gamma=2.0)(critic, real=packs[0], fake=packs[1])
+    x = packs[0].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(x).sum(), x)
+    torch.testing.assert_close(value, gradient.square().sum(1).mean())
+    with pytest.raises(ValueError, match="Pack"):
+        R1()(Pack(nn.Linear(8, 1), 2), real=real, fake=fake)
+    meant = R1(gamma=2.0, allow_coupled=True)(critic, real=real, fake=fake)
+    torch.testing.assert_close(meant, gradient.square().sum() / len(real))
+    found = evaluate((R1(allow_coupled=True), R2(allow_coupled=True)), critic, real, fake)
+    assert len(found.real_logits) == len(found.fake_logits) == 4
+
+
+def test_a_critic_of_patches_has_one_row_of_logits_a_sample():
+    critic, x = nn.Conv2d(1, 1, 3), torch.randn(4, 1, 6, 6)
+    assert R1()(critic, real=x, fake=x) > 0
+
+
+def test_a_critic_with_labels_and_several_outputs_needs_no_lambda():
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.embedding = nn.Linear(4, 1), nn.Embedding(3, 4)
+
+        def forward(self, x, labels):
+            h = self.body(x * self.embedding(labels)).flatten()
+            return {"logits": h, "features": x}
+
+    discriminator, labels, (real, fake) = Several(), torch.arange(8) % 3, batches()
+    critic = Critic(discriminator, labels, output="logits")
+    found = evaluate((R1(), R2()), critic, real, fake)
+    torch.testing.assert_close(found.fake_logits, discriminator(fake, labels)["logits"])
+    x = real.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(x, labels)["logits"].sum(), x)
+    torch.testing.assert_close(found.terms[0][0], 5 * gradient.square().sum(1).mean())
+    for output in (None, "features_and_more"):
+        with pytest.raises((TypeError, KeyError), match=r"returns a dict\. Say which part|features_and_more"):
+            R1()(Critic(discriminator, labels, output=output), real=real, fake=fake)
+    with pytest.raises(TypeError, match=r"returns a tuple.*output=0"):
+        evaluate((), lambda x: (x, x), real, fake)
+
+
+def test_labels_inside_a_function_serve_one_batch_at_a_time():
+    torch.manual_seed(0)
+    embedding, labels, (real, fake) = nn.Embedding(3, 4), torch.arange(8) % 3, batches()
+
+    def critic(x):
+        return (x * embedding(labels)).sum(1)
+
+    found = evaluate((), critic, real, fake)
+    torch.testing.assert_close(found.fake_logits, critic(fake))

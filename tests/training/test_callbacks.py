@@ -1,0 +1,82 @@
+"""The protocol of callbacks, and TensorBoard's."""
+
+import pytest
+import torch
+
+from fastgan import Recipe, Trainer
+from fastgan.training import Callback, TensorBoard
+from fastgan.training.run.metrics_log import read_metrics
+
+POINTS = torch.randn(80, 2, generator=torch.Generator().manual_seed(0))
+
+
+class Noting(Callback):
+    def __init__(self, stop_at=None):
+        self.events, self.rows, self.stop_at = [], [], stop_at
+
+    def on_start(self, trainer):
+        self.events.append(f"start {trainer.state.step} of {trainer.steps}")
+
+    def on_step(self, trainer, row):
+        self.rows.append(dict(row))
+        self.events.append(f"step {trainer.state.step}")
+        if trainer.state.step == self.stop_at:
+            trainer.stop()
+
+    def on_file(self, trainer, path):
+        self.events.append(path.name)
+
+    def on_end(self, trainer):
+        self.events.append("end")
+
+
+def make(toy, run_dir, *callbacks, **options):
+    options = {"log_every": 2, "sample_every": 100, "checkpoint_every": 3, "progress": False} | options
+    recipe = Recipe(batch_size=8)
+    return Trainer(*toy.pair(), recipe, POINTS, run_dir=run_dir, device="cpu", callbacks=callbacks, **options)
+
+
+def test_a_callback_sees_the_run_and_each_row_of_the_log_whole(toy, tmp_path):
+    noting = Noting()
+    make(toy, tmp_path, noting).fit(4)
+    files = "step_00000004.png step_00000004"
+    expected = ["start 0 of 4", "step 1", "step 2", "step_00000003", "step 3", *files.split(), "step 4", "end"]
+    assert noting.events == expected
+    assert noting.rows[0] == noting.rows[2] == {}
+    assert [noting.rows[1], noting.rows[3]] == read_metrics(tmp_path / "metrics.jsonl")
+    assert list(noting.rows[1]) == ["step", "d_loss", "d_real", "d_fake", "g_loss", "steps_per_second"]
+
+
+def test_a_callback_may_end_the_run_which_then_is_saved_and_can_go_on(toy, tmp_path):
+    trainer = make(toy, tmp_path, Noting(stop_at=2))
+    trainer.fit(10)
+    assert trainer.state.step == 2 and (tmp_path / "checkpoints" / "step_00000002").exists()
+    trainer.fit(5)
+    assert trainer.state.step == 5
+
+
+def test_callbacks_end_after_an_error_too(toy, tmp_path):
+    class Failing(Callback):
+        def on_step(self, trainer, row):
+            raise RuntimeError("of the user")
+
+    noting = Noting()
+    with pytest.raises(RuntimeError, match="of the user"):
+        make(toy, tmp_path, noting, Failing()).fit(4)
+    assert noting.events == ["start 0 of 4", "step 1", "end"]
+
+
+def test_tensorboard_has_the_logs_numbers_and_the_pictures(toy, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    make(toy, tmp_path, TensorBoard()).fit(4)
+    found = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    events = found.Scalars("d_loss")
+    assert [event.step for event in events] == [row["step"] for row in rows]
+    assert [event.value for event in events] == pytest.approx([row["d_loss"] for row in rows])
+    assert [event.step for event in found.Images("samples")] == [4]
+
+
+def test_a_progress_bar_counts_to_the_end(toy, tmp_path, capsys):
+    make(toy, tmp_path, progress=True).fit(4)
+    assert "4/4" in capsys.readouterr().err
