@@ -1,0 +1,78 @@
+"""The cases in a process of its own, since an environment variable has to be set before the ops are imported.
+
+`python -m tests.contract.elsewhere cpu` or `... interpreter OP` prints {case: what failed, or null} as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.contract.check import check
+from tests.contract.every_op import EVERY_OP, listed
+from tests.contract.interpreter import serving_cpu_tensors
+
+ROOT = Path(__file__).parents[2]
+
+
+def failures(where, *arguments, **environment):
+    """{"case, dtype": what failed or None}, of a process with these environment variables."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **environment}
+    command = [sys.executable, "-m", "tests.contract.elsewhere", where, *arguments]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def with_dtypes(cases, dtypes):
+    return {f"{name}, {str(t).removeprefix('torch.')}": (*case, t) for name, case in cases.items() for t in dtypes}
+
+
+def cpu_cases():
+    """{"case, dtype": (op, case, dtype)}"""
+    return with_dtypes(listed("tiny", "cases", "large"), (torch.float64, torch.float32))
+
+
+def interpreted_cases():
+    """The Triton kernels' cases: all in the first dtype that they have, the tiny ones in the others."""
+    cases = {}
+    for op in (op for op in EVERY_OP if op.triton):
+        cases |= with_dtypes(listed("cases", ops=[op]), op.triton[:1]) | with_dtypes(
+            listed("tiny", ops=[op]), op.triton
+        )
+    return cases
+
+
+def failure_of(case, dtype, **how):
+    try:
+        check(case, dtype, **how)
+    except AssertionError as error:
+        return str(error)
+    except Exception as error:  # a case that raises does not keep the others from running
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def run_on_cpu(_=None):
+    return {name: failure_of(case, dtype) for name, (_, case, dtype) in cpu_cases().items()}
+
+
+def run_in_the_interpreter(op_name):
+    from fastgan.kernels import channels, normalize
+
+    channels.ENOUGH_PROGRAMS = normalize.ENOUGH_PROGRAMS = 4  # so that small cases have programs with several tiles
+    results = {}
+    for name, (op, case, dtype) in interpreted_cases().items():
+        if op.name == op_name:
+            with serving_cpu_tensors(op.name):
+                # The interpreter cuts a bfloat16 result off where a GPU rounds it: a whole unit in the last place.
+                results[name] = failure_of(case, dtype, units=1.0 if dtype == torch.bfloat16 else 0.5)
+    return results
+
+
+if __name__ == "__main__":
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fresh memory is NaN
+    print(json.dumps({"cpu": run_on_cpu, "interpreter": run_in_the_interpreter}[sys.argv[1]](*sys.argv[2:])))
