@@ -142,7 +142,7 @@ OP = Op(
     tiny=[case(name, 1, 2, 4, 5, 3, 2, **setting) for name, setting in VARIANTS.items()]
     + [logsumexp_case(4, 5, False)],
     cases=[
-        *(case(name, 1, 2, 50, 70, 8, 8, **setting) for name, setting in VARIANTS.items()),
+        *(case(name, 1, 1, 50, 70, 8, 8, **setting) for name, setting in VARIANTS.items()),
         *(
             case(f"{name}, {size}", *SIZES[size], **VARIANTS[name])
             for size in SIZES

@@ -10,7 +10,10 @@ from tests.contract.derivatives import COTANGENTS, derivatives
 
 
 def check(case, dtype=torch.float64, device="cpu", requires=None, used=None, layout=None, wide=(), units=0.5):
-    """Raises an AssertionError that names the tensor. units: of the last place, that a half-precision result may err by."""
+    """Raises an AssertionError that names the tensor.
+
+    units: of the last place, by which the rounding of a half-precision result may err.
+    """
     inputs = case.inputs(dtype, device, wide)
     requires = [*case.differentiable, COTANGENTS] if requires is None else requires
     how = {"requires": requires, "used": used, "rounding": dtype}

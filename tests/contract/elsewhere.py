@@ -40,9 +40,8 @@ def interpreted_cases():
     """The Triton kernels' cases: all in the first dtype that they have, the tiny ones in the others."""
     cases = {}
     for op in (op for op in EVERY_OP if op.triton):
-        cases |= with_dtypes(listed("cases", ops=[op]), op.triton[:1]) | with_dtypes(
-            listed("tiny", ops=[op]), op.triton
-        )
+        cases |= with_dtypes(listed("cases", ops=[op]), op.triton[:1])
+        cases |= with_dtypes(listed("tiny", ops=[op]), op.triton)
     return cases
 
 

@@ -82,14 +82,12 @@ OP = Op(
     ],
     large=[case("large", (3, 150_000), scale=1e-2), case("many samples, large", (2048, 24))],
     drawn=st.builds(
-        lambda shape, target, kind, eps, seed: case(
-            "drawn", tuple(shape), seed=seed, target=target, kind=kind, eps=eps
-        ),
+        lambda shape, **setting: case("drawn", tuple(shape), **setting),
         st.lists(st.integers(1, 9), min_size=1, max_size=4),
-        st.sampled_from([0.0, 1.0, 2.5]),
-        st.sampled_from(KINDS),
-        st.sampled_from([0.0, 1e-3]),
-        st.integers(0, 100),
+        target=st.sampled_from([0.0, 1.0, 2.5]),
+        kind=st.sampled_from(KINDS),
+        eps=st.sampled_from([0.0, 1e-3]),
+        seed=st.integers(0, 100),
     ),
     raw_calls=raw_calls,
     bad_calls={

@@ -177,7 +177,7 @@ OP = Op(
         *(case(f"{name}, channels inside", *kind, layout=channels_inside) for name, kind in KINDS.items()),
         case("layer", (9, 37), 1),
         case("layer, many rows", (19, 5), 1),
-        case("matrix groups", (9, 36), 4, "NC"),
+        case("matrix groups", (5, 36), 4, "NC"),
         case("batch of a matrix", (40, 9), BATCH),
         case("every other element", (4, 6, 5), 2, layout=every_other),
         case("one element", (1, 1, 1), 1),

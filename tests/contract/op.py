@@ -41,9 +41,7 @@ class Op:
     cases: list
     large: list  # cases that are cut between threads or blocks
     drawn: SearchStrategy  # of cases
-    raw_calls: (
-        Callable  # () -> [(torch.ops.fastgan.OP, arguments)]: the op and its two derivatives, twice differentiable
-    )
+    raw_calls: Callable  # () -> [(torch.ops.fastgan.OP, arguments)] of the op and its two derivatives
     bad_calls: dict  # what is wrong -> (call of the public function, error, message)
     bad_raw_calls: dict  # what is wrong -> direct call of torch.ops.fastgan.OP
     laid_out_like: str = ""  # the tensor whose memory format the results of its shape have
