@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from fastgan.ops import attention, attention_reference
-from tests.contract.op import Case, Op
+from tests.contract.op import Case, Op, accumulator
 
 OPS = torch.ops.fastgan
 VARIANTS = {
@@ -55,8 +55,7 @@ def logsumexp_case(N, M, is_causal):
     """The op's second output, which the public function does not return, is differentiable as well."""
 
     def ours(q, k, v, key_bias):
-        key_bias = key_bias.to(torch.float64 if q.dtype == torch.float64 else torch.float32)
-        out, logsumexp = OPS.attention(q, k, v, key_bias, 0.7, is_causal)
+        out, logsumexp = OPS.attention(q, k, v, key_bias.to(accumulator(q.dtype)), 0.7, is_causal)
         return {"out": out, "logsumexp": logsumexp}
 
     def reference(q, k, v, key_bias):
@@ -84,10 +83,12 @@ EMPTY = {
     "no batch": (0, 1, 5, 5, 3, 2),
     "no heads": (1, 0, 5, 5, 3, 2),
 }
+HUGE = [(2, 1, 1024, 256, 32, 128), (1, 2, 700, 900, 64, 64), (1, 1, 97, 400, 100, 17), (1, 1, 130, 70, 256, 200)]
 
 
-def raw_calls():
-    t = {name: x.requires_grad_() for name, x in case("", 2, 2, 5, 6, 3, 4, key_bias=True).tensors().items()}
+def raw_calls(dtype=torch.float64):
+    t = case("", 2, 2, 5, 6, 3, 4, key_bias=True).inputs(dtype)
+    t = {name: x.to(accumulator(dtype) if name == "key_bias" else dtype).requires_grad_() for name, x in t.items()}
     calls, inputs, setting = [], list(t.values()), (0.5, True)
     calls.append((OPS.attention, (*inputs, *setting)))
     out, logsumexp = (t.detach() for t in OPS.attention(*inputs, *setting))
@@ -153,6 +154,18 @@ OP = Op(
         logsumexp_case(20, 30, True),
     ],
     large=[case("long", 1, 1, 300, 90, 16, 8, is_causal=True), case("many heads", 3, 2, 70, 40, 8, 8, key_bias=True)],
+    huge=[
+        *(
+            case(f"{name}, {'x'.join(map(str, size))}", *size, **setting)
+            for name, setting in VARIANTS.items()
+            for size in (
+                (2, 1, 1024, 256, 32, 128),
+                (1, 2, 700, 900, 64, 64),
+                (1, 1, 97, 400, 100, 17),
+                (1, 1, 130, 70, 256, 200),
+            )
+        ),
+    ],
     drawn=st.builds(
         lambda size, variant, seed: case("drawn", *size, seed=seed, **VARIANTS[variant]),
         st.tuples(*(st.integers(1, n) for n in (2, 2, 110, 110, 40, 40))),

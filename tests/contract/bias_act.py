@@ -1,6 +1,7 @@
 """The cases of bias and activation."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from fastgan.ops import bias_act, bias_act_reference
 from fastgan.ops.bias_act import ACTIVATIONS, CODES
 from tests.contract.layouts import channels_inside, contiguous, every_other, reversed_strides
-from tests.contract.op import Case, Op
+from tests.contract.op import Case, Op, accumulator
 
 OPS = torch.ops.fastgan
 PLAIN = {
@@ -70,7 +71,18 @@ def with_settings():
         yield case(f"{act}, channels inside", act=act, layout=channels_inside)
 
 
-def raw_calls():
+def check_float32_on_the_whole_line(act, device):
+    x = torch.cat([torch.linspace(-30, 30, 20001), torch.linspace(-1e-3, 1e-3, 1001), torch.tensor([-1e4, -1e2, 1e2])])
+    exact = x.double().requires_grad_()
+    x = x.to(device).requires_grad_()
+    y, want = bias_act(x, act=act), plain(exact, act=act)
+    (g,), (want_g,) = (torch.autograd.grad(out.sum(), at, create_graph=True) for out, at in ((y, x), (want, exact)))
+    floor = 1.0 if act == "gelu" else 1e-30  # 1 + erf cancels in torch's gelu too, and its tail is nothing beside 1
+    assert ((y.cpu().double() - want).abs() / want.abs().clamp_min(floor)).max() < 5e-7
+    assert ((g.cpu().double() - want_g).abs() / want_g.abs().clamp_min(1.0)).max() < 5e-7
+
+
+def raw_calls(dtype=torch.float64):
     calls = []
     for act, layout, shape in (
         ("silu", channels_inside, (2, 3, 2, 2)),
@@ -79,11 +91,11 @@ def raw_calls():
     ):
         generator = torch.Generator().manual_seed(0)
 
-        def random(*shape, generator=generator):
-            return torch.randn(shape, generator=generator, dtype=torch.float64)
+        def random(*shape, dtype=dtype, generator=generator):
+            return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
         x, grad, h = (layout(random(*shape)) for _ in range(3))
-        bias, h_bias = random(shape[1]), random(shape[1])
+        bias, h_bias = (random(shape[1], dtype=accumulator(dtype)) for _ in range(2))
         setting = (1, CODES[act], 0.2, 1.3, math.inf)
         from_output = ACTIVATIONS[act].saves == "y"
         leaves = [t.clone().requires_grad_() for t in (grad, x, bias)]
@@ -130,6 +142,12 @@ OP = Op(
         case("many rows, channels inside", (4, 20, 33, 34), act="silu", layout=channels_inside),
         case("large planes, channels inside", (2, 3, 90, 60), act="tanh", layout=channels_inside),
     ],
+    huge=[
+        case(f"{act}{label}, {layout.__name__}, 8x65x17x12", (8, 65, 17, 12), act=act, layout=layout, **SETTINGS[label])
+        for act in ACTIVATIONS
+        for label in (", gain 1.7", ", gain -0.6, clamped")
+        for layout in (contiguous, channels_inside)
+    ],
     drawn=st.lists(st.integers(1, 9), min_size=1, max_size=5).flatmap(
         lambda shape: st.builds(
             lambda dim, layout, act, seed: case("drawn", tuple(shape), dim, True, layout, seed, act=act, gain=1.2),
@@ -162,6 +180,10 @@ OP = Op(
         "integers": lambda: OPS.bias_act(X.long(), None, 1, 0, 0.2, 1.0, math.inf),
     },
     laid_out_like="x",
+    own={
+        f"{act} is accurate in float32 on the whole line": partial(check_float32_on_the_whole_line, act)
+        for act in ACTIVATIONS
+    },
     wide=("bias",),
     triton=(torch.float64, torch.float32, torch.bfloat16, torch.float16),
 )

@@ -29,6 +29,15 @@ def check(case, dtype=torch.float64, device="cpu", requires=None, used=None, lay
             assert ours[f"grad of {name}"].dtype == t.dtype, f"grad of {name}: dtype {ours[f'grad of {name}'].dtype}"
 
 
+def partial_uses(case):
+    """What requires a gradient and which of the first gradients a penalty uses: all, and each alone."""
+    yield {}
+    if len(case.differentiable) > 1:
+        for name in case.differentiable:
+            yield {"requires": [name]}
+            yield {"used": [name]}
+
+
 def assert_no_worse_than(plain, ours, exact, rounding):
     """At most twice plain torch's own error, three times for gradients, beside the rounding of the result.
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fastgan.ops import grad_norm_penalty, grad_norm_penalty_reference
 from fastgan.ops.grad_norm_penalty import KINDS
-from tests.contract.op import Case, Op
+from tests.contract.op import Case, Op, accumulator
 
 OPS = torch.ops.fastgan
 
@@ -42,16 +42,17 @@ def exact(grad, kind="two-sided", eps=0.0, **setting):
     return grad_norm_penalty_reference(grad, kind=kind, eps=0.0 if kind == "squared" else eps, **setting)
 
 
-def raw_calls():
+def raw_calls(dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
 
-    def random(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    def random(*shape, dtype=dtype):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     calls = []
     for kind in range(len(KINDS)):
-        grad, h, grad_penalty, grad_norms = random(3, 4, 2), random(3, 4, 2), random(), random(3)
-        norms = grad.flatten(1).norm(dim=1)
+        grad, h = random(3, 4, 2), random(3, 4, 2)
+        grad_penalty, grad_norms = random(dtype=accumulator(dtype)), random(3, dtype=accumulator(dtype))
+        norms = grad.flatten(1).to(accumulator(dtype)).norm(dim=1)
         fixed = (grad_penalty, grad_norms, grad, norms)
         leaves = [t.clone().requires_grad_() for t in fixed]
         calls.append((OPS.grad_norm_penalty, (leaves[2], 1.0, kind, 0.0)))
@@ -81,6 +82,17 @@ OP = Op(
         case("long samples", (3, 7, 701)),
     ],
     large=[case("large", (3, 150_000), scale=1e-2), case("many samples, large", (2048, 24))],
+    huge=[
+        case(
+            f"{kind}, {'x'.join(map(str, shape))}",
+            shape,
+            kind=kind,
+            target=0.8,
+            scale=torch.Size(shape[1:]).numel() ** -0.5,
+        )
+        for kind in KINDS
+        for shape in ((64, 3, 32, 32), (7, 501), (4, 3, 128, 128), (2048, 2))
+    ],
     drawn=st.builds(
         lambda shape, **setting: case("drawn", tuple(shape), **setting),
         st.lists(st.integers(1, 9), min_size=1, max_size=4),

@@ -1,5 +1,7 @@
 """The cases of group, layer, instance and batch norm."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from fastgan import ops
 from fastgan.ops.normalize import BATCH, _normalize, normalize_reference
 from tests.contract.layouts import channels_inside, contiguous, every_other, reversed_strides
-from tests.contract.op import Case, Op
+from tests.contract.op import Case, Op, accumulator
 
 OPS = torch.ops.fastgan
 
@@ -132,9 +134,28 @@ LARGE = {
     "instance": ((9, 12, 40, 33), 12, contiguous),
     "layer": ((300, 512), 1, contiguous),
 }
+HUGE = {
+    "group": ((8, 128, 16, 16), 32),
+    "one group": ((8, 128, 16, 16), 1),
+    "large groups": ((2, 64, 128, 128), 4),
+    "instance": ((8, 128, 16, 16), 128),
+    "instance of large planes": ((2, 3, 256, 250), 3),
+    "layer, ragged": ((37, 1001), 1),
+    "batch": ((16, 64, 32, 32), BATCH),
+    "batch of a matrix": ((500, 33), BATCH),
+}
 
 
-def raw_calls():
+def check_a_mean_far_from_zero_does_not_cancel(groups, layout, device):
+    x = layout(torch.randn(2, 4, 32, 33, generator=torch.Generator().manual_seed(0)) + 1e4)
+    y, mean, var = (t.cpu().double() for t in _normalize(x.to(device), groups, None, None, 1e-5))
+    want, want_mean, want_var = normalize_reference(x.double(), groups, None, None, 1e-5)
+    assert (y - want).abs().max() < 1e-5
+    assert (mean - want_mean).abs().max() < 1e-3  # half a unit in the last place
+    assert (var - want_var).abs().max() < 2e-6
+
+
+def raw_calls(dtype=torch.float64):
     calls = []
     for shape, groups, layout in (
         ((2, 6, 3, 2), 3, contiguous),
@@ -142,8 +163,8 @@ def raw_calls():
         ((4, 6), 2, contiguous),
     ):
         t = normal({"x": shape, "weight": shape[1:2], "bias": shape[1:2], "grad": shape, "h": shape})
-        x, grad, h = (layout(t[name]) for name in ("x", "grad", "h"))
-        weight, bias = t["weight"], t["bias"]
+        x, grad, h = (layout(t[name].to(dtype)) for name in ("x", "grad", "h"))
+        weight, bias = (t[name].to(accumulator(dtype)) for name in ("weight", "bias"))
         _, mean, var = OPS.normalize(x, weight, bias, groups, 1e-5)
         leaves = [t.clone().requires_grad_() for t in (grad, x, weight, bias)]
         calls.append((OPS.normalize, (*leaves[1:], groups, 1e-5)))
@@ -186,6 +207,11 @@ OP = Op(
         *public_cases((3, 12, 4, 5)),
     ],
     large=[case(f"{name}, large", shape, groups, layout=layout) for name, (shape, groups, layout) in LARGE.items()],
+    huge=[
+        case(f"{name}, {layout.__name__}, huge", shape, groups, layout=layout)
+        for name, (shape, groups) in HUGE.items()
+        for layout in (contiguous, channels_inside)
+    ],
     # eps of the order of the variance: a row of one or two elements is otherwise all rounding
     drawn=st.builds(
         lambda batch, groups, each, space, weights, layout, of_batch, seed: case(
@@ -247,6 +273,13 @@ OP = Op(
         "bias without weight": lambda: OPS.normalize(X, None, C, 3, 1e-5),
         "short weight": lambda: OPS.normalize(X, C[:3], None, 3, 1e-5),
         "integers": lambda: OPS.normalize(X.long(), None, None, 3, 1e-5),
+    },
+    own={
+        f"a mean far from zero does not cancel, {groups} groups, {layout.__name__}": partial(
+            check_a_mean_far_from_zero_does_not_cancel, groups, layout
+        )
+        for groups in (1, 4, BATCH)
+        for layout in (contiguous, channels_inside)
     },
     laid_out_like="x",
     wide=("weight", "bias"),

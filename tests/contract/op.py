@@ -1,7 +1,7 @@
 """What an op gives to the suite."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from hypothesis.strategies import SearchStrategy
@@ -34,6 +34,11 @@ class Case:
         return [name for name in self.tensors() if name not in self.constants]
 
 
+def accumulator(dtype):
+    """The dtype of sums and statistics."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 @dataclass(frozen=True)
 class Op:
     name: str  # of torch.ops.fastgan.NAME
@@ -41,9 +46,11 @@ class Op:
     cases: list
     large: list  # cases that are cut between threads or blocks
     drawn: SearchStrategy  # of cases
-    raw_calls: Callable  # () -> [(torch.ops.fastgan.OP, arguments)] of the op and its two derivatives
+    huge: list  # cases for a GPU alone
+    raw_calls: Callable  # (dtype) -> [(torch.ops.fastgan.OP, arguments)] of the op and its two derivatives
     bad_calls: dict  # what is wrong -> (call of the public function, error, message)
     bad_raw_calls: dict  # what is wrong -> direct call of torch.ops.fastgan.OP
+    own: dict = field(default_factory=dict)  # promises of this op alone: what it promises -> check(device)
     laid_out_like: str = ""  # the tensor whose memory format the results of its shape have
     wide: tuple = ()  # the tensors that may be float32 beside half precision
     autocast: torch.dtype = torch.float32  # of the first output for float32 inputs under autocast to bfloat16

@@ -53,8 +53,8 @@ def case(name, shapes, seed=0, float32=2e-5, **setting):
     return Case(name, call(spectral_norm), call(spectral_norm_reference), tensors, constants=constants, float32=float32)
 
 
-def raw_calls():
-    weights, us, vs = network([(4, 6), (3, 5)])
+def raw_calls(dtype=torch.float64):
+    weights, us, vs = ([t.to(dtype) for t in tensors] for tensors in network([(4, 6), (3, 5)]))
     _, sigmas, us, vs = OPS.spectral_norm(weights, us, vs, 1, 1e-12, True)
     hs, grads, grad_sigmas = ([torch.randn_like(t) for t in like] for like in (weights, weights, sigmas))
 
@@ -119,6 +119,14 @@ OP = Op(
     large=[
         case("cut into blocks, large", [(300, 500), (64, 27), (1, 5000), (5000, 3)]),
         case("cut into blocks, large, evaluation", [(300, 700), (7, 1)], update=False),
+    ],
+    huge=[
+        case(f"{name}{', evaluation' if setting else ''}", shapes, **setting)
+        for name, shapes in {
+            "the critic of DCGAN": [(64, 48), (128, 1024), (256, 2048), (512, 4096), (1, 8192)],
+            "one large weight": [(2048, 18432), (16, 9)],
+        }.items()
+        for setting in ({}, {"update": False})
     ],
     drawn=st.builds(
         lambda shapes, update, eps, seed: case("drawn", shapes, seed, update=update, eps=eps),

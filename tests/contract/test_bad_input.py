@@ -52,6 +52,11 @@ def detached(argument):
 @pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
 def test_a_direct_call_of_a_derivative_with_one_wrong_tensor_raises(op, wrong):
     """All of the tensors of a derivative belong together: none can change alone."""
+    assert passed_with_one_wrong_tensor(op, wrong) == []
+
+
+def passed_with_one_wrong_tensor(op, wrong):
+    """The names of what a derivative took although it is wrong."""
     passed = []
     for name, raw, arguments, place in derivative_calls(op):
         good = arguments[place]
@@ -63,7 +68,7 @@ def test_a_direct_call_of_a_derivative_with_one_wrong_tensor_raises(op, wrong):
             passed += [name] if name.split(": ")[1] not in op.free else []
         except (RuntimeError, ValueError, TypeError):
             pass
-    assert passed == []
+    return passed
 
 
 @pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)

@@ -24,6 +24,14 @@ def test_outputs_and_both_derivatives_are_the_references(name, dtype):
     check(ALL[name][1], DTYPES[dtype])
 
 
+OWN = {f"{op.name}: {what}": holds for op in EVERY_OP for what, holds in op.own.items()}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_one_op_promises(name):
+    OWN[name]("cpu")
+
+
 @pytest.mark.parametrize("name", BESIDE_PLAIN_TORCH)
 def test_the_reference_is_torchs_own(name):
     case = BESIDE_PLAIN_TORCH[name]

@@ -11,12 +11,13 @@ import torch
 
 from tests.contract.check import check
 from tests.contract.elsewhere import failures, interpreted_cases
-from tests.contract.every_op import listed
+from tests.contract.every_op import EVERY_OP, listed
 
-IN_THE_INTERPRETER = list(interpreted_cases())
+OWN = {f"{op.name}: {what}": (op, holds) for op in EVERY_OP for what, holds in op.own.items()}
+IN_THE_INTERPRETER = [*interpreted_cases(), *(name for name, (op, _) in OWN.items() if op.triton)]
 ON_A_GPU = {
     f"{name}, {dtype}": (case, getattr(torch, dtype))
-    for name, (_, case) in listed("tiny", "cases", "large").items()
+    for name, (_, case) in listed("tiny", "cases", "large", "huge").items()
     for dtype in ("float64", "float32", "bfloat16", "float16")
 }
 
@@ -37,3 +38,9 @@ def test_kernels_are_right_on_a_gpu(name, monkeypatch):
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)  # fp32 is fp32
     case, dtype = ON_A_GPU[name]
     check(case, dtype, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("name", OWN)
+def test_what_one_op_promises_holds_on_a_gpu(name):
+    OWN[name][1]("cuda")

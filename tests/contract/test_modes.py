@@ -1,7 +1,5 @@
 """Forward mode, torch.func, torch.compile, autocast: right, or an exception."""
 
-from itertools import groupby
-
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -14,7 +12,6 @@ from tests.contract.every_op import EVERY_OP, listed
 
 TINY = listed("tiny")
 PUBLIC = {name: case for name, (_, case) in TINY.items() if not case.raw}  # a raw op refuses, see below
-RAW_CALLS = {op.name: op.raw_calls for op in EVERY_OP}
 HALF_WITH_WIDE = {
     f"{name}, {dtype}": (op, case, getattr(torch, dtype))
     for name, (op, case) in listed("tiny").items()
@@ -115,9 +112,15 @@ def test_torch_func_transforms_are_right(name):
 
 @pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
 def test_every_op_passes_opcheck(op):
-    for raw, group in groupby(op.raw_calls(), key=lambda call: call[0]):
-        for _, arguments in group:
-            opcheck(raw.default, arguments)
+    for raw, arguments in op.raw_calls():
+        opcheck(raw.default, arguments)
+
+
+@pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
+def test_half_precision_passes_opcheck(op):
+    """What tells the dtypes of sums and statistics apart."""
+    for raw, arguments in op.raw_calls(torch.bfloat16):
+        opcheck(raw.default, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 # torch.compile takes seconds a case: what differs between the cases is in the kernels, which the other tests run.
