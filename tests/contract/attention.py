@@ -37,7 +37,7 @@ def normal(shapes, seed=0):
     return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
 
 
-def case(name, B, H, N, M, D, Dv, key_bias=False, seed=0, shapes=None, **setting):
+def case(name, B, H, N, M, D, Dv, key_bias=False, seed=0, shapes=None, float64=1e-11, **setting):
     shapes = {"q": (B, H, N, D), "k": (B, H, M, D), "v": (B, H, M, Dv)} | (shapes or {})
     if key_bias:
         shapes.setdefault("key_bias", (B, H, M))
@@ -48,7 +48,7 @@ def case(name, B, H, N, M, D, Dv, key_bias=False, seed=0, shapes=None, **setting
     # |q - k|^2 by parts cancels
     bound = 1e-4 if setting.get("similarity") == "l2" else 2e-5
     tensors = lambda: normal(shapes, seed)  # noqa: E731
-    return Case(name, call(attention), call(attention_reference), tensors, call(plain), float32=bound)
+    return Case(name, call(attention), call(attention_reference), tensors, call(plain), float32=bound, float64=float64)
 
 
 def logsumexp_case(N, M, is_causal):
@@ -151,20 +151,14 @@ OP = Op(
         ),
         *(case(name, *size, key_bias=True) for name, size in EMPTY.items()),
         case("broadcast", 2, 3, 10, 12, 4, 5, shapes={"k": (1, 3, 12, 4), "v": (2, 1, 12, 5), "key_bias": (3, 12)}),
+        *(case(f"scale {scale}", 1, 2, 20, 30, 8, 8, scale=scale, float64=1e-9) for scale in (1e-8, -1.0, 0.0)),
         logsumexp_case(20, 30, True),
     ],
     large=[case("long", 1, 1, 300, 90, 16, 8, is_causal=True), case("many heads", 3, 2, 70, 40, 8, 8, key_bias=True)],
     huge=[
-        *(
-            case(f"{name}, {'x'.join(map(str, size))}", *size, **setting)
-            for name, setting in VARIANTS.items()
-            for size in (
-                (2, 1, 1024, 256, 32, 128),
-                (1, 2, 700, 900, 64, 64),
-                (1, 1, 97, 400, 100, 17),
-                (1, 1, 130, 70, 256, 200),
-            )
-        ),
+        case(f"{name}, {'x'.join(map(str, size))}", *size, **setting)
+        for name, setting in VARIANTS.items()
+        for size in HUGE
     ],
     drawn=st.builds(
         lambda size, variant, seed: case("drawn", *size, seed=seed, **VARIANTS[variant]),
