@@ -123,7 +123,7 @@ KINDS = {  # shape, groups, weights
     "batch": ((5, 7, 3, 4), BATCH, "C"),
     "batch, bare": ((5, 7, 3, 4), BATCH, ""),
     "batch, conditional": ((5, 7, 3, 4), BATCH, "NC"),
-    "long rows": ((1, 40, 15, 31), 4, "C"),
+    "long rows": ((1, 8, 15, 31), 2, "C"),
     "batch of large planes": ((2, 3, 50, 41), BATCH, "C"),
 }
 LARGE = {
