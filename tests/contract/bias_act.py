@@ -112,6 +112,11 @@ def _call(*args, **kwargs):
     return lambda: bias_act(*args, **kwargs)
 
 
+def _from_output(act, gain=1.0, clamp=math.inf):
+    """A derivative of what does not follow from y."""
+    return lambda: OPS.bias_act_backward(X, X, None, 1, ACTIVATIONS[act].code, 0.2, gain, clamp, True, [True, False])
+
+
 X, BIAS = torch.linspace(-1, 1, 24).view(2, 3, 4), torch.ones(3)
 
 OP = Op(
@@ -177,6 +182,14 @@ OP = Op(
         "unknown activation": lambda: OPS.bias_act(X, BIAS, 1, 99, 0.2, 1.0, math.inf),
         "negative activation": lambda: OPS.bias_act(X, BIAS, 1, -1, 0.2, 1.0, math.inf),
         "short bias": lambda: OPS.bias_act(X, BIAS[:2], 1, 0, 0.2, 1.0, math.inf),
+        **{
+            f"{what}, from the output": _from_output(*setting)
+            for what, setting in {
+                **{act: (act,) for act, row in ACTIVATIONS.items() if row.saves == "x"},
+                "gain 0": ("tanh", 0.0),
+                "a clamp": ("tanh", 1.0, 0.5),
+            }.items()
+        },
         "integers": lambda: OPS.bias_act(X.long(), None, 1, 0, 0.2, 1.0, math.inf),
     },
     laid_out_like="x",

@@ -23,7 +23,6 @@ def plain(grad, target=1.0, kind="two-sided", eps=0.0):
 def case(name, shape, zero_sample=False, seed=0, scale=1.0, **setting):
     def tensors():
         grad = scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        grad = grad + scale * grad.sign()  # no norm is nearly zero by chance: t / n would cancel
         if zero_sample:
             grad[1] = 0
         return {"grad": grad}
@@ -31,16 +30,11 @@ def case(name, shape, zero_sample=False, seed=0, scale=1.0, **setting):
     def call(function, **more):
         return lambda grad: dict(zip(("penalty", "norms"), function(grad, **setting, **more), strict=True))
 
-    ours, reference = call(grad_norm_penalty, return_norms=True), call(exact)
+    ours, reference = call(grad_norm_penalty, return_norms=True), call(grad_norm_penalty_reference)
     plains = None if zero_sample or 0 in shape else call(plain)  # at zero it has NaN
     by_reference = torch.Size(shape).numel() <= shape[0]
-    return Case(name, ours, reference, tensors, plains, by_reference=by_reference)
-
-
-def exact(grad, kind="two-sided", eps=0.0, **setting):
-    # The reference is for (B, ...) with at least two dimensions, and adds eps to "squared" as well.
-    grad = grad if grad.dim() > 1 else grad[:, None]
-    return grad_norm_penalty_reference(grad, kind=kind, eps=0.0 if kind == "squared" else eps, **setting)
+    bound = 1e-3 if by_reference else 2e-5  # two terms of one element's second derivative cancel, in plain torch too
+    return Case(name, ours, reference, tensors, plains, by_reference=by_reference, float32=bound)
 
 
 def raw_calls(dtype=torch.float64):

@@ -24,6 +24,18 @@ def test_the_table_is_true(act):
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
+def test_derivatives_at_zero_are_torch_s(act):
+    """The kinks of relu, leaky_relu and elu lie there."""
+    results = []
+    for function in (ops.bias_act, plain):
+        z = torch.tensor([0.0, -0.0, 1e-30, -1e-30], dtype=torch.float64).requires_grad_()
+        (first,) = torch.autograd.grad(function(z, act=act, alpha=0.7).sum(), z, create_graph=True)
+        second = torch.autograd.grad(first.sum(), z, materialize_grads=True) if first.requires_grad else (0 * z,)
+        results.append((first, *second))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
 def test_special_values_are_those_of_the_mathematics(act):
     """As torch has them in fp64; its vectorised fp32 gelu makes a NaN of +inf on some processors."""
     x = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0] * 3)
