@@ -78,4 +78,5 @@ def test_compiled_pieces_spill_nothing(function, arch):
     for element, layout in (("fp32", PLANES), ("bf16", INSIDE)):
         constants = cut(64, 65536, 4096, layout, elements=normalize.PIECE_ELEMENTS).constants | IN_PIECES[function]
         constants |= {"BLOCK": normalize.FINISH_BLOCK}
-        compiled(getattr(normalize_pieces, function), element, constants, arch, normalize.PIECE_WARPS)
+        kernel = getattr(normalize_pieces, f"normalize_pieces_{function}_kernel")
+        compiled(kernel, element, constants, arch, normalize.PIECE_WARPS)
