@@ -44,14 +44,14 @@ papers: .venv/built  ## every table of docs/papers.md: some three hours on two c
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
-	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized/lib $(BIN)/pytest tests/ops -p no:cacheprovider
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized/lib $(BIN)/pytest tests/contract tests/ops -p no:cacheprovider
 
 test-wheel: .venv/built  ## one wheel for every torch: built under this torch, tested under another
 	rm -rf build/wheel && $(BIN)/pip wheel -q --no-build-isolation --no-deps -w build/wheel .
 	test -d .venv-other || $(PYTHON) -m venv .venv-other
 	.venv-other/bin/pip install -q $(OTHER_TORCH) numpy pytest pytest-timeout hypothesis
 	.venv-other/bin/pip install -q --no-deps --force-reinstall build/wheel/fastgan-*-abi3-*.whl
-	cp -r tests pyproject.toml build/wheel && cd build/wheel && ../../.venv-other/bin/pytest tests/ops tests/nn
+	cp -r tests pyproject.toml build/wheel && cd build/wheel && ../../.venv-other/bin/pytest tests/contract tests/ops tests/nn
 
 clean:
 	rm -rf build .venv .venv-other *.egg-info fastgan/*.so

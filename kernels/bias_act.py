@@ -30,6 +30,7 @@ LINEAR, RELU, LEAKY_RELU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 SILU, GELU, SOFTPLUS = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
 SIGMOID, TANH, ELU = tl.constexpr(6), tl.constexpr(7), tl.constexpr(8)
 LAST_CODE = 8
+DERIVES_FROM_OUTPUT = (0, 1, 6, 7)  # act'(z) follows from u = act(z)
 
 WARPS = 4
 ELEMENTS = {2: 1024, 4: 1024, 8: 256}  # of a tile, by the bytes of an element
@@ -89,26 +90,22 @@ def _activation(z, alpha, ACT: tl.constexpr, A: tl.constexpr):
     elif ACT == ELU:
         m = _expm1_of_nonpositive(tl.where(z < 0.0, z, 0.0), A)
         f = tl.where(z > 0.0, z, m * alpha)
-        first, second = tl.where(z > 0.0, one, (m + 1.0) * alpha), tl.where(z > 0.0, 0.0, (m + 1.0) * alpha)
+        first, second = tl.where(z > 0.0, one, (m + 1.0) * alpha), tl.where(z < 0.0, (m + 1.0) * alpha, 0.0)
         f = tl.where(z != z, z, f)
     return f, first, second
 
 
 @triton.jit
-def _activation_from_output(u, alpha, ACT: tl.constexpr, A: tl.constexpr):
+def _activation_from_output(u, ACT: tl.constexpr, A: tl.constexpr):
     """From u = act(z): act'(z), and its derivative with respect to u."""
     one, zero = tl.full(u.shape, 1.0, A), tl.zeros(u.shape, A)
     first, slope = one, zero
     if ACT == RELU:
         first = tl.where(u > 0.0, one, 0.0)
-    elif ACT == LEAKY_RELU:
-        first = tl.where(u > 0.0, one, alpha)
     elif ACT == SIGMOID:
         first, slope = u * (1.0 - u), 1.0 - 2.0 * u
     elif ACT == TANH:
         first, slope = 1.0 - u * u, -2.0 * u
-    elif ACT == ELU:
-        first, slope = tl.where(u > 0.0, one, u + alpha), tl.where(u > 0.0, 0.0, one)
     return first, slope
 
 
@@ -119,7 +116,7 @@ def _slope_of(
 ):  # fmt: skip
     """gain act'(z), 0 where clamped, and its derivative with respect to what is saved."""
     if FROM_OUTPUT:
-        slope, curvature = _activation_from_output(saved / gain, alpha, ACT, A)
+        slope, curvature = _activation_from_output(saved / gain, ACT, A)
         slope = slope * gain  # and the curvature's gain cancels that of saved = gain u
     else:
         f, first, second = _activation(saved + bias, alpha, ACT, A)
@@ -243,7 +240,7 @@ def _cut_of(shape, dim, inside, itemsize):
 class _Problem:
     """What the launches of one call have in common: x as (outer, C, inner), the bias along C."""
 
-    def __init__(self, x, dim, act, alpha, gain, clamp, per_channel):
+    def __init__(self, x, dim, act, alpha, gain, clamp, per_channel, from_output=False):
         if not 0 <= dim < max(1, x.dim()):
             raise ValueError(f"dim must be a dimension of x, which has {x.dim()}; got {dim}")
         if x.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
@@ -252,6 +249,8 @@ class _Problem:
             raise ValueError(f"act must be a code from 0 to {LAST_CODE}, got {act}")
         if not (math.isfinite(alpha) and math.isfinite(gain) and clamp > 0):
             raise ValueError(f"alpha, gain must be finite and clamp positive, got {alpha}, {gain}, {clamp}")
+        if from_output and (act not in DERIVES_FROM_OUTPUT or gain == 0 or math.isfinite(clamp)):
+            raise ValueError("from_output must be false for this activation, for gain 0 and with a clamp")
         self.x, self.dim = laid_out(x, dim), dim
         self.channels = x.shape[dim] if x.dim() else 1
         inside = not self.x.is_contiguous()  # then laid_out has left its channels inside
@@ -294,7 +293,7 @@ def forward(x, bias, dim, act, alpha, gain, clamp):
 
 def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
     need_x, need_bias = output_mask
-    p = _Problem(saved, dim, act, alpha, gain, clamp, bias is not None or need_bias)
+    p = _Problem(saved, dim, act, alpha, gain, clamp, bias is not None or need_bias, from_output)
     grad = laid_out_like("grad", grad, p.x)
     dx, sums = p.like(need_x), p.sums(need_bias)
     p.launch(
@@ -315,7 +314,7 @@ def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, outpu
 def double_backward(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
     need_grad, need_saved, need_bias = output_mask
     per_channel = bias is not None or h_bias is not None or need_bias
-    p = _Problem(saved, dim, act, alpha, gain, clamp, per_channel)
+    p = _Problem(saved, dim, act, alpha, gain, clamp, per_channel, from_output)
     grad = laid_out_like("grad", grad, p.x)
     h_like = p.x if h is None else laid_out_like("h", h, p.x)
     d_grad, d_saved, sums = p.like(need_grad), p.like(need_saved), p.sums(need_bias)

@@ -55,9 +55,9 @@ inline void check_mask(const char* op, const OutputMask& wanted, size_t outputs)
   STD_TORCH_CHECK(wanted.size() == outputs, op, ": output_mask must have ", outputs, " entries, got ", wanted.size());
 }
 
-inline Tensor without_elements(const Tensor& like) {
+inline Tensor without_elements(const Tensor& like, std::optional<ScalarType> dtype = {}) {
   const int64_t none[] = {0};
-  return torch::stable::new_empty(like, {none, 1});
+  return torch::stable::new_empty(like, {none, 1}, dtype);
 }
 
 inline Tensor only_wanted(bool wanted, const Tensor& t) { return wanted ? t : without_elements(t); }

@@ -89,9 +89,8 @@ struct Call {
 
   // A fresh output of the shape of q, k, ...; without elements where it is not wanted.
   Tensor output(bool asked, ScalarType type, std::initializer_list<int64_t> shape, const Tensor& like) const {
-    const int64_t none = 0;
-    const torch::headeronly::IntHeaderOnlyArrayRef nothing(&none, 1), all(shape.begin(), shape.size());
-    return torch::stable::new_empty(like, asked ? all : nothing, type);
+    if (!asked) return without_elements(like, type);
+    return torch::stable::new_empty(like, {shape.begin(), shape.size()}, type);
   }
 
   // Deals the strips of a head to groups, so that there are about `items` pieces of work.

@@ -28,10 +28,12 @@ Optional checked_bias(const char* op, const char* name, const Optional& bias, co
 }
 
 template <class A>
-ActParameters<A> parameters(double alpha, double gain, double clamp, bool from_output) {
+ActParameters<A> parameters(int64_t act, double alpha, double gain, double clamp, bool from_output) {
   STD_TORCH_CHECK(std::isfinite(alpha) && std::isfinite(gain), "bias_act: alpha and gain must be finite");
   STD_TORCH_CHECK(clamp > 0, "bias_act: clamp must be positive");
   const bool clamped = std::isfinite(clamp);
+  STD_TORCH_CHECK(!from_output || (derives_from_output(act) && gain != 0 && !clamped),
+                  "bias_act: from_output must be false for this activation, for gain 0 and with a clamp");
   return {A(alpha), A(gain), A(1 / gain), A(clamp), clamped, from_output};
 }
 
@@ -56,7 +58,7 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
-    const auto p = parameters<A>(alpha, gain, clamp, false);
+    const auto p = parameters<A>(act, alpha, gain, clamp, false);
     const PerChannel<A> b(s, pointer<A>(bias));
     const T* from = data<T>(x);
     T* to = mutable_data<T>(y);
@@ -85,12 +87,12 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
   const Tensor saved = laid_out_along(op, saved_in, dim), grad = laid_out_like(op, "grad", grad_in, saved);
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
   const Geometry s = geometry_of(saved, dim, bias || need_bias);
-  Tensor dx = need_x ? empty_output(saved) : nothing(saved, saved.scalar_type());
-  Tensor dbias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_dtype(saved));
+  Tensor dx = need_x ? empty_output(saved) : without_elements(saved);
+  Tensor dbias = need_bias ? zeros_per_channel(saved, dim) : without_elements(saved, statistics_dtype(saved));
   dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
-    const auto p = parameters<A>(alpha, gain, clamp, from_output);
+    const auto p = parameters<A>(act, alpha, gain, clamp, from_output);
     const PerChannel<A> b(s, from_output ? nullptr : pointer<A>(bias));
     const T *g = data<T>(grad), *from = data<T>(saved);
     T* to = need_x ? mutable_data<T>(dx) : nullptr;
@@ -118,13 +120,13 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
   const Optional bias = checked_bias(op, "bias", bias_in, saved, dim);
   const Optional h_bias = checked_bias(op, "h_bias", h_bias_in, saved, dim);
   const Geometry s = geometry_of(saved, dim, bias || h_bias || need_bias);
-  Tensor d_grad = need_grad ? empty_output(saved) : nothing(saved, saved.scalar_type());
-  Tensor d_saved = need_saved ? empty_output(saved) : nothing(saved, saved.scalar_type());
-  Tensor d_bias = need_bias ? zeros_per_channel(saved, dim) : nothing(saved, statistics_dtype(saved));
+  Tensor d_grad = need_grad ? empty_output(saved) : without_elements(saved);
+  Tensor d_saved = need_saved ? empty_output(saved) : without_elements(saved);
+  Tensor d_bias = need_bias ? zeros_per_channel(saved, dim) : without_elements(saved, statistics_dtype(saved));
   dispatch_floating(saved.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
-    const auto p = parameters<A>(alpha, gain, clamp, from_output);
+    const auto p = parameters<A>(act, alpha, gain, clamp, from_output);
     const PerChannel<A> b(s, from_output ? nullptr : pointer<A>(bias)), hb(s, pointer<A>(h_bias));
     const T *hp = pointer<T>(h), *g = data<T>(grad), *from = data<T>(saved);
     T *to_grad = need_grad ? mutable_data<T>(d_grad) : nullptr, *to = need_saved ? mutable_data<T>(d_saved) : nullptr;

@@ -1,5 +1,5 @@
 // How the CPU ops see an activation: dense, with its channels outside of what follows them (contiguous) or inside of it
-// (channels_last); everything else is copied. And the small tensors that go with it.
+// (channels_last); everything else is copied. And the dtype of what goes with it.
 #pragma once
 
 #include "common/checks.h"
@@ -45,12 +45,6 @@ inline ScalarType statistics_dtype(const Tensor& x) { return accumulate_dtype(x.
 template <class T>
 const T* pointer(const Optional& t) {
   return t ? data<T>(*t) : nullptr;
-}
-
-// An output that the caller does not want.
-inline Tensor nothing(const Tensor& like, ScalarType dtype) {
-  const int64_t none[] = {0};
-  return torch::stable::new_empty(like, {none, 1}, dtype);
 }
 
 }  // namespace fastgan

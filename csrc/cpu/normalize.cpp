@@ -72,9 +72,9 @@ std::tuple<Tensor, Tensor, Tensor> normalize_backward(const Tensor& grad_in, con
   STD_TORCH_CHECK(weight || !need_affine, op, ": no weight, so no gradients of weight and bias");
   const Tensor mean = checked_statistics(op, "mean", mean_in, x, num_groups);
   const Tensor var = checked_statistics(op, "var", var_in, x, num_groups);
-  Tensor dx = need_x ? empty_output(x) : nothing(x, x.scalar_type());
-  Tensor dgamma = need_affine ? zeros_like_weight(*weight) : nothing(mean, mean.scalar_type());
-  Tensor dbeta = need_affine ? zeros_like_weight(*weight) : nothing(mean, mean.scalar_type());
+  Tensor dx = need_x ? empty_output(x) : without_elements(x);
+  Tensor dgamma = need_affine ? zeros_like_weight(*weight) : without_elements(mean);
+  Tensor dbeta = need_affine ? zeros_like_weight(*weight) : without_elements(mean);
   if (x.numel() == 0) return {dx, only_wanted(wanted[1], dgamma), only_wanted(wanted[2], dbeta)};
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);
@@ -105,9 +105,9 @@ std::tuple<Tensor, Tensor, Tensor> normalize_double_backward(const Optional& h_i
   STD_TORCH_CHECK(weight || !need_weight, op, ": no weight, so no derivative with respect to it");
   const Tensor mean = checked_statistics(op, "mean", mean_in, x, num_groups);
   const Tensor var = checked_statistics(op, "var", var_in, x, num_groups);
-  Tensor d_g = need_grad ? empty_output(x) : nothing(x, x.scalar_type());
-  Tensor d_x = need_x ? empty_output(x) : nothing(x, x.scalar_type());
-  Tensor d_gamma = need_weight ? zeros_like_weight(*weight) : nothing(mean, mean.scalar_type());
+  Tensor d_g = need_grad ? empty_output(x) : without_elements(x);
+  Tensor d_x = need_x ? empty_output(x) : without_elements(x);
+  Tensor d_gamma = need_weight ? zeros_like_weight(*weight) : without_elements(mean);
   if (x.numel() == 0) return {d_g, d_x, d_gamma};
   dispatch_floating(x.scalar_type(), op, [&](auto tag) {
     using T = decltype(tag);

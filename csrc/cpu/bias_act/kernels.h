@@ -38,26 +38,22 @@ FASTGAN_INLINE void activation(Vec<A> z, A alpha, Vec<A>& f, Vec<A>& first, Vec<
     f = tanh_vec(z), first = one - f * f, second = A(-2) * f * first;
   } else if constexpr (Act == kElu) {
     const Vec<A> m = expm1_of_nonpositive(z < 0 ? z : zero);
-    f = z > 0 ? z : m * alpha, first = z > 0 ? one : (m + one) * alpha, second = z > 0 ? zero : (m + one) * alpha;
+    f = z > 0 ? z : m * alpha, first = z > 0 ? one : (m + one) * alpha, second = z < 0 ? (m + one) * alpha : zero;
     f = z != z ? z : f;
   }
 }
 
 // The same from u = act(z): first = act'(z) and its derivative with respect to u.
 template <int Act, class A>
-FASTGAN_INLINE void activation_from_output(Vec<A> u, A alpha, Vec<A>& first, Vec<A>& slope) {
+FASTGAN_INLINE void activation_from_output(Vec<A> u, Vec<A>& first, Vec<A>& slope) {
   const Vec<A> one = Vec<A>{} + A(1), zero = {};
   first = one, slope = zero;
   if constexpr (Act == kRelu) {
     first = u > 0 ? one : zero;
-  } else if constexpr (Act == kLeakyRelu) {
-    first = u > 0 ? one : zero + alpha;
   } else if constexpr (Act == kSigmoid) {
     first = u * (one - u), slope = one - A(2) * u;
   } else if constexpr (Act == kTanh) {
     first = one - u * u, slope = A(-2) * u;
-  } else if constexpr (Act == kElu) {
-    first = u > 0 ? one : u + alpha, slope = u > 0 ? zero : one;
   }
 }
 
@@ -66,7 +62,7 @@ template <int Act, class A>
 FASTGAN_INLINE void slope_of(Vec<A> saved, Vec<A> bias, const ActParameters<A>& p, Vec<A>& slope, Vec<A>& curvature) {
   if constexpr (derives_from_output(Act)) {
     if (p.from_output) {
-      activation_from_output<Act, A>(saved * p.inverse_gain, p.alpha, slope, curvature);
+      activation_from_output<Act, A>(saved * p.inverse_gain, slope, curvature);
       curvature *= p.inverse_gain;
       return;
     }

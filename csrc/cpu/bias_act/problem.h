@@ -20,7 +20,9 @@ enum Activation {
 };
 
 // Whether act'(z) follows from u = act(z), which the next layer keeps anyway.
-constexpr bool derives_from_output(int act) { return act != kSilu && act != kGelu && act != kSoftplus; }
+constexpr bool derives_from_output(int64_t act) {
+  return act == kLinear || act == kRelu || act == kSigmoid || act == kTanh;
+}
 
 template <class A>
 struct ActParameters {
