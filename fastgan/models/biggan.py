@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import WEIGHT_LAYERS, initialize
 from fastgan.models.parts.layers import PLAIN, choose
-from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.projection_head import HeadedDiscriminator, make_head
 from fastgan.models.parts.residual import DownBlock
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import SelfAttention2d
 
 # Multiples of `width`, by the number of halvings: the generator's widths before its first block and after each.
@@ -118,9 +118,9 @@ class UpBlock(nn.Module):
         self.shortcut = layers.Conv2d(before, after, 1)
 
     def forward(self, x, condition):
-        h = self.conv1(_double(F.relu(self.norm1(x, condition))))
+        h = self.conv1(double(F.relu(self.norm1(x, condition))))
         h = self.conv2(F.relu(self.norm2(h, condition)))
-        return h + _double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute
+        return h + double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute
 
 
 class VectorBatchNorm2d(nn.BatchNorm2d):
@@ -137,7 +137,7 @@ class VectorBatchNorm2d(nn.BatchNorm2d):
         return torch.addcmul(bias + x, gain, x)
 
 
-class Discriminator(nn.Module):
+class Discriminator(HeadedDiscriminator):
     def __init__(self, channels, resolution, classes, widths, attention, layers, pack, head):
         super().__init__()
         blocks, before, side = [], pack * channels, resolution
@@ -149,14 +149,5 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = make_head(head, before, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = F.relu(self.blocks(x)).sum((2, 3))
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    def represent(self, x):
+        return F.relu(self.blocks(x)).sum((2, 3))

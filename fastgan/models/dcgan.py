@@ -9,7 +9,7 @@ from torch import nn
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import initialize
 from fastgan.models.parts.layers import PLAIN, choose
-from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.projection_head import HeadedDiscriminator, make_head
 from fastgan.models.parts.resolution import halvings
 
 
@@ -69,7 +69,7 @@ class Generator(nn.Module):
         return self.to_image(self.ups(self.first(z)))
 
 
-class Discriminator(nn.Module):
+class Discriminator(HeadedDiscriminator):
     def __init__(self, channels, resolution, classes, width, layers, pack=1, head="projection", norm="batch"):
         super().__init__()
         base, levels = halvings(resolution)
@@ -81,10 +81,5 @@ class Discriminator(nn.Module):
         self.features = nn.Sequential(*downs, nn.Flatten())
         self.head = make_head(head, widths[-1] * base * base, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = self.features(x)
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
+    def represent(self, x):
+        return self.features(x)

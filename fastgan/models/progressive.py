@@ -10,7 +10,7 @@ from torch import nn
 from fastgan.models.pair import Pair
 from fastgan.models.parts.layers import Layers
 from fastgan.models.parts.projection_head import ProjectionHead
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
 from fastgan.ops import bias_act
 
@@ -83,11 +83,11 @@ class Generator(Stages):
             z = torch.cat([z, self.embedding(labels)], 1)
         x = self.first(z)
         for block in self.blocks[: self.level]:
-            before, x = x, block(_double(x))
+            before, x = x, block(double(x))
         image = self.to_rgb[self.level](x)
         if not self.fading:
             return image
-        return torch.lerp(_double(self.to_rgb[self.level - 1](before)), image, self.alpha)
+        return torch.lerp(double(self.to_rgb[self.level - 1](before)), image, self.alpha)
 
 
 class Discriminator(Stages):
@@ -132,7 +132,3 @@ class Activation(nn.Module):
 def conv(before, after, size=3, norm=False):
     layers = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), Activation(after)]
     return [*layers, PixelNorm()] if norm else layers
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")

@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastgan.models.pair import Pair
-from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.initialize import glorot_, initialize
 from fastgan.models.parts.layers import choose
-from fastgan.models.parts.projection_head import make_head
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.projection_head import HeadedDiscriminator, make_head
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import BiasAct, ConditionalBatchNorm2d, GroupNorm
 
 # The critic's normalisations, which leave the samples independent. The authors' layer norm is over (C, H, W) with a
@@ -48,13 +48,8 @@ def wgan_gp(
         Discriminator(channels, resolution, classes, width, for_discriminator, NORMS[norm], pack, head),
     )
     for network in pair:
-        initialize(network, _glorot_)
+        initialize(network, glorot_)
     return pair
-
-
-def _glorot_(weight):
-    followed_by_relu = weight.ndim == 4 and weight.shape[-1] == 3
-    nn.init.xavier_uniform_(weight, math.sqrt(2) if followed_by_relu else 1)
 
 
 class Generator(nn.Module):
@@ -85,12 +80,12 @@ class UpBlock(nn.Module):
         self.shortcut = layers.Conv2d(width, width, 1)
 
     def forward(self, x, labels):
-        h = self.conv1(F.interpolate(F.relu(self.norm1(x, labels)), scale_factor=2))
+        h = self.conv1(double(F.relu(self.norm1(x, labels))))
         h = self.conv2(F.relu(self.norm2(h, labels)))
-        return h + F.interpolate(self.shortcut(x), scale_factor=2)  # a 1x1 convolution and a nearest neighbour commute
+        return h + double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute
 
 
-class Discriminator(nn.Module):
+class Discriminator(HeadedDiscriminator):
     """Blocks that halve the image to 7 or 8 pixels, two that do not, ReLU and the mean over positions."""
 
     def __init__(self, channels, resolution, classes, width, layers, norm, pack=1, head="projection"):
@@ -104,13 +99,8 @@ class Discriminator(nn.Module):
         )
         self.head = make_head(head, width, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = self.blocks(x).mean((2, 3))
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
+    def represent(self, x):
+        return self.blocks(x).mean((2, 3))
 
 
 class FirstBlock(nn.Module):

@@ -1,5 +1,7 @@
 """Initial weights."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -25,3 +27,9 @@ def _fill(module, fill_):
     norm, original = module.parametrizations.weight[0], module.parametrizations.weight.original
     fill_(original)
     norm.settle(original)  # u and v still belong to the weight before
+
+
+def glorot_(weight: torch.Tensor) -> None:
+    """Glorot's uniform weights: gain sqrt(2) for 3x3 convolutions, which a ReLU precedes, and 1 for other layers."""
+    relu_before = weight.ndim == 4 and weight.shape[-1] == 3
+    nn.init.xavier_uniform_(weight, math.sqrt(2) if relu_before else 1)

@@ -56,3 +56,24 @@ class AuxiliaryHead(nn.Module):
     def classify(self, features):
         logits = self.classifier(features)
         return logits if self.pack == 1 else logits.unflatten(1, (self.classes, self.pack))
+
+
+class HeadedDiscriminator(nn.Module):
+    """A discriminator of `represent(x)`, features (B, F), and a `head` that `make_head` returns."""
+
+    head: ProjectionHead | AuxiliaryHead
+
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None, classify: bool = False) -> torch.Tensor:
+        features = self.represent(x)
+        if not classify:
+            return self.head(features, labels)
+        if not isinstance(self.head, AuxiliaryHead):
+            raise AttributeError("the discriminator has no classes' logits: create the pair with head='auxiliary'")
+        return self.head.classify(features)
+
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the classes. The head must be an auxiliary one."""
+        return self(x, classify=True)  # the module's call normalises all weights at once

@@ -1,16 +1,15 @@
 """The residual networks of SN-GAN (Miyato et al., 2018): blocks, their widths, and a generator and a critic of them."""
 
-import math
 from itertools import pairwise
 
 from torch import nn
 from torch.nn import functional as F
 
 from fastgan.models.pair import Pair
-from fastgan.models.parts.initialize import initialize
+from fastgan.models.parts.initialize import glorot_, initialize
 from fastgan.models.parts.layers import SPECTRAL, choose
-from fastgan.models.parts.projection_head import make_head
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.projection_head import HeadedDiscriminator, make_head
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import SelfAttention2d
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 
@@ -29,7 +28,7 @@ def residual_pair(
         Discriminator(channels, resolution, classes, downs, for_discriminator, pack, head, attend_at),
     )
     for network in pair:
-        initialize(network, _glorot_)
+        initialize(network, glorot_)
     return pair
 
 
@@ -53,11 +52,6 @@ def _large(width, levels):
 def _check(width, divisor):
     if width < divisor or width % divisor:
         raise ValueError(f"width must be a multiple of {divisor} at this resolution, got {width}")
-
-
-def _glorot_(weight):
-    followed_by_relu = weight.ndim == 4 and weight.shape[-1] == 3
-    nn.init.xavier_uniform_(weight, math.sqrt(2) if followed_by_relu else 1)
 
 
 class Generator(nn.Module):
@@ -94,12 +88,12 @@ class UpBlock(nn.Module):
         self.shortcut = layers.Conv2d(before, after, 1)
 
     def forward(self, x, labels):
-        h = self.conv1(_double(F.relu(self.norm1(x, labels))))
+        h = self.conv1(double(F.relu(self.norm1(x, labels))))
         h = self.conv2(F.relu(self.norm2(h, labels)))
-        return h + _double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute: a quarter of the work
+        return h + double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute: a quarter of the work
 
 
-class Discriminator(nn.Module):
+class Discriminator(HeadedDiscriminator):
     def __init__(self, channels, resolution, classes, widths, layers, pack=1, head="projection", attend_at=None):
         super().__init__()
         blocks, before, side = [], pack * channels, resolution
@@ -111,13 +105,8 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = make_head(head, before, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = F.relu(self.blocks(x)).sum((2, 3))
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
+    def represent(self, x):
+        return F.relu(self.blocks(x)).sum((2, 3))
 
 
 class DownBlock(nn.Module):
@@ -139,7 +128,3 @@ class DownBlock(nn.Module):
 
 def _attention(channels, layers):
     return SelfAttention2d(channels, spectral_norm=layers is SPECTRAL)
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
