@@ -1,9 +1,10 @@
 """Dependencies that only some parts of fastgan need, imported where they are used."""
 
 import importlib
+from types import ModuleType
 
 
-def require(module, extra="train"):
+def require(module: str, extra: str = "train") -> ModuleType:
     """Import and return a module of an optional dependency; where it is missing, say how to get it."""
     try:
         return importlib.import_module(module)

@@ -23,44 +23,45 @@ class AdversarialLoss(NamedTuple):
     """
 
     name: str
-    discriminator: Callable
-    generator: Callable
+    discriminator: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    generator: Callable[..., torch.Tensor]
     generator_needs_real: bool = False
     pairs_samples: bool = False
     couples_batch: bool = False
 
 
-def get(name):
+def get(name: str) -> AdversarialLoss:
     """The AdversarialLoss of this name; `names()` lists them."""
     if name not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}")
     return LOSSES[name]
 
 
-def names():
+def names() -> tuple[str, ...]:
     return tuple(LOSSES)
 
 
-LOSSES = {}
+LOSSES: dict[str, AdversarialLoss] = {}
+Term = Callable[[torch.Tensor], torch.Tensor]  # of the logits, element by element
 
 
-def _unpaired(name, on_real, on_fake, for_generator):
+def _unpaired(name: str, on_real: Term, on_fake: Term, for_generator: Term) -> None:
     """A loss that judges each logit by itself: E on_real(D(x)) + E on_fake(D(G(z))), against for_generator."""
 
-    def discriminator(real_logits, fake_logits):
+    def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         real, fake = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
         return on_real(real).mean() + on_fake(fake).mean()
 
-    def generator(fake_logits, real_logits=None):
+    def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return for_generator(_logits(fake_logits, "fake_logits")).mean()
 
     LOSSES[name] = AdversarialLoss(name, discriminator, generator)
 
 
-def _paired(name, of_difference):
+def _paired(name: str, of_difference: Term) -> None:
     """E f(D(x) - D(G(z))) against E f(D(G(z)) - D(x)), the i-th real sample with the i-th fake one."""
 
-    def discriminator(real_logits, fake_logits):
+    def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         real, fake = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
         if real.shape != fake.shape:
             raise ValueError(
@@ -69,32 +70,32 @@ def _paired(name, of_difference):
             )
         return of_difference(real - fake).mean()
 
-    def generator(fake_logits, real_logits=None):
+    def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return discriminator(fake_logits, _needed(real_logits, name))
 
     LOSSES[name] = AdversarialLoss(name, discriminator, generator, generator_needs_real=True, pairs_samples=True)
 
 
-def _averaged(name, on_better, on_worse):
+def _averaged(name: str, on_better: Term, on_worse: Term) -> None:
     """(E f(D(x) - E D(G(z))) + E g(D(G(z)) - E D(x))) / 2, for the generator with real and fake exchanged."""
 
-    def discriminator(real_logits, fake_logits):
+    def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         better, worse = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
         return (on_better(better - worse.mean()).mean() + on_worse(worse - better.mean()).mean()) / 2
 
-    def generator(fake_logits, real_logits=None):
+    def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return discriminator(fake_logits, _needed(real_logits, name))
 
     LOSSES[name] = AdversarialLoss(name, discriminator, generator, generator_needs_real=True, couples_batch=True)
 
 
-def _needed(real_logits, name):
+def _needed(real_logits: torch.Tensor | None, name: str) -> torch.Tensor:
     if real_logits is None:
         raise ValueError(f"real_logits must be given: the generator's {name} loss compares with real samples")
     return real_logits
 
 
-def _logits(value, argument):
+def _logits(value: torch.Tensor, argument: str) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         got = getattr(value, "dtype", type(value).__name__)
         raise TypeError(f"{argument} must be a floating-point tensor, got {got}")

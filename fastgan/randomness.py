@@ -4,24 +4,25 @@ No generator lives from one step to the next, so there is no state of one to los
 """
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 
-def derive(seed, purpose, position=0):
+def derive(seed: int, purpose: str, position: int = 0) -> int:
     """A 63-bit seed for one purpose ("latents", "data order") at one position (a step, an epoch)."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{position}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator(seed, purpose, position=0, device="cpu"):
+def generator(seed: int, purpose: str, position: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch.Generator for one purpose at one position."""
     return torch.Generator(device).manual_seed(derive(seed, purpose, position))
 
 
 @contextmanager
-def global_seed(seed, purpose, device="cpu"):
+def global_seed(seed: int, purpose: str, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seeds torch's global generators inside the block, and gives the caller's back after it.
 
     Inside, `reseed` moves them on: what modules draw themselves (initial weights, dropout) follows the run's seed.
@@ -32,5 +33,5 @@ def global_seed(seed, purpose, device="cpu"):
         yield
 
 
-def reseed(seed, purpose, position=0):
+def reseed(seed: int, purpose: str, position: int = 0) -> None:
     torch.manual_seed(derive(seed, purpose, position))

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import WEIGHT_LAYERS, initialize
-from fastgan.models.parts.layers import PLAIN, choose
-from fastgan.models.parts.projection_head import HeadedDiscriminator, make_head
+from fastgan.models.parts.layers import PLAIN, Layers, SpectralNorm, choose
+from fastgan.models.parts.projection_head import Head, HeadedDiscriminator, make_head
 from fastgan.models.parts.residual import DownBlock
 from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import SelfAttention2d
@@ -35,17 +35,17 @@ DOWNS = {
 
 
 def biggan(
-    channels=3,
-    resolution=128,
-    classes=None,
-    width=64,
-    z_dim=120,
-    spectral_norm="both",
-    pack=1,
-    head="projection",
-    shared_dim=128,
-    attention=None,
-):
+    channels: int = 3,
+    resolution: int = 128,
+    classes: int | None = None,
+    width: int = 64,
+    z_dim: int = 120,
+    spectral_norm: SpectralNorm = "both",
+    pack: int = 1,
+    head: Head = "projection",
+    shared_dim: int = 128,
+    attention: int | None = None,
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels with 1 to 6 levels.
 
     width: the paper's ch, 96 for ImageNet. z is cut into equal chunks, for the first layer and each block (`z_dim` is
@@ -73,7 +73,17 @@ def biggan(
 
 
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, z_dim, shared_dim, attention, layers):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[int],
+        z_dim: int,
+        shared_dim: int,
+        attention: int,
+        layers: Layers,
+    ) -> None:
         super().__init__()
         base, levels = halvings(resolution)
         self.chunk = z_dim // (levels + 1)
@@ -95,7 +105,7 @@ class Generator(nn.Module):
             nn.BatchNorm2d(last), nn.ReLU(), layers.Conv2d(last, channels, 3, padding=1), nn.Tanh()
         )
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         first, *chunks = z.split(self.chunk, 1)
         shared = [self.shared(labels)] if self.shared is not None else []
         x = self.first(first)
@@ -109,7 +119,7 @@ class Generator(nn.Module):
 class UpBlock(nn.Module):
     """(B, before, H, W), condition (B, K) -> (B, after, 2 H, 2 W)"""
 
-    def __init__(self, before, after, condition, layers):
+    def __init__(self, before: int, after: int, condition: int, layers: Layers) -> None:
         super().__init__()
         self.norm1 = VectorBatchNorm2d(before, condition, layers)
         self.norm2 = VectorBatchNorm2d(after, condition, layers)
@@ -117,7 +127,7 @@ class UpBlock(nn.Module):
         self.conv2 = layers.Conv2d(after, after, 3, padding=1)
         self.shortcut = layers.Conv2d(before, after, 1)
 
-    def forward(self, x, condition):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         h = self.conv1(double(F.relu(self.norm1(x, condition))))
         h = self.conv2(F.relu(self.norm2(h, condition)))
         return h + double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute
@@ -126,21 +136,33 @@ class UpBlock(nn.Module):
 class VectorBatchNorm2d(nn.BatchNorm2d):
     """x (B, C, H, W), condition (B, K) -> (1 + gain(condition)) * batch_norm(x) + bias(condition), both linear."""
 
-    def __init__(self, channels, condition, layers):
+    def __init__(self, channels: int, condition: int, layers: Layers) -> None:
         super().__init__(channels, affine=False)
         self.gain_of = layers.Linear(condition, channels, bias=False)
         self.bias_of = layers.Linear(condition, channels, bias=False)
 
-    def forward(self, x, condition):
+    # It takes a condition, which nn.BatchNorm2d does not.
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         x = super().forward(x)
         gain, bias = (layer(condition)[..., None, None] for layer in (self.gain_of, self.bias_of))
         return torch.addcmul(bias + x, gain, x)
 
 
 class Discriminator(HeadedDiscriminator):
-    def __init__(self, channels, resolution, classes, widths, attention, layers, pack, head):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[tuple[int, bool]],
+        attention: int,
+        layers: Layers,
+        pack: int,
+        head: Head,
+    ) -> None:
         super().__init__()
-        blocks, before, side = [], pack * channels, resolution
+        blocks: list[nn.Module] = []
+        before, side = pack * channels, resolution
         for index, (after, halve) in enumerate(widths):
             blocks.append(DownBlock(before, after, halve, layers, first=index == 0))
             before, side, was = after, side // 2 if halve else side, side
@@ -149,5 +171,5 @@ class Discriminator(HeadedDiscriminator):
         self.blocks = nn.Sequential(*blocks)
         self.head = make_head(head, before, classes, layers, pack)
 
-    def represent(self, x):
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.blocks(x)).sum((2, 3))

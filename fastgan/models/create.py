@@ -1,11 +1,14 @@
 """Models by name."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from fastgan.models.biggan import biggan
 from fastgan.models.dcgan import dcgan
 from fastgan.models.mlp import mlp
 from fastgan.models.pair import Pair
+from fastgan.models.parts.layers import SpectralNorm
 from fastgan.models.pix2pix import pix2pix
 from fastgan.models.progressive import progressive
 from fastgan.models.r3gan import r3gan
@@ -15,7 +18,7 @@ from fastgan.models.two_stage import two_stage
 from fastgan.models.wgan_gp import wgan_gp
 from fastgan.nn import fuse_spectral_norm
 
-MODELS = {
+MODELS: dict[str, Callable[..., Pair]] = {
     "dcgan": dcgan,
     "sngan": sngan,
     "sagan": sagan,
@@ -29,27 +32,27 @@ MODELS = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     return tuple(MODELS)
 
 
-def options(name):
+def options(name: str) -> tuple[str, ...]:
     """What `create(name, ...)` takes, by name."""
     return tuple(inspect.signature(MODELS[name]).parameters)
 
 
 def create(
-    name,
+    name: str,
     *,
-    channels=None,
-    resolution=None,
-    classes=None,
-    z_dim=None,
-    width=None,
-    spectral_norm=None,
-    pack=1,
-    **others,
-):
+    channels: int | None = None,
+    resolution: int | None = None,
+    classes: int | None = None,
+    z_dim: int | None = None,
+    width: int | None = None,
+    spectral_norm: SpectralNorm | None = None,
+    pack: int = 1,
+    **others: Any,
+) -> Pair:
     """The Pair of this name, freshly initialised from torch's global generator.
 
     channels, resolution: of the images. classes: how many, for a class-conditional pair; None for one without labels.
@@ -66,8 +69,8 @@ def create(
     for argument, size in sizes.items():
         if size is not None and (not isinstance(size, int) or size < 1):
             raise ValueError(f"{argument} must be a positive integer, got {size!r}")
-    sizes = {**sizes, "resolution": resolution, "spectral_norm": spectral_norm}
-    chosen = {k: v for k, v in sizes.items() if v is not None} | others
+    given: dict[str, Any] = {**sizes, "resolution": resolution, "spectral_norm": spectral_norm}
+    chosen = {k: v for k, v in given.items() if v is not None} | others
     if unknown := sorted(chosen.keys() - set(options(name))):
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(options(name))}")
     return Pair(*(fuse_spectral_norm(network) for network in MODELS[name](**chosen)))

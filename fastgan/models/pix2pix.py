@@ -1,6 +1,8 @@
 """pix2pix: a U-Net that translates images, and a critic of patches (Isola et al., 2017, appendix 6.1)."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +10,9 @@ from torch import nn
 
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import initialize
-from fastgan.models.parts.layers import choose
+from fastgan.models.parts.layers import Layers, SpectralNorm, choose
 
-NORMS = {
+NORMS: dict[str, Callable[[int], nn.Module] | None] = {
     # With the statistics of the batch at hand in evaluation too, as published: of one image, with batches of one.
     "batch": partial(nn.BatchNorm2d, track_running_stats=False),
     "instance": nn.InstanceNorm2d,
@@ -19,17 +21,17 @@ NORMS = {
 
 
 def pix2pix(
-    channels=3,
-    resolution=256,
-    width=64,
-    source_channels=None,
-    spectral_norm="none",
-    pack=1,
-    norm="batch",
-    n_layers=3,
-    dropout=0.5,
-    dropout_at_test=True,
-):
+    channels: int = 3,
+    resolution: int = 256,
+    width: int = 64,
+    source_channels: int | None = None,
+    spectral_norm: SpectralNorm = "none",
+    pack: int = 1,
+    norm: Literal["batch", "instance", "none"] = "batch",
+    n_layers: int = 3,
+    dropout: float = 0.5,
+    dropout_at_test: bool = True,
+) -> Pair:
     """The pair that makes (channels, resolution, resolution) images out of others, at any resolution.
 
     generator(z, source): source is (B, source_channels, ...), z is (B, 0) or None; all randomness is the dropout of the
@@ -58,10 +60,21 @@ def pix2pix(
 class Generator(nn.Module):
     z_dim, classes = 0, None
 
-    def __init__(self, channels, source_channels, resolution, width, layers, norm, dropout, dropout_at_test):
+    def __init__(
+        self,
+        channels: int,
+        source_channels: int,
+        resolution: int,
+        width: int,
+        layers: Layers,
+        norm: Callable[[int], nn.Module] | None,
+        dropout: float,
+        dropout_at_test: bool,
+    ) -> None:
         super().__init__()
         self.shape = (channels, resolution, resolution)
-        sides, widths = [resolution], []  # halved (rounded down) until one pixel is left
+        sides = [resolution]  # halved (rounded down) until one pixel is left
+        widths: list[int] = []
         while sides[-1] > 1:
             sides.append(sides[-1] // 2)
             widths.append(width * min(2 ** len(widths), 8))
@@ -69,11 +82,11 @@ class Generator(nn.Module):
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, after in enumerate(widths):
             before = source_channels if level == 0 else widths[level - 1]
-            normed = norm and 0 < level < depth - 1
+            normed = norm if 0 < level < depth - 1 else None
             self.downs.append(
                 nn.Sequential(
                     layers.Conv2d(before, after, 4, 2, 1, bias=not normed and norm is not NORMS["batch"]),
-                    *([norm(after)] if normed else []),
+                    *([normed(after)] if normed else []),
                 )
             )
         for level in reversed(range(depth)):
@@ -81,13 +94,14 @@ class Generator(nn.Module):
             after = channels if level == 0 else widths[level - 1]
             normed = norm if level else None
             up = layers.ConvTranspose2d(before, after, 4, 2, 1, output_padding=sides[level] % 2, bias=not normed)
-            modules = [up, *([norm(after)] if normed else [])]
+            modules = [up, *([normed(after)] if normed else [])]
             if level and depth - 1 - level < 3:
                 modules.append(Dropout(dropout, dropout_at_test))
             self.ups.append(nn.Sequential(*modules))
 
-    def forward(self, z, source):
-        x, skips = resized(source, self.shape[1:]), []
+    def forward(self, z: torch.Tensor | None, source: torch.Tensor) -> torch.Tensor:
+        x = resized(source, self.shape[1:])
+        skips: list[torch.Tensor] = []
         for down in self.downs:
             x = down(F.leaky_relu(x, 0.2) if skips else x)
             skips.append(x)
@@ -100,16 +114,18 @@ class Generator(nn.Module):
 class Dropout(nn.Module):
     """The only noise that the generator has: it stays on where images are drawn."""
 
-    def __init__(self, p, at_test):
+    def __init__(self, p: float, at_test: bool) -> None:
         super().__init__()
         self.p, self.at_test = p, at_test
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.p, self.training or self.at_test)
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, width, n_layers, layers, norm):
+    def __init__(
+        self, channels: int, width: int, n_layers: int, layers: Layers, norm: Callable[[int], nn.Module] | None
+    ) -> None:
         super().__init__()
         modules, before = [layers.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
         for level in range(1, n_layers + 1):
@@ -119,11 +135,11 @@ class Discriminator(nn.Module):
             before = after
         self.layers = nn.Sequential(*modules, layers.Conv2d(before, 1, 4, 1, 1))
 
-    def forward(self, x, source):
+    def forward(self, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         return self.layers(torch.cat([resized(source, x.shape[2:]), x], 1))
 
 
-def resized(source, size):
+def resized(source: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if tuple(source.shape[2:]) == tuple(size):
         return source
     return F.interpolate(source, size=tuple(size), mode="bilinear", align_corners=False)

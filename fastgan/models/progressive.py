@@ -1,6 +1,7 @@
 """ProGAN's pair, which grows from small images to large ones (Karras et al., 2018)."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -14,10 +15,18 @@ from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
 from fastgan.ops import bias_act
 
-LAST = Layers(EqualizedConv2d, None, lambda *sizes: EqualizedLinear(*sizes, gain=1), EqualizedEmbedding)
+# The discriminator's head. It has no convolutions, so their places hold plain ones.
+HEAD = Layers(nn.Conv2d, nn.ConvTranspose2d, partial(EqualizedLinear, gain=1), EqualizedEmbedding)
 
 
-def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, pack=1):
+def progressive(
+    channels: int = 3,
+    resolution: int = 128,
+    classes: int | None = None,
+    width: int = 512,
+    z_dim: int = 512,
+    pack: int = 1,
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = base * 2^levels with a base of 4 to 7.
 
     width: channels of the widest layers; those of level l have min(width, 16 * width / 2^(l + 1)), and at least 1.
@@ -35,14 +44,14 @@ def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, 
 class Stages(nn.Module):
     """`level` and `alpha`, of which everything is a function: at alpha = 0 the network of the level before."""
 
-    def __init__(self, channels, resolution, width):
+    def __init__(self, channels: int, resolution: int, width: int) -> None:
         super().__init__()
         self.base, self.levels = halvings(resolution)
         self.shape = (channels, resolution, resolution)
         self.widths = [max(min(width, 16 * width >> (level + 1)), 1) for level in range(self.levels + 1)]
         self.set_stage(self.levels, 1.0)
 
-    def set_stage(self, level, alpha):
+    def set_stage(self, level: int, alpha: float) -> None:
         if not isinstance(level, int) or not 0 <= level <= self.levels:
             raise ValueError(f"level must be an integer from 0 to {self.levels}, got {level!r}")
         if not 0 <= alpha <= 1:
@@ -50,16 +59,16 @@ class Stages(nn.Module):
         self.level, self.alpha = level, float(alpha)
 
     @property
-    def stage_shape(self):
+    def stage_shape(self) -> tuple[int, ...]:
         return (self.shape[0], *[self.base << self.level] * 2)
 
     @property
-    def fading(self):
+    def fading(self) -> bool:
         return self.level > 0 and self.alpha < 1
 
 
 class Generator(Stages):
-    def __init__(self, channels, resolution, classes, width, z_dim):
+    def __init__(self, channels: int, resolution: int, classes: int | None, width: int, z_dim: int) -> None:
         super().__init__(channels, resolution, width)
         self.z_dim, self.classes = z_dim, classes
         self.embedding = nn.Embedding(classes, z_dim) if classes else None
@@ -78,7 +87,7 @@ class Generator(Stages):
         )
         self.to_rgb = nn.ModuleList(EqualizedConv2d(width, channels, 1, gain=1) for width in self.widths)
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], 1)
         x = self.first(z)
@@ -91,7 +100,7 @@ class Generator(Stages):
 
 
 class Discriminator(Stages):
-    def __init__(self, channels, resolution, classes, width, pack):
+    def __init__(self, channels: int, resolution: int, classes: int | None, width: int, pack: int) -> None:
         super().__init__(channels, resolution, width)
         first = self.widths[0]
         self.from_rgb = nn.ModuleList(nn.Sequential(*conv(pack * channels, width, size=1)) for width in self.widths)
@@ -106,9 +115,9 @@ class Discriminator(Stages):
             EqualizedLinear(first * self.base**2, width, bias=False),
             Activation(width),
         )
-        self.head = ProjectionHead(width, classes, LAST, pack)
+        self.head = ProjectionHead(width, classes, HEAD, pack)
 
-    def forward(self, x, labels=None):
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         side = self.base << self.level
         if x.shape[2:] != (side, side):
             raise ValueError(f"x must have {side} x {side} pixels at level {self.level}, got {tuple(x.shape)}")
@@ -121,14 +130,14 @@ class Discriminator(Stages):
 
 
 class Activation(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return bias_act(x, self.bias, act="leaky_relu")
 
 
-def conv(before, after, size=3, norm=False):
+def conv(before: int, after: int, size: int = 3, norm: bool = False) -> list[nn.Module]:
     layers = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), Activation(after)]
     return [*layers, PixelNorm()] if norm else layers

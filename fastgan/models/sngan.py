@@ -1,18 +1,21 @@
 """SN-GAN's residual pair (Miyato et al., 2018), class-conditional as in Miyato & Koyama, 2018."""
 
+from fastgan.models.pair import Pair
+from fastgan.models.parts.layers import SpectralNorm
+from fastgan.models.parts.projection_head import Head
 from fastgan.models.parts.residual import residual_pair
 
 
 def sngan(
-    channels=3,
-    resolution=32,
-    classes=None,
-    width=None,
-    z_dim=128,
-    spectral_norm="discriminator",
-    pack=1,
-    head="projection",
-):
+    channels: int = 3,
+    resolution: int = 32,
+    classes: int | None = None,
+    width: int | None = None,
+    z_dim: int = 128,
+    spectral_norm: SpectralNorm = "discriminator",
+    pack: int = 1,
+    head: Head = "projection",
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
     width: channels of the widest layer. Up to 32 pixels all layers of the generator have it, and those of the critic

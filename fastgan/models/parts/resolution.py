@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 
-def halvings(resolution):
+def halvings(resolution: int) -> tuple[int, int]:
     """resolution = base * 2^levels with a base of 4 to 7 and at least one level -> (base, levels).
 
     28 -> (7, 2), 32 -> (4, 3), 48 -> (6, 3), 64 -> (4, 4), 128 -> (4, 5)
