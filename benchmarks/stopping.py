@@ -12,7 +12,7 @@ the log as a run would apply it. A line of benchmarks/results/stopping.csv:
     ratio      fid_kept / fid_best: 1.1 is the criterion
     ratio_pixels   the same if the state were chosen by the same kernel on raw pixels, averaged to 8 x 8
 
-Learning rates differ from the papers' where a small run would not get anywhere with those; see RECIPES.
+Learning rates differ from the papers' when a small run does not learn with the paper's rates; see RECIPES.
 """
 
 import argparse

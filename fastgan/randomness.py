@@ -1,6 +1,6 @@
-"""Where every random number of a run comes from: the run's seed, a purpose and a position, and nothing else.
+"""Every random number of a run is a function of the run's seed, a purpose and a position.
 
-No generator lives from one step to the next, so there is no state of one to lose, to save or to get out of order.
+No generator is kept from one step to the next, so a checkpoint has no generator's state.
 """
 
 import hashlib
@@ -23,9 +23,10 @@ def generator(seed: int, purpose: str, position: int = 0, device: torch.device |
 
 @contextmanager
 def global_seed(seed: int, purpose: str, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seeds torch's global generators inside the block, and gives the caller's back after it.
+    """Seed torch's global generators inside the block, and restore the caller's state after it.
 
-    Inside, `reseed` moves them on: what modules draw themselves (initial weights, dropout) follows the run's seed.
+    Inside the block, `reseed` sets a new seed: the numbers that modules draw (initial weights, dropout) follow from the
+    run's seed.
     """
     devices = [device] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -34,4 +35,5 @@ def global_seed(seed: int, purpose: str, device: torch.device | str = "cpu") -> 
 
 
 def reseed(seed: int, purpose: str, position: int = 0) -> None:
+    """Seed torch's global generators for one purpose at one position."""
     torch.manual_seed(derive(seed, purpose, position))

@@ -1,4 +1,4 @@
-"""BigGAN's pair (Brock et al., 2019, appendix B; the published PyTorch code's, which is not "deep")."""
+"""BigGAN's pair (Brock et al., 2019, appendix B, and the published PyTorch code). It is not BigGAN-deep."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from fastgan.models.parts.residual import DownBlock
 from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import SelfAttention2d
 
-# Multiples of `width`, by the number of halvings: the generator's widths before its first block and after each.
+# Number of halvings -> multiples of `width`: the generator's widths before the first block and after each block.
 UPS = {
     1: (4, 4),
     2: (4, 4, 4),
@@ -23,7 +23,7 @@ UPS = {
     5: (16, 16, 8, 4, 2, 1),
     6: (16, 16, 8, 8, 4, 2, 1),
 }
-# And the discriminator's after each block, with whether that halves the resolution.
+# The same for the discriminator: (multiple of `width` after a block, whether the block halves the resolution).
 DOWNS = {
     1: ((4, True), (4, False), (4, False), (4, False)),
     2: ((4, True), (4, True), (4, False), (4, False)),
@@ -48,10 +48,13 @@ def biggan(
 ) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels with 1 to 6 levels.
 
-    width: the paper's ch, 96 for ImageNet. z is cut into equal chunks, for the first layer and each block (`z_dim` is
-    rounded down to fit): each block's batch norms take gains and biases from its chunk and from a class embedding
-    that all share (shared_dim). attention: resolution of the maps that have a SelfAttention2d; by default the largest
-    one up to 64 below the images'; 0 for none. Orthogonal initial weights. head: as in sngan.
+    width: the paper's ch, 96 for ImageNet.
+    z_dim: z is split into equal chunks, one for the first layer and one for each block. z_dim is rounded down to fit.
+        A block computes the gains and biases of its batch norms from its chunk and from an embedding of the class.
+    shared_dim: size of the class embedding, which all blocks share.
+    attention: resolution of the map that has a SelfAttention2d, 0 for none. The default is the largest map of at most
+        64 pixels, smaller than the image.
+    head: as in sngan. Initial weights are orthogonal.
     """
     base, levels = halvings(resolution)
     if levels not in UPS:
@@ -88,7 +91,7 @@ class Generator(nn.Module):
         base, levels = halvings(resolution)
         self.chunk = z_dim // (levels + 1)
         if self.chunk < 1:
-            raise ValueError(f"z_dim must be at least {levels + 1}, a number for each chunk; got {z_dim}")
+            raise ValueError(f"z_dim must be at least {levels + 1}, one number for each chunk; got {z_dim}")
         self.z_dim, self.classes = self.chunk * (levels + 1), classes
         self.shape = (channels, resolution, resolution)
         self.shared = nn.Embedding(classes, shared_dim) if classes else None

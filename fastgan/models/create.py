@@ -33,11 +33,12 @@ MODELS: dict[str, Callable[..., Pair]] = {
 
 
 def names() -> tuple[str, ...]:
+    """The names that `create` takes."""
     return tuple(MODELS)
 
 
 def options(name: str) -> tuple[str, ...]:
-    """What `create(name, ...)` takes, by name."""
+    """The names of the arguments that `create(name, ...)` takes."""
     return tuple(inspect.signature(MODELS[name]).parameters)
 
 
@@ -53,15 +54,16 @@ def create(
     pack: int = 1,
     **others: Any,
 ) -> Pair:
-    """The Pair of this name, freshly initialised from torch's global generator.
+    """The Pair of this name. torch's global generator draws the initial weights.
 
-    channels, resolution: of the images. classes: how many, for a class-conditional pair; None for one without labels.
-    z_dim, width, spectral_norm ("none", "discriminator", "both"): None is the architecture's own choice, see its file.
-    pack: samples that the discriminator judges at once: (B, pack * channels, ...), labels (B, pack). Its first layer is
-        the wider one, nothing else changes but the labels' embedding.
-    others: the architecture's own options, see its file.
-    All spectral norms of a network are computed by one op per forward (fuse_spectral_norm).
-    Errors: ValueError for a name, a size or an option that is not there.
+    channels, resolution: of the images.
+    classes: number of classes of a class-conditional pair. None: the pair takes no labels.
+    z_dim, width, spectral_norm: None is the architecture's default, see its file.
+    pack: samples that the discriminator judges at once: x (B, pack * channels, ...), labels (B, pack). Only its first
+        layer and the labels' embedding are larger.
+    others: further options of the architecture, see its file.
+    One op per forward computes all spectral norms of a network (fuse_spectral_norm).
+    Errors: ValueError for an unknown name or option, or a value that is not allowed.
     """
     if name not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}; got {name!r}")

@@ -27,11 +27,13 @@ def dcgan(
 ) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels of the layer next to the image; each layer further in has twice as many (the paper's size at 64
-    pixels is width=128). classes: the generator's z is joined by an embedding of the label, the critic projects on one.
-    head: "auxiliary" for a critic that classifies instead, by its `classify` (AC-GAN). pack: samples it judges at once.
-    A discriminator without spectral norm has batch norm, as in the paper; with it, or with norm="none", it has none: a
-    penalty of each sample's gradient needs that.
+    width: channels of the layer next to the image. Each further layer has twice as many. The paper has width=128 at 64
+        pixels.
+    classes: z is joined by an embedding of the label. The discriminator projects on another embedding.
+    head: "auxiliary" for a discriminator that classifies images with `classify` (AC-GAN), instead of the projection.
+    pack: samples that the discriminator judges at once.
+    norm: "batch" is the paper's batch norm in a discriminator without spectral norm. "none" leaves it out. A penalty on
+        each sample's gradient needs a discriminator without batch norm.
     """
     if norm not in ("batch", "none"):
         raise ValueError(f"norm must be batch or none; got {norm!r}")

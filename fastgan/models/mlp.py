@@ -13,7 +13,7 @@ from fastgan.models.parts.initialize import initialize
 from fastgan.models.parts.layers import Layers, SpectralNorm, choose
 from fastgan.models.parts.projection_head import ProjectionHead
 
-# Hidden layers of published toy experiments, for which `preset` is short.
+# `preset` names the hidden layers of a published toy experiment.
 PRESETS: dict[str | None, dict[str, Any]] = {
     None: {},
     # Lin et al., 2018, 2D-grid and ring.
@@ -67,13 +67,15 @@ def mlp(
     critic_depth: int | None = None,
     critic_activation: str | None = None,
 ) -> Pair:
-    """The pair for vectors (features,) or for images (channels, resolution, resolution), which end in a tanh.
+    """The pair for vectors (features,) or images (channels, resolution, resolution). Images end in a tanh.
 
-    width, depth: units and number of hidden layers; activation: "relu", "tanh" or "maxout" (of 5 pieces); batch_norm:
-    in the generator, whose hidden layers then have no bias; the critic has none. critic_*: where the critic differs.
-    init: "he", "xavier", "paper" (N(0, 0.02^2)) or "orthogonal" (gain 1.4); biases are 0. preset: "pacgan",
-    "unrolled", "wgan_gp" for those papers' toys; what is given beside it goes before it. classes: an embedding of the
-    label joins z, the critic projects on one.
+    width, depth: units of a hidden layer, and number of hidden layers.
+    activation: "relu", "tanh" or "maxout" (of 5 pieces).
+    batch_norm: in the generator only. Its hidden layers then have no bias.
+    init: "he", "xavier", "paper" (N(0, 0.02^2)) or "orthogonal" (gain 1.4). Biases are 0.
+    critic_width, critic_depth, critic_activation: the discriminator's. The default is the generator's value.
+    preset: "pacgan", "unrolled" or "wgan_gp", the toy networks of these papers. Other arguments override the preset.
+    classes: z is joined by an embedding of the label. The discriminator projects on another embedding.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(filter(None, PRESETS))}; got {preset!r}")
@@ -97,7 +99,10 @@ def mlp(
     elif features is not None and (channels is None or resolution is None):
         shape = (features,)
     else:
-        raise ValueError("an mlp needs features=, of vectors, or channels= and resolution=, of images; not both")
+        raise ValueError(
+            "mlp needs either features= (vectors) or channels= and resolution= (images), not both; got "
+            f"features={features}, channels={channels}, resolution={resolution}"
+        )
     for_generator, for_discriminator = choose(spectral_norm)
     own = {key: s[key] for key in ("width", "depth", "activation")}
     critics = {key: s.get(f"critic_{key}", value) for key, value in own.items()}

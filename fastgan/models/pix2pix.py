@@ -1,4 +1,4 @@
-"""pix2pix: a U-Net that translates images, and a critic of patches (Isola et al., 2017, appendix 6.1)."""
+"""pix2pix: a U-Net that translates images, and a discriminator of patches (Isola et al., 2017, appendix 6.1)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from fastgan.models.parts.initialize import initialize
 from fastgan.models.parts.layers import Layers, SpectralNorm, choose
 
 NORMS: dict[str, Callable[[int], nn.Module] | None] = {
-    # With the statistics of the batch at hand in evaluation too, as published: of one image, with batches of one.
+    # As published, evaluation also uses the statistics of its batch: of one image, in batches of one.
     "batch": partial(nn.BatchNorm2d, track_running_stats=False),
     "instance": nn.InstanceNorm2d,
     "none": None,
@@ -32,20 +32,22 @@ def pix2pix(
     dropout: float = 0.5,
     dropout_at_test: bool = True,
 ) -> Pair:
-    """The pair that makes (channels, resolution, resolution) images out of others, at any resolution.
+    """The pair that translates source images to (channels, resolution, resolution) images. Any resolution from 4 on.
 
-    generator(z, source): source is (B, source_channels, ...), z is (B, 0) or None; all randomness is the dropout of the
-    decoder's first three blocks, on when evaluating as well (dropout_at_test).
-    discriminator(x, source) -> logits of patches (B, 1, h, w), of which each sees 16, 34, 70, 142 or 286 pixels for
-    n_layers = 1 to 5. A source of another size is resized, bilinearly.
-    width: channels of the outer layers; further in, up to 8 times as many. norm: "batch", "instance" or "none".
+    generator(z, source): source (B, source_channels, ...), z (B, 0) or None. The only noise is the dropout of the
+        decoder's first three blocks. dropout_at_test keeps the dropout in evaluation mode.
+    discriminator(x, source) -> logits of patches (B, 1, h, w). A patch has 16, 34, 70, 142 or 286 pixels a side for
+        n_layers = 1 to 5.
+    A source of another size is resized bilinearly.
+    width: channels of the outer layers. Inner layers have up to 8 times as many.
+    norm: "batch", "instance" or "none".
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     if resolution < 4:
         raise ValueError(f"resolution must be at least 4, got {resolution}")
     if not isinstance(n_layers, int) or n_layers < 1 or (resolution >> n_layers) < 3:
-        raise ValueError(f"n_layers must be at least 1, with 3 pixels left of {resolution}; got {n_layers}")
+        raise ValueError(f"n_layers must be at least 1, with {resolution} >> n_layers at least 3; got {n_layers!r}")
     source_channels = source_channels or channels
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
@@ -112,7 +114,7 @@ class Generator(nn.Module):
 
 
 class Dropout(nn.Module):
-    """The only noise that the generator has: it stays on where images are drawn."""
+    """The generator's only noise. It stays on in evaluation mode when at_test is true."""
 
     def __init__(self, p: float, at_test: bool) -> None:
         super().__init__()

@@ -29,11 +29,11 @@ def progressive(
 ) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = base * 2^levels with a base of 4 to 7.
 
-    width: channels of the widest layers; those of level l have min(width, 16 * width / 2^(l + 1)), and at least 1.
-    It is whole at first (level = levels, alpha = 1); `set_stage(level, alpha)` of both networks makes it smaller:
-    images are then made, and judged, at the level's resolution, `stage_shape`. The generator ends in no
-    tanh, as in the paper: its samples may leave [-1, 1]. classes: an embedding of the label
-    joins z, the critic projects on one.
+    width: channels of the widest layers. Level l has min(width, 16 * width / 2^(l + 1)) channels, and at least 1.
+    classes: z is joined by an embedding of the label. The discriminator projects on another embedding.
+    The new pair has its full size (level = levels, alpha = 1). `set_stage(level, alpha)` of both networks sets a
+    smaller stage: they then make and judge images of shape `stage_shape`.
+    As in the paper, the generator does not end in a tanh: its samples can leave [-1, 1].
     """
     return Pair(
         Generator(channels, resolution, classes, width, z_dim),
@@ -42,7 +42,7 @@ def progressive(
 
 
 class Stages(nn.Module):
-    """`level` and `alpha`, of which everything is a function: at alpha = 0 the network of the level before."""
+    """A network that `level` and `alpha` determine. At alpha = 0 it computes what the level before computes."""
 
     def __init__(self, channels: int, resolution: int, width: int) -> None:
         super().__init__()

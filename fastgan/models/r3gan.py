@@ -41,14 +41,16 @@ def r3gan(
         with another embedding.
 
     The published presets as (width, group_width): CIFAR-10 and FFHQ (768, 8), ImageNet at 32 pixels (1536, 16).
-    The generator does not end in tanh: its samples may leave [-1, 1].
+    The generator does not end in a tanh: its samples can leave [-1, 1].
     """
     if spectral_norm != "none":
-        raise ValueError(f"spectral_norm must be none: r3gan's blocks start at zero, of no norm; got {spectral_norm!r}")
+        raise ValueError(f"spectral_norm must be none: r3gan's blocks start at zero; got {spectral_norm!r}")
     base, levels = halvings(resolution)
     widths = [width >> max((base << level).bit_length() - 6, 0) for level in range(levels + 1)]
     if widths[-1] < 1:
-        raise ValueError(f"width must be larger at {resolution} pixels, where it is halved; got {width}")
+        raise ValueError(
+            f"width must be at least {1 << max(resolution.bit_length() - 6, 0)} at {resolution} pixels, got {width}"
+        )
     return Pair(
         Generator(channels, resolution, classes, widths, z_dim, blocks, group_width),
         Discriminator(channels, resolution, classes, widths, blocks, group_width, pack),
@@ -116,7 +118,7 @@ class Discriminator(nn.Module):
 class Head(nn.Module):
     """features (B, F) -> logits (B,): w.h, or with labels y the product (W h).embedding(y), W (F, F).
 
-    A discriminator of packs has labels (B, pack), and an embedding for each place in a pack: their sum counts.
+    A discriminator of packs takes labels (B, pack). Each place in a pack has its own embedding: their sum is used.
     """
 
     places: torch.Tensor
@@ -148,7 +150,10 @@ def _embedding(classes: int, features: int, gain: float = 1.0) -> nn.Embedding:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1x1(act(conv3x3 in groups(act(conv1x1(x))))): Fixup (Zhang et al., 2019), so that it starts as x."""
+    """x + conv1x1(act(conv3x3 in groups(act(conv1x1(x))))).
+
+    Fixup (Zhang et al., 2019): the block starts as the identity.
+    """
 
     def __init__(self, channels: int, count: int, group_width: int) -> None:
         super().__init__()
@@ -167,7 +172,7 @@ class ResidualBlock(nn.Module):
 
 
 class Resample(nn.Module):
-    """Twice or half the resolution through the filter [1 3 3 1] / 8, and a 1x1 convolution where widths differ.
+    """Twice or half the resolution through the filter [1 3 3 1] / 8, and a 1x1 convolution if widths differ.
 
     The published filter [1 2 1] is convolved with [1 1], so that the samples stay centred.
     """
@@ -184,7 +189,7 @@ class Resample(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.up:
             return self.conv(F.conv2d(x, *self._each(x), stride=2, padding=1, groups=x.shape[1]))
-        x = self.conv(x)  # both are linear: the convolution goes where the map is small
+        x = self.conv(x)  # both are linear: the smaller map goes through the convolution
         return F.conv_transpose2d(x, *self._each(x), stride=2, padding=1, groups=x.shape[1])
 
     def _each(self, x: torch.Tensor) -> tuple[torch.Tensor]:

@@ -21,8 +21,8 @@ def sagan(
 ) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels with at least two levels.
 
-    Each network has one fastgan.nn.SelfAttention2d, after the block that makes the largest map of at most 32 x 32 and
-    below the image's resolution: 14 for 28 pixels, 16 for 32, 32 for 64 and 128. Arguments otherwise as sngan's.
+    Each network has one fastgan.nn.SelfAttention2d, on the largest map of at most 32 x 32 that is smaller than the
+    image: 14 for 28 pixels, 16 for 32, 32 for 64 and 128. Arguments as sngan's.
     """
     return residual_pair(
         channels, resolution, classes, width, z_dim, spectral_norm, pack, head, attended_side(resolution)

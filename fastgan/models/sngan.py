@@ -18,9 +18,11 @@ def sngan(
 ) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels of the widest layer. Up to 32 pixels all layers of the generator have it, and those of the critic
-    half of it (default: 256, the paper's); above, the channels halve as the resolution doubles (default: 1024, too).
-    classes: conditional batch norm in the generator, and a projection of an embedding in the critic; with
-    head="auxiliary" it classifies instead, by its `classify` (AC-GAN). pack: samples it judges at once.
+    width: channels of the widest layer. With at most 3 halvings (32 pixels) all layers of the generator have `width`
+        channels and the discriminator's have half (default 256). Otherwise the channels halve as the resolution doubles
+        (default 1024). Both defaults are the paper's.
+    classes: conditional batch norm in the generator, and a projection on an embedding in the discriminator.
+    head: "auxiliary" for a discriminator that classifies images with `classify` (AC-GAN), instead of the projection.
+    pack: samples that the discriminator judges at once.
     """
     return residual_pair(channels, resolution, classes, width, z_dim, spectral_norm, pack=pack, head=head)

@@ -28,12 +28,13 @@ def two_stage(
     train_stage_one: bool | None = None,
     residual: bool = False,
 ) -> Pair:
-    """The pair for samples (channels, resolution, resolution) of a shape's channel(s) and, after them, the image's.
+    """The pair for samples (channels, resolution, resolution): first the channels of a shape, then those of an image.
 
-    stage_one: a generator of shapes, trained before on shapes alone, with z_dim, classes and shape; None: a new dcgan
-    for one channel. train_stage_one: whether it goes on training; by default where it is new. z_dim: of stage II alone,
-    the generator's is that of both. residual, width: see StageTwo. The discriminator is dcgan's and judges shape and
-    image together.
+    stage_one: a trained generator of shapes, with z_dim, classes and shape. None: a new dcgan for one channel.
+    train_stage_one: whether stage I is trained. The default is True for a new stage I and False for a given one.
+    z_dim: of stage II. The generator's z_dim is the sum of both stages'.
+    residual, width: see StageTwo.
+    The discriminator is dcgan's. It judges shape and image together.
     """
     layers, for_discriminator = choose(spectral_norm)
     new = stage_one is None
@@ -52,9 +53,9 @@ def two_stage(
 
 
 class TwoStageGenerator(nn.Module):
-    """z (B, z_dim of both) -> (B, C_shape + C_image, H, W): stage I's drawing (enlarged) and the image.
+    """z (B, z_dim of both) -> (B, C_shape + C_image, H, W): the shape from stage I, enlarged, and the image.
 
-    With train_stage_one=False stage I has no gradients and stays in evaluation mode.
+    With train_stage_one=False stage I gets no gradients and stays in evaluation mode.
     """
 
     stage_one: Any  # a module with z_dim, classes and shape
@@ -83,16 +84,17 @@ class TwoStageGenerator(nn.Module):
         return torch.cat([enlarged(shape, self.shape[1:]), image], 1)
 
     def conditioning_kl(self, labels: torch.Tensor) -> torch.Tensor:
-        """The KL term of stage II's conditioning augmentation, 0-d."""
+        """The KL term of stage II's conditioning augmentation, 0-d. labels: int64 (B,)."""
         return self.stage_two.augmentation.kl(self.stage_two.embedding(labels))
 
 
 class StageTwo(nn.Module):
-    """shape (B, C', h, w), z -> image (B, C, H, W): down to a quarter, joined by z there, two blocks, up again.
+    """shape (B, C', h, w), z -> image (B, C, H, W): down to a quarter, concatenation with z, two blocks, up again.
 
-    residual: the image is the shape, enlarged, plus what is painted, which is nothing at first; else a tanh of the
-    paint alone. classes: an embedding of the label, through conditioning augmentation, joins z. width: channels of the
-    outer layers.
+    residual: the image is the enlarged shape plus the network's output, which is 0 at first. Otherwise the image is the
+        tanh of the output.
+    classes: z is joined by an embedding of the label, through conditioning augmentation.
+    width: channels of the outer layers.
     """
 
     embedding: Any  # None without classes
@@ -109,11 +111,11 @@ class StageTwo(nn.Module):
         residual: bool,
     ) -> None:
         super().__init__()
-        halvings(shape[1])  # whether it can be halved
+        halvings(shape[1])  # raises if the resolution cannot be halved
         quarters = shape[1] % 4 == 0
         before = shape_of_one[0]
         if residual and before not in (1, shape[0]):
-            raise ValueError(f"residual needs a stage I of 1 or {shape[0]} channels, got {before}")
+            raise ValueError(f"stage I must have 1 or {shape[0]} channels when residual=True, got {before}")
         self.z_dim, self.classes, self.shape, self.residual = z_dim, classes, shape, residual
         self.embedding = nn.Embedding(classes, z_dim) if classes else None
         self.augmentation = ConditioningAugmentation(z_dim, z_dim) if classes else None
@@ -139,7 +141,9 @@ class StageTwo(nn.Module):
             ups.append(norm_relu(layers.ConvTranspose2d(inner, inner // 2, 4, 2, 1, bias=False), inner // 2))
             inner //= 2
         self.up = nn.Sequential(*ups)
-        self.to_image = (nn if residual else layers).Conv2d(width, shape[0], 3, padding=1)  # may start at 0, of no norm
+        self.to_image = (nn if residual else layers).Conv2d(
+            width, shape[0], 3, padding=1
+        )  # no spectral norm: may start at 0
 
     def forward(self, shape: torch.Tensor, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         shape = enlarged(shape, self.shape[1:])

@@ -15,8 +15,8 @@ from fastgan.models.parts.projection_head import Head, HeadedDiscriminator, make
 from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import BiasAct, ConditionalBatchNorm2d, GroupNorm
 
-# The critic's normalisations, which leave the samples independent. The authors' layer norm is over (C, H, W) with a
-# gain and a bias per channel: one group.
+# Normalisations of the discriminator: a sample's logit depends on that sample alone. The authors' layer norm is over
+# (C, H, W), with a gain and a bias per channel: a group norm with one group.
 NORMS = {
     "layer": lambda channels: GroupNorm(1, channels),
     "group": lambda channels: GroupNorm(math.gcd(32, channels), channels),
@@ -37,10 +37,13 @@ def wgan_gp(
 ) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels of every layer but the outermost. norm: of the critic, "layer", "group" (32 groups, or as many as
-    divide the width) or "none" (the published 32-pixel network). The generator has batch norm. Above 32 pixels there is
-    a block more on each side per doubling. classes: conditional batch norm in the generator, and a projection in the
-    critic; head="auxiliary" classifies instead, as the paper does. pack: samples that the critic judges at once.
+    width: channels of every layer but the outermost.
+    norm: of the discriminator. "layer", "group" (gcd(32, width) groups) or "none" (the published network at 32 pixels).
+        The generator has batch norm.
+    classes: conditional batch norm in the generator, and a projection on an embedding in the discriminator.
+    head: "auxiliary" for a discriminator that classifies images with `classify`, as in the paper.
+    pack: samples that the discriminator judges at once.
+    Above 32 pixels each network has one more block for each doubling.
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")

@@ -8,8 +8,8 @@ from torch import nn
 class ConditioningAugmentation(nn.Module):
     """c (B, F) -> mean(c) + std(c) * noise, (B, dimensions), noise ~ N(0, I): nearby conditions overlap.
 
-    kl(c): E KL(N(mean(c), std(c)^2) || N(0, I)) = E sum (mean^2 + std^2 - 1 - log std^2) / 2, 0-d. The published code
-    takes the mean over the dimensions in place of the sum (per_dimension=True), and its weight of 2 goes with that.
+    kl(c): E KL(N(mean(c), std(c)^2) || N(0, I)) = E sum (mean^2 + std^2 - 1 - log std^2) / 2, 0-d. per_dimension=True
+    takes the mean over the dimensions instead of the sum, as the published code does with a weight of 2.
     """
 
     def __init__(self, features: int, dimensions: int) -> None:

@@ -14,7 +14,7 @@ WEIGHT_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # embeddings stay N(
 def initialize(
     model: nn.Module, fill_: Callable[[torch.Tensor], object], layers: tuple[type[nn.Module], ...] = WEIGHT_LAYERS
 ) -> nn.Module:
-    """fill_(weight) for each of these layers, zero for their biases. Returns the model."""
+    """Call fill_(weight) for each layer of the types `layers` and set biases to 0. Returns the model."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, layers):

@@ -1,4 +1,4 @@
-"""The layers that hold weights, with and without spectral normalisation."""
+"""Layers with weights, with and without spectral normalisation."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ SPECTRAL_NORM = {"none": (PLAIN, PLAIN), "discriminator": (PLAIN, SPECTRAL), "bo
 
 
 def choose(spectral_norm: str) -> tuple[Layers, Layers]:
-    """The layers of the generator, and of the discriminator."""
+    """(layers of the generator, layers of the discriminator)"""
     if spectral_norm not in SPECTRAL_NORM:
         raise ValueError(f"spectral_norm must be one of {', '.join(SPECTRAL_NORM)}; got {spectral_norm!r}")
     return SPECTRAL_NORM[spectral_norm]

@@ -1,4 +1,4 @@
-"""The last layer of a critic, with labels."""
+"""The last layer of a discriminator, with labels."""
 
 from typing import Literal, get_args
 
@@ -26,7 +26,7 @@ def make_head(
 class ProjectionHead(nn.Module):
     """features (B, F) -> logits (B,): w.h + b, and with labels y: + embedding(y).h (Miyato & Koyama, 2018).
 
-    A critic of packs has labels (B, pack), and for each place in a pack an embedding of its own.
+    A discriminator of packs takes labels (B, pack). Each place in a pack has its own embedding.
     """
 
     def __init__(self, features: int, classes: int | None, layers: Layers, pack: int = 1) -> None:
@@ -50,9 +50,9 @@ class ProjectionHead(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """features (B, F) -> logits (B,) of real or fake alone, and by `classify` those of classes (Odena et al., 2017).
+    """features (B, F) -> logits (B,) of real or fake. `classify` returns logits of the classes (Odena et al., 2017).
 
-    classify(features): (B, classes), or (B, classes, pack): what F.cross_entropy takes beside the labels.
+    classify(features) -> (B, classes), or (B, classes, pack): the shapes that F.cross_entropy takes.
     """
 
     def __init__(self, features: int, classes: int, layers: Layers, pack: int = 1) -> None:
@@ -70,7 +70,7 @@ class AuxiliaryHead(nn.Module):
 
 
 class HeadedDiscriminator(nn.Module):
-    """A discriminator of `represent(x)`, features (B, F), and a `head` that `make_head` returns."""
+    """x, labels -> head(represent(x), labels). `represent` returns features (B, F), `head` comes from `make_head`."""
 
     head: ProjectionHead | AuxiliaryHead
 
@@ -82,7 +82,9 @@ class HeadedDiscriminator(nn.Module):
         if not classify:
             return self.head(features, labels)
         if not isinstance(self.head, AuxiliaryHead):
-            raise AttributeError("the discriminator has no classes' logits: create the pair with head='auxiliary'")
+            raise AttributeError(
+                "the discriminator has no auxiliary head to classify with: create the pair with head='auxiliary'"
+            )
         return self.head.classify(features)
 
     def classify(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The residual networks of SN-GAN (Miyato et al., 2018): blocks, their widths, and a generator and a critic of them."""
+"""The residual networks of SN-GAN (Miyato et al., 2018): blocks, their widths, a generator and a discriminator."""
 
 from itertools import pairwise
 
@@ -26,7 +26,7 @@ def residual_pair(
     head: Head = "projection",
     attend_at: int | None = None,
 ) -> Pair:
-    """Arguments as sngan's; attend_at: the side of the map that both networks put a SelfAttention2d after."""
+    """Arguments as sngan's. attend_at: side of the map that goes through a SelfAttention2d in both networks."""
     _, levels = halvings(resolution)
     small = levels <= 3
     width = width or (256 if small else 1024)
@@ -41,8 +41,8 @@ def residual_pair(
     return pair
 
 
-# Channels of the generator's stages, the one before the first block included; channels of each of the discriminator's
-# blocks, and whether it halves the resolution.
+# _small and _large return the generator's channels before the first block and after each block, and for each block of
+# the discriminator (channels, whether it halves the resolution).
 
 
 def _small(width: int, levels: int) -> tuple[list[int], list[tuple[int, bool]]]:
@@ -51,7 +51,7 @@ def _small(width: int, levels: int) -> tuple[list[int], list[tuple[int, bool]]]:
 
 
 def _large(width: int, levels: int) -> tuple[list[int], list[tuple[int, bool]]]:
-    """64 pixels: 1024 512 256 128 64. 128 pixels: 1024 1024 512 256 128 64, and one more block in the critic."""
+    """64 pixels: 1024 512 256 128 64. 128 pixels: 1024 1024 512 256 128 64, and one more block in the discriminator."""
     _check(width, 16)
     ups = [width] * (levels - 4) + [width >> level for level in range(5)]
     downs = [(after, True) for after in reversed(ups[levels - 4 :])]
@@ -139,7 +139,10 @@ class Discriminator(HeadedDiscriminator):
 
 
 class DownBlock(nn.Module):
-    """(B, before, H, W) -> (B, after, H / 2, W / 2), or (B, after, H, W). The first has no ReLU before the image."""
+    """(B, before, H, W) -> (B, after, H / 2, W / 2), or (B, after, H, W).
+
+    The first block has no ReLU before its convolutions.
+    """
 
     def __init__(self, before: int, after: int, halve: bool, layers: Layers, first: bool) -> None:
         super().__init__()
