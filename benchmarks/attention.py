@@ -3,7 +3,7 @@
     python -m benchmarks.attention [--device cuda] [--threads N] [--rounds R] [--only table] [--no-compile]
 
 "cycle" is forward, backward under create_graph, double backward with random cotangents, all gradients. "compiled math"
-is the strongest peer that a user can build: the same cycle of softmax(Q K^T) V as one function of vjp's of vjp's,
+is the strongest peer that a user can build: the same cycle of softmax(Q K^T) V as one function, the vjp of a vjp,
 through torch.compile. Compares the numbers first, prints the speed-ups and writes benchmarks/results/attention*.csv:
 the table, peak memory, cost against the number of tokens (drawn as well), and two threads against one.
 """
@@ -161,7 +161,7 @@ def measure_memory(name, case):
 
 
 def _peak():
-    """MiB; what getrusage says is inherited from the parent process."""
+    """Peak memory of this process in MiB. getrusage would count the parent process too."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
@@ -196,7 +196,7 @@ def against_tokens(device, rounds):
 
 
 def plot_tokens(rows):
-    """Time per query-key pair, flat where time is quadratic, and memory per token, flat where memory is linear."""
+    """Time per query-key pair (flat if time is quadratic) and memory per token (flat if memory is linear)."""
     from matplotlib.figure import Figure
 
     tokens = [int(row["tokens"]) for row in rows]

@@ -2,9 +2,8 @@
 
     python -m benchmarks.compiled_critic [--width 64] [--batch 32] [--rounds 7]
 
-Both critics go through fastgan.training.compile_critic_loss, which is what a user of torch.compile can have: the fair
-peer of fastgan's kernels. Eager rows stand beside them. Gradients are compared first. Written to
-benchmarks/results/compiled_critic.csv.
+Both critics go through fastgan.training.compile_critic_loss, the fair peer of fastgan's kernels. Eager rows are
+measured too. Gradients are compared first. Writes benchmarks/results/compiled_critic.csv.
 """
 
 import argparse

@@ -3,9 +3,8 @@
     python -m benchmarks.critic_step [--device cuda] [--threads N] [--width 64] [--batch 64] [--rounds 5]
 
 The same critic with torch's layers and with fastgan's, in both memory formats, in fp32 and bf16 autocast: a row for
-each of the eight, so that it shows what of the speed-up is format, what precision, and what kernels. Convolutions
-dominate.
-The paper's width is 128. Written to benchmarks/results/critic_step.csv. The numbers are compared first.
+each of the eight. The rows separate the speed-ups by format, by precision and by kernels. Convolutions dominate.
+The paper's width is 128. The numbers are compared first. Writes benchmarks/results/critic_step.csv.
 """
 
 import argparse
@@ -101,7 +100,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.backends.cudnn.allow_tf32 = False  # "fp32" is what it says
+    torch.backends.cudnn.allow_tf32 = False  # fp32 rows use fp32 convolutions
     torch.manual_seed(0)
     critic = create("wgan_gp", channels=3, resolution=32, width=args.width, norm="group").discriminator.to(args.device)
     real, fake = (torch.randn(args.batch, 3, 32, 32, device=args.device).tanh() for _ in range(2))

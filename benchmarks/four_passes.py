@@ -8,9 +8,9 @@ Routes, interleaved:
     shared     the loss and the penalty on one forward when they are at the same points, autograd: six passes
     separate   the loss and the penalty with a forward each, autograd: nine passes
 
-All routes run on one network, so that a difference is one of passes. Numbers are compared before anything is timed.
-Convolutions are counted where they are dispatched: a map, a data gradient and a weight gradient count one each.
---scale divides the widths, for a quick look. Written to benchmarks/results/four_passes.csv.
+All routes use one network, so they differ in passes only. The numbers are compared first.
+Dispatched convolutions are counted: a forward, a data gradient and a weight gradient count one each.
+--scale divides the widths, for a quick check. Writes benchmarks/results/four_passes.csv.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def by_fastgan(case, critic, real, fake, autocast):
 
 def by_shared(case, critic, real, fake, autocast):
     loss = loss_of(case)[1]
-    if isinstance(case.penalties[0], WGANGP):  # at points of its own: nothing to share
+    if isinstance(case.penalties[0], WGANGP):  # at its own points: nothing to share
         return by_separate(case, critic, real, fake, autocast)
     if len(case.penalties) == 2:
         logits, gradient = slope(critic, torch.cat([real, fake]).requires_grad_(), autocast)

@@ -3,10 +3,10 @@
     python -m benchmarks.gradient_penalty [--device cuda] [--channels-last] [--no-compile] [--shape N C H W]
 
 g = grad(f(x), x, go, create_graph=True), then grad(g, (x, go, weight), h), fp32, on 64 x 128 x 16 x 16 (on a GPU also
-on 64 x 256 x 64 x 64, where time goes to the data and not to launches), against torch's own functions, run eagerly and
+on 64 x 256 x 64 x 64, so large that launches do not count), against torch's own functions, run eagerly and
 as one compiled function (the vjp of a vjp, which no eager training loop is).
-Prints times, speed-ups, peak extra memory (with the three results, which no implementation can do without, and what is
-beyond them) and the share of the machine's copy bandwidth that the counted bytes make, and writes them to
+Prints times, speed-ups, peak extra memory (the three results, which every implementation needs, and the memory
+beyond them) and the share of the machine's copy bandwidth that the counted bytes reach, and writes them to
 benchmarks/results/gradient_penalty.csv. The numbers are compared first.
 """
 
@@ -127,7 +127,7 @@ def check(cycles, args):
 
 
 def peak_extra_bytes(function):
-    """The most that a call has allocated at a time, its results included, beyond what was there before."""
+    """Peak bytes that a call allocates, its results included."""
     function()
     device = torch.cuda.is_available() and torch.cuda.memory_allocated() > 0
     if device:
@@ -161,7 +161,7 @@ def measure(shape, args, memory_format):
             cycles |= {"torch, graph": graphed_cycle(plain, tensors), "fastgan, graph": graphed_cycle(ours, tensors)}
         check(cycles, tensors)
         calls = {name: partial(run, *tensors) for name, run in cycles.items()}
-        # a graph keeps memory of its own, taken when it was captured
+        # a graph allocates its memory when it is captured
         memory = {name: math.nan if "graph" in name else peak_extra_bytes(call) for name, call in calls.items()}
         workspace = {name: memory[name] - result_bytes(call) for name, call in calls.items()}
         # The copy takes its turns as well: 2 tensors moved at the speed that the machine has at that moment.

@@ -1,10 +1,10 @@
-"""What a cycle costs before any data moves: the host's time on tiny tensors, against eager torch.
+"""The host's time for a cycle on tiny tensors, against eager torch.
 
     python -m benchmarks.host_time [--device cuda] [--rounds 40]
 
 A cycle is forward, backward with create_graph and double backward, of 2 x 4 x 2 x 2 activations (attention: 4 rows of 4
 channels), so that the kernels' share is small. Candidates take turns and ratios are taken within a turn, in CPU time of
-the only thread, which a busy machine disturbs less. On a GPU nothing is waited for: the host's time alone counts.
+the only thread, which a busy machine disturbs less. On a GPU nothing is synchronised, so only the host's time counts.
 Writes benchmarks/results/host_time.csv. The numbers are compared first.
 """
 
@@ -63,7 +63,7 @@ def eager_attention(q, k, v):
 
 
 def cycles(device):
-    """(name, torch's cycle, fastgan's, bar) for every op, on tensors of their own."""
+    """(name, torch's cycle, fastgan's, bar) for every op, each with its own tensors."""
     torch.manual_seed(0)
     x, go, h = (torch.randn(2, 4, 2, 2, device=device) for _ in range(3))
     weight, bias = (torch.randn(4, device=device, requires_grad=True) for _ in range(2))

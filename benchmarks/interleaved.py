@@ -53,7 +53,7 @@ def hardware(device):
 
 
 def results(device):
-    """The folder for what was measured on it: benchmarks/results, and one of its own in there for each GPU."""
+    """The device's folder of results: benchmarks/results, or a folder in it for each GPU."""
     folder = Path(__file__).parent / "results"
     if device == "cuda":
         folder /= hardware(device).replace(" ", "_")

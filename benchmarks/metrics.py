@@ -3,8 +3,8 @@
     python -m benchmarks.metrics [--rounds N] [--threads N] [--count N]
 
 On random features, float32; both sides start from the features. torch-fidelity has no density and no coverage, and
-holds distance matrices of N^2; here the distances are in float64 and a block at a time. Peak memory is what a process
-of its own takes beyond the features. The numbers are compared first. Writes benchmarks/results/metrics.csv.
+holds distance matrices of N^2; here the distances are in float64 and a block at a time. Peak memory is measured
+in a new process, beyond the features. The numbers are compared first. Writes benchmarks/results/metrics.csv.
 """
 
 import argparse
@@ -67,10 +67,10 @@ PARTS = {
 
 
 def peak_bytes(part, side, count, threads):
-    """What the call takes at its peak, of memory that is resident, in a fresh process."""
+    """Peak resident memory of the call in a new process."""
     torch.set_num_threads(threads)
     inputs = features(count)
-    ctypes.CDLL(None).malloc_trim(0)  # what making the features has freed is given back
+    ctypes.CDLL(None).malloc_trim(0)  # returns the memory that making the features freed
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # forget the peak of making the features
     before = _status("VmRSS")

@@ -1,7 +1,7 @@
-"""The pages whose numbers come from results files: `python -m benchmarks.pages` writes them all.
+"""Pages with numbers from results files: `python -m benchmarks.pages` writes all of them.
 
 A page is a template in docs/templates. `{{ mean("pacgan_grid", "GAN", "modes") }}` reads a paper table's results,
-`{{ layers("gradient_penalty.csv") }}` a benchmark's. No page states a measured number by itself.
+`{{ layers("gradient_penalty.csv") }}` a benchmark's. No page holds a measured number that was typed by hand.
 """
 
 from pathlib import Path

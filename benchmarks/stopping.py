@@ -12,7 +12,7 @@ the log as a run would apply it. A line of benchmarks/results/stopping.csv:
     ratio      fid_kept / fid_best: 1.1 is the criterion
     ratio_pixels   the same if the state were chosen by the same kernel on raw pixels, averaged to 8 x 8
 
-Learning rates differ from the papers' where a small run would not get anywhere with those; see RECIPES.
+Learning rates differ from the papers' when a small run does not learn with the paper's rates; see RECIPES.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from fastgan.training.run.recorder import Recorder
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -30,7 +31,6 @@ from fastgan.models import sampling
 from fastgan.monitor.stop import Stop
 from fastgan.training.recipe import presets
 from fastgan.training.run.metrics_log import read_metrics
-from fastgan.training.run.recorder import Recorder
 
 RESULTS = Path(__file__).parent / "results" / "stopping.csv"
 SIDE, WIDTH, Z_DIM, BATCH, SAMPLES = 16, 16, 32, 32, 1000

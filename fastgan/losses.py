@@ -1,7 +1,7 @@
-"""Adversarial losses: pure functions of logits, in a form that is stable at any size of them.
+"""Adversarial losses: pure functions of logits, numerically stable for logits of any size.
 
 Notation: D(x) and D(G(z)) are logits (no sigmoid), sp(t) = log(1 + e^t) is softplus, E the mean over all elements.
-The relativistic losses do not change when a constant is added to D; the others do (but Wasserstein's critic).
+A constant added to D changes neither the relativistic losses nor the Wasserstein discriminator's loss.
 """
 
 from collections.abc import Callable
@@ -12,55 +12,59 @@ from torch.nn.functional import relu, softplus
 
 
 class AdversarialLoss(NamedTuple):
-    """What the two players minimise.
+    """The losses that the discriminator and the generator minimise.
 
     discriminator(real_logits, fake_logits) and generator(fake_logits, real_logits=None) take floating-point tensors of
-    any shape and return a scalar; half-precision logits are taken to float32. Differentiable any number of times.
-    `generator_needs_real`: the generator's loss compares with D(x); without real_logits it raises ValueError.
-    `pairs_samples`: a logit is compared with the one at its place in the other batch; unequal shapes raise ValueError.
-    `couples_batch`: a logit is compared with a mean over the other batch, so that the loss of a batch is not the mean
-    of the losses of its parts.
+    any shape and return a scalar. Half-precision logits are converted to float32. Differentiable any number of times.
+    Errors: TypeError for other dtypes, ValueError for empty logits.
+    `generator_needs_real`: the generator's loss compares with D(x). It raises ValueError without real_logits.
+    `pairs_samples`: a logit is compared with the logit at the same index of the other batch. Unequal shapes raise
+        ValueError.
+    `couples_batch`: a logit is compared with a mean over the other batch. The loss of a batch is then not the mean of
+        the losses of its parts.
     """
 
     name: str
-    discriminator: Callable
-    generator: Callable
+    discriminator: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    generator: Callable[..., torch.Tensor]
     generator_needs_real: bool = False
     pairs_samples: bool = False
     couples_batch: bool = False
 
 
-def get(name):
-    """The AdversarialLoss of this name; `names()` lists them."""
+def get(name: str) -> AdversarialLoss:
+    """The AdversarialLoss of this name. `names()` lists the names. ValueError for an unknown name."""
     if name not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {name!r}")
     return LOSSES[name]
 
 
-def names():
+def names() -> tuple[str, ...]:
+    """The names that `get` takes."""
     return tuple(LOSSES)
 
 
-LOSSES = {}
+LOSSES: dict[str, AdversarialLoss] = {}
+Term = Callable[[torch.Tensor], torch.Tensor]  # of the logits, element by element
 
 
-def _unpaired(name, on_real, on_fake, for_generator):
-    """A loss that judges each logit by itself: E on_real(D(x)) + E on_fake(D(G(z))), against for_generator."""
+def _unpaired(name: str, on_real: Term, on_fake: Term, for_generator: Term) -> None:
+    """A loss of each logit alone: E on_real(D(x)) + E on_fake(D(G(z))); the generator's is E for_generator(D(G(z)))."""
 
-    def discriminator(real_logits, fake_logits):
+    def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         real, fake = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
         return on_real(real).mean() + on_fake(fake).mean()
 
-    def generator(fake_logits, real_logits=None):
+    def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return for_generator(_logits(fake_logits, "fake_logits")).mean()
 
     LOSSES[name] = AdversarialLoss(name, discriminator, generator)
 
 
-def _paired(name, of_difference):
-    """E f(D(x) - D(G(z))) against E f(D(G(z)) - D(x)), the i-th real sample with the i-th fake one."""
+def _paired(name: str, of_difference: Term) -> None:
+    """E f(D(x) - D(G(z))), the i-th real sample with the i-th fake sample; the generator's is E f(D(G(z)) - D(x))."""
 
-    def discriminator(real_logits, fake_logits):
+    def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         real, fake = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
         if real.shape != fake.shape:
             raise ValueError(
@@ -69,32 +73,32 @@ def _paired(name, of_difference):
             )
         return of_difference(real - fake).mean()
 
-    def generator(fake_logits, real_logits=None):
+    def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return discriminator(fake_logits, _needed(real_logits, name))
 
     LOSSES[name] = AdversarialLoss(name, discriminator, generator, generator_needs_real=True, pairs_samples=True)
 
 
-def _averaged(name, on_better, on_worse):
-    """(E f(D(x) - E D(G(z))) + E g(D(G(z)) - E D(x))) / 2, for the generator with real and fake exchanged."""
+def _averaged(name: str, on_better: Term, on_worse: Term) -> None:
+    """(E f(D(x) - E D(G(z))) + E g(D(G(z)) - E D(x))) / 2. The generator's loss exchanges real and fake."""
 
-    def discriminator(real_logits, fake_logits):
+    def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         better, worse = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
         return (on_better(better - worse.mean()).mean() + on_worse(worse - better.mean()).mean()) / 2
 
-    def generator(fake_logits, real_logits=None):
+    def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return discriminator(fake_logits, _needed(real_logits, name))
 
     LOSSES[name] = AdversarialLoss(name, discriminator, generator, generator_needs_real=True, couples_batch=True)
 
 
-def _needed(real_logits, name):
+def _needed(real_logits: torch.Tensor | None, name: str) -> torch.Tensor:
     if real_logits is None:
         raise ValueError(f"real_logits must be given: the generator's {name} loss compares with real samples")
     return real_logits
 
 
-def _logits(value, argument):
+def _logits(value: torch.Tensor, argument: str) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         got = getattr(value, "dtype", type(value).__name__)
         raise TypeError(f"{argument} must be a floating-point tensor, got {got}")
@@ -104,11 +108,11 @@ def _logits(value, argument):
 
 
 # Goodfellow et al., 2014. log D = -sp(-logit), log(1 - D) = -sp(logit).
-# The generator's minimax loss saturates: its gradient vanishes where the critic is sure.
+# The generator's minimax loss saturates: its gradient vanishes when the discriminator is sure.
 _unpaired("minimax", lambda d: softplus(-d), softplus, lambda d: -softplus(d))
 _unpaired("non_saturating", lambda d: softplus(-d), softplus, lambda d: softplus(-d))
 
-# Arjovsky et al., 2017. Means something only for a Lipschitz critic (spectral norm, a gradient penalty, clipping).
+# Arjovsky et al., 2017. The discriminator must be Lipschitz (spectral norm, a gradient penalty or clipping).
 _unpaired("wasserstein", torch.neg, lambda d: d, torch.neg)
 
 # Mao et al., 2017: 1/2 (D(x) - b)^2 + 1/2 (D(G(z)) - a)^2 against 1/2 (D(G(z)) - c)^2 with (a, b, c) = (0, 1, 1).
@@ -122,8 +126,8 @@ _unpaired(
 # Lim & Ye, 2017; Miyato et al., 2018.
 _unpaired("hinge", lambda d: relu(1 - d), lambda d: relu(1 + d), torch.neg)
 
-# Jolicoeur-Martineau, 2018: RSGAN, section 4.1. The paired form with any f is RpGAN; that of R3GAN (Huang et al., 2024)
-# has the same f, t -> sp(-t), and is the same function under the name it goes by there.
+# Jolicoeur-Martineau, 2018: RSGAN, section 4.1. RpGAN is the paired form with any f. R3GAN (Huang et al., 2024) uses
+# RpGAN with the same f, t -> sp(-t): both names below are the same function.
 _paired("relativistic", lambda d: softplus(-d))
 _paired("relativistic_paired", lambda d: softplus(-d))
 

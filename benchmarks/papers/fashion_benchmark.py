@@ -114,5 +114,5 @@ def figure(rows):
 
 
 if __name__ == "__main__":
-    metrics.fashion_cnn()  # trained and kept here once, before the processes ask for it
+    metrics.fashion_cnn()  # trained and cached once, before the processes need it
     main(__doc__, TABLE, run, criteria, figure, METHODS, seeds=3, steps=600)

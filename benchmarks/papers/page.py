@@ -13,7 +13,7 @@ SHOWN = 6  # numbers of a configuration
 
 @cache
 def table(name):
-    """A table's results with the words of its module, which are not repeated in the file."""
+    """A table's results and the texts of its module, which the results file does not repeat."""
     results = json.loads((RESULTS / f"{name}.json").read_text())
     return results | asdict(importlib.import_module(f"benchmarks.papers.{name}").TABLE)
 

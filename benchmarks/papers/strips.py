@@ -1,4 +1,4 @@
-"""Rows of grey pictures beside a plot. A file of results holds a row as one PNG, in base64."""
+"""Rows of grey pictures beside a plot. A results file holds a row of pictures as one PNG, in base64."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def strip(images):
-    """Images (N, 1, H, W) in [-1, 1] -> [a PNG of them side by side]; a list, since a row's texts are printed."""
+    """Images (N, 1, H, W) in [-1, 1] -> [one PNG of all, side by side], a list since the texts of a row are printed."""
     pixels = torch.cat(list(images.clamp(-1, 1).mul(127.5).add(127.5).round().byte()[:, 0]), 1)
     buffer = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(buffer, "png", optimize=True)
@@ -16,7 +16,7 @@ def strip(images):
 
 
 def draw_strips(figure, strips):
-    """name -> strip, one below the other; -> the axis beside them."""
+    """Draw name -> row of pictures, one below the other. Returns the axis beside the rows."""
     figure.set_size_inches(9, 6)
     grid = figure.add_gridspec(len(strips), 2, width_ratios=(2, 3))
     for i, (name, (picture,)) in enumerate(strips.items()):

@@ -35,10 +35,10 @@ class Table:
     id: str
     title: str
     source: str  # paper, section or published code
-    label: str  # exact: the paper's nets, steps and metric; reduced: the protocol says what was cut; own
+    label: str  # exact: the paper's networks, steps and metric; reduced: the protocol lists the cuts; own
     protocol: str  # what was run and measured
     notes: tuple[str, ...] = ()  # how settings were chosen, and what to know when reading the numbers
-    published: dict = field(default_factory=dict)  # configuration -> what the paper says, as text
+    published: dict = field(default_factory=dict)  # configuration -> the paper's number, as text
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Criterion:
 
 
 def arguments(doc, seeds):
-    """--seeds, --processes, --device, --fresh; a table may add its own before it parses."""
+    """--seeds, --processes, --device, --fresh; a table can add others before parsing."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(seeds)))
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs at the same time, a thread each")
@@ -60,7 +60,7 @@ def arguments(doc, seeds):
 
 
 def main(doc, table, run, criteria, figure, configurations, seeds, steps=None):
-    """What most tables do: every configuration from every seed, --steps of each where a run has steps."""
+    """Most tables' command: every configuration from every seed. --steps applies if a run has steps."""
     parser = arguments(doc, seeds)
     if steps is not None:
         parser.add_argument("--steps", type=int, default=steps)
@@ -74,7 +74,7 @@ def main(doc, table, run, criteria, figure, configurations, seeds, steps=None):
 def run_all(table, run, jobs, options):
     """run(**job, device=...) for every job, a dict with "configuration" and "seed"; -> rows in the jobs' order.
 
-    A row is the job, what run gave back, and its wall and CPU seconds, device, commit and versions.
+    A row is the job, what `run` returned, and its wall and CPU seconds, device, commit and versions.
     """
     kept = KEPT / f"{table.name}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def run_all(table, run, jobs, options):
 
 
 def write(table, rows, criteria, draw):
-    """results/NAME.json, and results/NAME.png by draw(figure); says what passed."""
+    """Write results/NAME.json, draw results/NAME.png by draw(figure), and print which criteria passed."""
     by_configuration = {}
     for row in rows:
         by_configuration.setdefault(row["configuration"], []).append(row)
@@ -120,7 +120,7 @@ def write(table, rows, criteria, draw):
 
 @contextmanager
 def silent_trainer(pair, recipe, samples, device, steps):
-    """A Trainer whose run's folder goes with it, and which draws, logs and keeps nothing before the last of `steps`."""
+    """A Trainer in a temporary folder. It draws, logs and saves nothing before the last of `steps`."""
     never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": max(1, steps)}
     with tempfile.TemporaryDirectory() as folder:
         yield Trainer(*pair, recipe, samples, run_dir=folder, device=device, progress=False, **never)

@@ -3,7 +3,7 @@
     python -m benchmarks.papers.ttur_saddle [--seeds 0 1 ...]
 
 min over x, max over y of (1 + x^2)(100 - y^2), with noise on both gradients, as in the published code of Heusel et
-al., 2017 (bioinf-jku/TTUR, Toy_Data_Example). The players' optimisers are those that a Recipe asks for. Seconds.
+al., 2017 (bioinf-jku/TTUR, Toy_Data_Example). The optimisers are a Recipe's. A run takes seconds.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""BigGAN's pair (Brock et al., 2019, appendix B; the published PyTorch code's, which is not "deep")."""
+"""BigGAN's pair (Brock et al., 2019, appendix B, and the published PyTorch code). It is not BigGAN-deep."""
 
 from itertools import pairwise
 
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import WEIGHT_LAYERS, initialize
-from fastgan.models.parts.layers import PLAIN, choose
-from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.layers import PLAIN, Layers, SpectralNorm, choose
+from fastgan.models.parts.projection_head import Head, HeadedDiscriminator, make_head
 from fastgan.models.parts.residual import DownBlock
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import SelfAttention2d
 
-# Multiples of `width`, by the number of halvings: the generator's widths before its first block and after each.
+# Number of halvings -> multiples of `width`: the generator's widths before the first block and after each block.
 UPS = {
     1: (4, 4),
     2: (4, 4, 4),
@@ -23,7 +23,7 @@ UPS = {
     5: (16, 16, 8, 4, 2, 1),
     6: (16, 16, 8, 8, 4, 2, 1),
 }
-# And the discriminator's after each block, with whether that halves the resolution.
+# The same for the discriminator: (multiple of `width` after a block, whether the block halves the resolution).
 DOWNS = {
     1: ((4, True), (4, False), (4, False), (4, False)),
     2: ((4, True), (4, True), (4, False), (4, False)),
@@ -35,23 +35,26 @@ DOWNS = {
 
 
 def biggan(
-    channels=3,
-    resolution=128,
-    classes=None,
-    width=64,
-    z_dim=120,
-    spectral_norm="both",
-    pack=1,
-    head="projection",
-    shared_dim=128,
-    attention=None,
-):
+    channels: int = 3,
+    resolution: int = 128,
+    classes: int | None = None,
+    width: int = 64,
+    z_dim: int = 120,
+    spectral_norm: SpectralNorm = "both",
+    pack: int = 1,
+    head: Head = "projection",
+    shared_dim: int = 128,
+    attention: int | None = None,
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels with 1 to 6 levels.
 
-    width: the paper's ch, 96 for ImageNet. z is cut into equal chunks, for the first layer and each block (`z_dim` is
-    rounded down to fit): each block's batch norms take gains and biases from its chunk and from a class embedding
-    that all share (shared_dim). attention: resolution of the maps that have a SelfAttention2d; by default the largest
-    one up to 64 below the images'; 0 for none. Orthogonal initial weights. head: as in sngan.
+    width: the paper's ch, 96 for ImageNet.
+    z_dim: z is split into equal chunks, one for the first layer and one for each block. z_dim is rounded down to fit.
+        A block computes the gains and biases of its batch norms from its chunk and from an embedding of the class.
+    shared_dim: size of the class embedding, which all blocks share.
+    attention: resolution of the map that has a SelfAttention2d, 0 for none. The default is the largest map of at most
+        64 pixels, smaller than the image.
+    head: as in sngan. Initial weights are orthogonal.
     """
     base, levels = halvings(resolution)
     if levels not in UPS:
@@ -73,12 +76,22 @@ def biggan(
 
 
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, z_dim, shared_dim, attention, layers):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[int],
+        z_dim: int,
+        shared_dim: int,
+        attention: int,
+        layers: Layers,
+    ) -> None:
         super().__init__()
         base, levels = halvings(resolution)
         self.chunk = z_dim // (levels + 1)
         if self.chunk < 1:
-            raise ValueError(f"z_dim must be at least {levels + 1}, a number for each chunk; got {z_dim}")
+            raise ValueError(f"z_dim must be at least {levels + 1}, one number for each chunk; got {z_dim}")
         self.z_dim, self.classes = self.chunk * (levels + 1), classes
         self.shape = (channels, resolution, resolution)
         self.shared = nn.Embedding(classes, shared_dim) if classes else None
@@ -95,7 +108,7 @@ class Generator(nn.Module):
             nn.BatchNorm2d(last), nn.ReLU(), layers.Conv2d(last, channels, 3, padding=1), nn.Tanh()
         )
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         first, *chunks = z.split(self.chunk, 1)
         shared = [self.shared(labels)] if self.shared is not None else []
         x = self.first(first)
@@ -109,7 +122,7 @@ class Generator(nn.Module):
 class UpBlock(nn.Module):
     """(B, before, H, W), condition (B, K) -> (B, after, 2 H, 2 W)"""
 
-    def __init__(self, before, after, condition, layers):
+    def __init__(self, before: int, after: int, condition: int, layers: Layers) -> None:
         super().__init__()
         self.norm1 = VectorBatchNorm2d(before, condition, layers)
         self.norm2 = VectorBatchNorm2d(after, condition, layers)
@@ -117,30 +130,42 @@ class UpBlock(nn.Module):
         self.conv2 = layers.Conv2d(after, after, 3, padding=1)
         self.shortcut = layers.Conv2d(before, after, 1)
 
-    def forward(self, x, condition):
-        h = self.conv1(_double(F.relu(self.norm1(x, condition))))
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(double(F.relu(self.norm1(x, condition))))
         h = self.conv2(F.relu(self.norm2(h, condition)))
-        return h + _double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute
+        return h + double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute
 
 
 class VectorBatchNorm2d(nn.BatchNorm2d):
     """x (B, C, H, W), condition (B, K) -> (1 + gain(condition)) * batch_norm(x) + bias(condition), both linear."""
 
-    def __init__(self, channels, condition, layers):
+    def __init__(self, channels: int, condition: int, layers: Layers) -> None:
         super().__init__(channels, affine=False)
         self.gain_of = layers.Linear(condition, channels, bias=False)
         self.bias_of = layers.Linear(condition, channels, bias=False)
 
-    def forward(self, x, condition):
+    # It takes a condition, which nn.BatchNorm2d does not.
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         x = super().forward(x)
         gain, bias = (layer(condition)[..., None, None] for layer in (self.gain_of, self.bias_of))
         return torch.addcmul(bias + x, gain, x)
 
 
-class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, attention, layers, pack, head):
+class Discriminator(HeadedDiscriminator):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[tuple[int, bool]],
+        attention: int,
+        layers: Layers,
+        pack: int,
+        head: Head,
+    ) -> None:
         super().__init__()
-        blocks, before, side = [], pack * channels, resolution
+        blocks: list[nn.Module] = []
+        before, side = pack * channels, resolution
         for index, (after, halve) in enumerate(widths):
             blocks.append(DownBlock(before, after, halve, layers, first=index == 0))
             before, side, was = after, side // 2 if halve else side, side
@@ -149,14 +174,5 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = make_head(head, before, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = F.relu(self.blocks(x)).sum((2, 3))
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.blocks(x)).sum((2, 3))

@@ -1,11 +1,14 @@
 """Models by name."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from fastgan.models.biggan import biggan
 from fastgan.models.dcgan import dcgan
 from fastgan.models.mlp import mlp
 from fastgan.models.pair import Pair
+from fastgan.models.parts.layers import SpectralNorm
 from fastgan.models.pix2pix import pix2pix
 from fastgan.models.progressive import progressive
 from fastgan.models.r3gan import r3gan
@@ -15,7 +18,7 @@ from fastgan.models.two_stage import two_stage
 from fastgan.models.wgan_gp import wgan_gp
 from fastgan.nn import fuse_spectral_norm
 
-MODELS = {
+MODELS: dict[str, Callable[..., Pair]] = {
     "dcgan": dcgan,
     "sngan": sngan,
     "sagan": sagan,
@@ -29,37 +32,39 @@ MODELS = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
+    """The names that `create` takes."""
     return tuple(MODELS)
 
 
-def options(name):
-    """What `create(name, ...)` takes, by name."""
+def options(name: str) -> tuple[str, ...]:
+    """The names of the arguments that `create(name, ...)` takes."""
     return tuple(inspect.signature(MODELS[name]).parameters)
 
 
 def create(
-    name,
+    name: str,
     *,
-    channels=None,
-    resolution=None,
-    classes=None,
-    z_dim=None,
-    width=None,
-    spectral_norm=None,
-    pack=1,
-    **others,
-):
-    """The Pair of this name, freshly initialised from torch's global generator.
+    channels: int | None = None,
+    resolution: int | None = None,
+    classes: int | None = None,
+    z_dim: int | None = None,
+    width: int | None = None,
+    spectral_norm: SpectralNorm | None = None,
+    pack: int = 1,
+    **others: Any,
+) -> Pair:
+    """The Pair of this name. torch's global generator draws the initial weights.
 
-    channels, resolution: of the images. classes: how many, for a class-conditional pair; None for one without labels.
-    z_dim, width, spectral_norm ("none", "discriminator", "both"): None is the architecture's own choice, see its file.
-    pack: samples that the discriminator judges at once: (B, pack * channels, ...), labels (B, pack). Its first layer is
-        the wider one, nothing else changes but the labels' embedding.
-    others: the architecture's own options, see its file.
-    The generator has these arguments as `created_as`, a dict, if all are plain values: so a run's folder can name them.
-    All spectral norms of a network are computed by one op per forward (fuse_spectral_norm).
-    Errors: ValueError for a name, a size or an option that is not there.
+    channels, resolution: of the images.
+    classes: number of classes of a class-conditional pair. None: the pair takes no labels.
+    z_dim, width, spectral_norm: None is the architecture's default, see its file.
+    pack: samples that the discriminator judges at once: x (B, pack * channels, ...), labels (B, pack). Only its first
+        layer and the labels' embedding are larger.
+    others: further options of the architecture, see its file.
+    generator.created_as holds these arguments, if all are plain values, so that a run's folder can name them.
+    One op per forward computes all spectral norms of a network (fuse_spectral_norm).
+    Errors: ValueError for an unknown name or option, or a value that is not allowed.
     """
     if name not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}; got {name!r}")
@@ -67,8 +72,8 @@ def create(
     for argument, size in sizes.items():
         if size is not None and (not isinstance(size, int) or size < 1):
             raise ValueError(f"{argument} must be a positive integer, got {size!r}")
-    sizes = {**sizes, "resolution": resolution, "spectral_norm": spectral_norm}
-    chosen = {k: v for k, v in sizes.items() if v is not None} | others
+    given: dict[str, Any] = {**sizes, "resolution": resolution, "spectral_norm": spectral_norm}
+    chosen = {k: v for k, v in given.items() if v is not None} | others
     if unknown := sorted(chosen.keys() - set(options(name))):
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(options(name))}")
     pair = Pair(*(fuse_spectral_norm(network) for network in MODELS[name](**chosen)))

@@ -2,35 +2,38 @@
 
 from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
 
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import initialize
-from fastgan.models.parts.layers import PLAIN, choose
-from fastgan.models.parts.projection_head import make_head
+from fastgan.models.parts.layers import PLAIN, Layers, SpectralNorm, choose
+from fastgan.models.parts.projection_head import Head, HeadedDiscriminator, make_head
 from fastgan.models.parts.resolution import halvings
 
 
 def dcgan(
-    channels=3,
-    resolution=64,
-    classes=None,
-    width=64,
-    z_dim=100,
-    spectral_norm="discriminator",
-    pack=1,
-    head="projection",
-    norm="batch",
-):
+    channels: int = 3,
+    resolution: int = 64,
+    classes: int | None = None,
+    width: int = 64,
+    z_dim: int = 100,
+    spectral_norm: SpectralNorm = "discriminator",
+    pack: int = 1,
+    head: Head = "projection",
+    norm: Literal["batch", "none"] = "batch",
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
-    width: channels of the layer next to the image; each layer further in has twice as many (the paper's size at 64
-    pixels is width=128). classes: the generator's z is joined by an embedding of the label, the critic projects on one.
-    head: "auxiliary" for a critic that classifies instead, by its `classify` (AC-GAN). pack: samples it judges at once.
-    A discriminator without spectral norm has batch norm, as in the paper; with it, or with norm="none", it has none: a
-    penalty of each sample's gradient needs that.
+    width: channels of the layer next to the image. Each further layer has twice as many. The paper has width=128 at 64
+        pixels.
+    classes: z is joined by an embedding of the label. The discriminator projects on another embedding.
+    head: "auxiliary" for a discriminator that classifies images with `classify` (AC-GAN), instead of the projection.
+    pack: samples that the discriminator judges at once.
+    norm: "batch" is the paper's batch norm in a discriminator without spectral norm. "none" leaves it out. A penalty on
+        each sample's gradient needs a discriminator without batch norm.
     """
     if norm not in ("batch", "none"):
         raise ValueError(f"norm must be batch or none; got {norm!r}")
@@ -45,7 +48,9 @@ def dcgan(
 
 
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, width, z_dim, layers):
+    def __init__(
+        self, channels: int, resolution: int, classes: int | None, width: int, z_dim: int, layers: Layers
+    ) -> None:
         super().__init__()
         base, levels = halvings(resolution)
         self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
@@ -63,14 +68,24 @@ class Generator(nn.Module):
         self.ups = nn.Sequential(*ups)
         self.to_image = nn.Sequential(layers.ConvTranspose2d(width, channels, 4, 2, 1), nn.Tanh())
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], 1)  # (B, 2 z_dim)
         return self.to_image(self.ups(self.first(z)))
 
 
-class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, width, layers, pack=1, head="projection", norm="batch"):
+class Discriminator(HeadedDiscriminator):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        width: int,
+        layers: Layers,
+        pack: int = 1,
+        head: Head = "projection",
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         base, levels = halvings(resolution)
         widths = [width * 2**level for level in range(levels)]
@@ -81,10 +96,5 @@ class Discriminator(nn.Module):
         self.features = nn.Sequential(*downs, nn.Flatten())
         self.head = make_head(head, widths[-1] * base * base, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = self.features(x)
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
+        return self.features(x)

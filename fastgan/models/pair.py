@@ -1,4 +1,4 @@
-"""What `create` returns."""
+"""A generator and a discriminator: what `create` returns."""
 
 from typing import NamedTuple
 
@@ -8,11 +8,11 @@ from torch import nn
 class Pair(NamedTuple):
     """The two players.
 
-    generator(z) or generator(z, labels): z (B, generator.z_dim) -> (B, *generator.shape) in [-1, 1], or about there
-        where the published network ends in no tanh
-    discriminator(x) or discriminator(x, labels): -> logits (B,), or of patches (B, 1, h, w)
-    Both take labels, int64 (B,), where generator.classes is a number, and none where it is None. An image-to-image pair
-    takes the source image in their place, and has z_dim = 0.
+    generator(z) or generator(z, labels): z (B, generator.z_dim) -> (B, *generator.shape) in [-1, 1]. Samples can leave
+        [-1, 1] when the published network does not end in a tanh.
+    discriminator(x) or discriminator(x, labels): -> logits (B,), or logits of patches (B, 1, h, w)
+    labels: int64 (B,), when generator.classes is a number. No labels when it is None. An image-to-image pair takes the
+        source image instead of labels, and has z_dim = 0.
     """
 
     generator: nn.Module

@@ -1,6 +1,8 @@
-"""pix2pix: a U-Net that translates images, and a critic of patches (Isola et al., 2017, appendix 6.1)."""
+"""pix2pix: a U-Net that translates images, and a discriminator of patches (Isola et al., 2017, appendix 6.1)."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,10 @@ from torch import nn
 
 from fastgan.models.pair import Pair
 from fastgan.models.parts.initialize import initialize
-from fastgan.models.parts.layers import choose
+from fastgan.models.parts.layers import Layers, SpectralNorm, choose
 
-NORMS = {
-    # With the statistics of the batch at hand in evaluation too, as published: of one image, with batches of one.
+NORMS: dict[str, Callable[[int], nn.Module] | None] = {
+    # As published, evaluation also uses the statistics of its batch: of one image, in batches of one.
     "batch": partial(nn.BatchNorm2d, track_running_stats=False),
     "instance": nn.InstanceNorm2d,
     "none": None,
@@ -19,31 +21,33 @@ NORMS = {
 
 
 def pix2pix(
-    channels=3,
-    resolution=256,
-    width=64,
-    source_channels=None,
-    spectral_norm="none",
-    pack=1,
-    norm="batch",
-    n_layers=3,
-    dropout=0.5,
-    dropout_at_test=True,
-):
-    """The pair that makes (channels, resolution, resolution) images out of others, at any resolution.
+    channels: int = 3,
+    resolution: int = 256,
+    width: int = 64,
+    source_channels: int | None = None,
+    spectral_norm: SpectralNorm = "none",
+    pack: int = 1,
+    norm: Literal["batch", "instance", "none"] = "batch",
+    n_layers: int = 3,
+    dropout: float = 0.5,
+    dropout_at_test: bool = True,
+) -> Pair:
+    """The pair that translates source images to (channels, resolution, resolution) images. Any resolution from 4 on.
 
-    generator(z, source): source is (B, source_channels, ...), z is (B, 0) or None; all randomness is the dropout of the
-    decoder's first three blocks, on when evaluating as well (dropout_at_test).
-    discriminator(x, source) -> logits of patches (B, 1, h, w), of which each sees 16, 34, 70, 142 or 286 pixels for
-    n_layers = 1 to 5. A source of another size is resized, bilinearly.
-    width: channels of the outer layers; further in, up to 8 times as many. norm: "batch", "instance" or "none".
+    generator(z, source): source (B, source_channels, ...), z (B, 0) or None. The only noise is the dropout of the
+        decoder's first three blocks. dropout_at_test keeps the dropout in evaluation mode.
+    discriminator(x, source) -> logits of patches (B, 1, h, w). A patch has 16, 34, 70, 142 or 286 pixels a side for
+        n_layers = 1 to 5.
+    A source of another size is resized bilinearly.
+    width: channels of the outer layers. Inner layers have up to 8 times as many.
+    norm: "batch", "instance" or "none".
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     if resolution < 4:
         raise ValueError(f"resolution must be at least 4, got {resolution}")
     if not isinstance(n_layers, int) or n_layers < 1 or (resolution >> n_layers) < 3:
-        raise ValueError(f"n_layers must be at least 1, with 3 pixels left of {resolution}; got {n_layers}")
+        raise ValueError(f"n_layers must be at least 1, with {resolution} >> n_layers at least 3; got {n_layers!r}")
     source_channels = source_channels or channels
     for_generator, for_discriminator = choose(spectral_norm)
     pair = Pair(
@@ -58,10 +62,21 @@ def pix2pix(
 class Generator(nn.Module):
     z_dim, classes = 0, None
 
-    def __init__(self, channels, source_channels, resolution, width, layers, norm, dropout, dropout_at_test):
+    def __init__(
+        self,
+        channels: int,
+        source_channels: int,
+        resolution: int,
+        width: int,
+        layers: Layers,
+        norm: Callable[[int], nn.Module] | None,
+        dropout: float,
+        dropout_at_test: bool,
+    ) -> None:
         super().__init__()
         self.shape = (channels, resolution, resolution)
-        sides, widths = [resolution], []  # halved (rounded down) until one pixel is left
+        sides = [resolution]  # halved (rounded down) until one pixel is left
+        widths: list[int] = []
         while sides[-1] > 1:
             sides.append(sides[-1] // 2)
             widths.append(width * min(2 ** len(widths), 8))
@@ -69,11 +84,11 @@ class Generator(nn.Module):
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, after in enumerate(widths):
             before = source_channels if level == 0 else widths[level - 1]
-            normed = norm and 0 < level < depth - 1
+            normed = norm if 0 < level < depth - 1 else None
             self.downs.append(
                 nn.Sequential(
                     layers.Conv2d(before, after, 4, 2, 1, bias=not normed and norm is not NORMS["batch"]),
-                    *([norm(after)] if normed else []),
+                    *([normed(after)] if normed else []),
                 )
             )
         for level in reversed(range(depth)):
@@ -81,13 +96,14 @@ class Generator(nn.Module):
             after = channels if level == 0 else widths[level - 1]
             normed = norm if level else None
             up = layers.ConvTranspose2d(before, after, 4, 2, 1, output_padding=sides[level] % 2, bias=not normed)
-            modules = [up, *([norm(after)] if normed else [])]
+            modules = [up, *([normed(after)] if normed else [])]
             if level and depth - 1 - level < 3:
                 modules.append(Dropout(dropout, dropout_at_test))
             self.ups.append(nn.Sequential(*modules))
 
-    def forward(self, z, source):
-        x, skips = resized(source, self.shape[1:]), []
+    def forward(self, z: torch.Tensor | None, source: torch.Tensor) -> torch.Tensor:
+        x = resized(source, self.shape[1:])
+        skips: list[torch.Tensor] = []
         for down in self.downs:
             x = down(F.leaky_relu(x, 0.2) if skips else x)
             skips.append(x)
@@ -98,18 +114,20 @@ class Generator(nn.Module):
 
 
 class Dropout(nn.Module):
-    """The only noise that the generator has: it stays on where images are drawn."""
+    """The generator's only noise. It stays on in evaluation mode when at_test is true."""
 
-    def __init__(self, p, at_test):
+    def __init__(self, p: float, at_test: bool) -> None:
         super().__init__()
         self.p, self.at_test = p, at_test
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.p, self.training or self.at_test)
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, width, n_layers, layers, norm):
+    def __init__(
+        self, channels: int, width: int, n_layers: int, layers: Layers, norm: Callable[[int], nn.Module] | None
+    ) -> None:
         super().__init__()
         modules, before = [layers.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
         for level in range(1, n_layers + 1):
@@ -119,11 +137,11 @@ class Discriminator(nn.Module):
             before = after
         self.layers = nn.Sequential(*modules, layers.Conv2d(before, 1, 4, 1, 1))
 
-    def forward(self, x, source):
+    def forward(self, x: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         return self.layers(torch.cat([resized(source, x.shape[2:]), x], 1))
 
 
-def resized(source, size):
+def resized(source: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if tuple(source.shape[2:]) == tuple(size):
         return source
     return F.interpolate(source, size=tuple(size), mode="bilinear", align_corners=False)

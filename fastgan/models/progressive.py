@@ -1,6 +1,7 @@
 """ProGAN's pair, which grows from small images to large ones (Karras et al., 2018)."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,20 +11,28 @@ from torch import nn
 from fastgan.models.pair import Pair
 from fastgan.models.parts.layers import Layers
 from fastgan.models.parts.projection_head import ProjectionHead
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import BiasAct, EqualizedConv2d, EqualizedEmbedding, EqualizedLinear, MinibatchStdDev, PixelNorm
 
-LAST = Layers(EqualizedConv2d, None, lambda *sizes: EqualizedLinear(*sizes, gain=1), EqualizedEmbedding)
+# The discriminator's head. It has no convolutions, so their places hold plain ones.
+HEAD = Layers(nn.Conv2d, nn.ConvTranspose2d, partial(EqualizedLinear, gain=1), EqualizedEmbedding)
 
 
-def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, pack=1):
+def progressive(
+    channels: int = 3,
+    resolution: int = 128,
+    classes: int | None = None,
+    width: int = 512,
+    z_dim: int = 512,
+    pack: int = 1,
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = base * 2^levels with a base of 4 to 7.
 
-    width: channels of the widest layers; those of level l have min(width, 16 * width / 2^(l + 1)), and at least 1.
-    It is whole at first (level = levels, alpha = 1); `set_stage(level, alpha)` of both networks makes it smaller:
-    images are then made, and judged, at the level's resolution, `stage_shape`. The generator ends in no
-    tanh, as in the paper: its samples may leave [-1, 1]. classes: an embedding of the label
-    joins z, the critic projects on one.
+    width: channels of the widest layers. Level l has min(width, 16 * width / 2^(l + 1)) channels, and at least 1.
+    classes: z is joined by an embedding of the label. The discriminator projects on another embedding.
+    The new pair has its full size (level = levels, alpha = 1). `set_stage(level, alpha)` of both networks sets a
+    smaller stage: they then make and judge images of shape `stage_shape`.
+    As in the paper, the generator does not end in a tanh: its samples can leave [-1, 1].
     """
     return Pair(
         Generator(channels, resolution, classes, width, z_dim),
@@ -32,16 +41,16 @@ def progressive(channels=3, resolution=128, classes=None, width=512, z_dim=512, 
 
 
 class Stages(nn.Module):
-    """`level` and `alpha`, of which everything is a function: at alpha = 0 the network of the level before."""
+    """A network that `level` and `alpha` determine. At alpha = 0 it computes what the level before computes."""
 
-    def __init__(self, channels, resolution, width):
+    def __init__(self, channels: int, resolution: int, width: int) -> None:
         super().__init__()
         self.base, self.levels = halvings(resolution)
         self.shape = (channels, resolution, resolution)
         self.widths = [max(min(width, 16 * width >> (level + 1)), 1) for level in range(self.levels + 1)]
         self.set_stage(self.levels, 1.0)
 
-    def set_stage(self, level, alpha):
+    def set_stage(self, level: int, alpha: float) -> None:
         if not isinstance(level, int) or not 0 <= level <= self.levels:
             raise ValueError(f"level must be an integer from 0 to {self.levels}, got {level!r}")
         if not 0 <= alpha <= 1:
@@ -49,16 +58,16 @@ class Stages(nn.Module):
         self.level, self.alpha = level, float(alpha)
 
     @property
-    def stage_shape(self):
+    def stage_shape(self) -> tuple[int, ...]:
         return (self.shape[0], *[self.base << self.level] * 2)
 
     @property
-    def fading(self):
+    def fading(self) -> bool:
         return self.level > 0 and self.alpha < 1
 
 
 class Generator(Stages):
-    def __init__(self, channels, resolution, classes, width, z_dim):
+    def __init__(self, channels: int, resolution: int, classes: int | None, width: int, z_dim: int) -> None:
         super().__init__(channels, resolution, width)
         self.z_dim, self.classes = z_dim, classes
         self.embedding = nn.Embedding(classes, z_dim) if classes else None
@@ -77,20 +86,20 @@ class Generator(Stages):
         )
         self.to_rgb = nn.ModuleList(EqualizedConv2d(width, channels, 1, gain=1) for width in self.widths)
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], 1)
         x = self.first(z)
         for block in self.blocks[: self.level]:
-            before, x = x, block(_double(x))
+            before, x = x, block(double(x))
         image = self.to_rgb[self.level](x)
         if not self.fading:
             return image
-        return torch.lerp(_double(self.to_rgb[self.level - 1](before)), image, self.alpha)
+        return torch.lerp(double(self.to_rgb[self.level - 1](before)), image, self.alpha)
 
 
 class Discriminator(Stages):
-    def __init__(self, channels, resolution, classes, width, pack):
+    def __init__(self, channels: int, resolution: int, classes: int | None, width: int, pack: int) -> None:
         super().__init__(channels, resolution, width)
         first = self.widths[0]
         self.from_rgb = nn.ModuleList(nn.Sequential(*conv(pack * channels, width, size=1)) for width in self.widths)
@@ -105,9 +114,9 @@ class Discriminator(Stages):
             EqualizedLinear(first * self.base**2, width, bias=False),
             BiasAct(width),
         )
-        self.head = ProjectionHead(width, classes, LAST, pack)
+        self.head = ProjectionHead(width, classes, HEAD, pack)
 
-    def forward(self, x, labels=None):
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         side = self.base << self.level
         if x.shape[2:] != (side, side):
             raise ValueError(f"x must have {side} x {side} pixels at level {self.level}, got {tuple(x.shape)}")
@@ -119,10 +128,6 @@ class Discriminator(Stages):
         return self.head(self.last(h), labels)
 
 
-def conv(before, after, size=3, norm=False):
-    layers = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), BiasAct(after)]
+def conv(before: int, after: int, size: int = 3, norm: bool = False) -> list[nn.Module]:
+    layers: list[nn.Module] = [EqualizedConv2d(before, after, size, padding=size // 2, bias=False), BiasAct(after)]
     return [*layers, PixelNorm()] if norm else layers
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")

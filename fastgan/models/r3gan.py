@@ -6,6 +6,7 @@ FusedOperators.py in R3GAN/, and the presets of train.py.
 
 import math
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +16,22 @@ from fastgan.models.pair import Pair
 from fastgan.models.parts.resolution import halvings
 from fastgan.ops import bias_act
 
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 EXPANSION = 2
 SLOPE = 0.2
 
 
 def r3gan(
-    channels=3, resolution=32, classes=None, width=768, z_dim=64, pack=1, blocks=2, group_width=8, spectral_norm="none"
-):
+    channels: int = 3,
+    resolution: int = 32,
+    classes: int | None = None,
+    width: int = 768,
+    z_dim: int = 64,
+    pack: int = 1,
+    blocks: int = 2,
+    group_width: int = 8,
+    spectral_norm: str = "none",
+) -> Pair:
     """The pair for (channels, resolution, resolution) images, resolution = 4..7 * 2^levels.
 
     width: channels up to 32 pixels. Above 32 pixels the channels halve as the resolution doubles.
@@ -31,14 +41,16 @@ def r3gan(
         with another embedding.
 
     The published presets as (width, group_width): CIFAR-10 and FFHQ (768, 8), ImageNet at 32 pixels (1536, 16).
-    The generator does not end in tanh: its samples may leave [-1, 1].
+    The generator does not end in a tanh: its samples can leave [-1, 1].
     """
     if spectral_norm != "none":
-        raise ValueError(f"spectral_norm must be none: r3gan's blocks start at zero, of no norm; got {spectral_norm!r}")
+        raise ValueError(f"spectral_norm must be none: r3gan's blocks start at zero; got {spectral_norm!r}")
     base, levels = halvings(resolution)
     widths = [width >> max((base << level).bit_length() - 6, 0) for level in range(levels + 1)]
     if widths[-1] < 1:
-        raise ValueError(f"width must be larger at {resolution} pixels, where it is halved; got {width}")
+        raise ValueError(
+            f"width must be at least {1 << max(resolution.bit_length() - 6, 0)} at {resolution} pixels, got {width}"
+        )
     return Pair(
         Generator(channels, resolution, classes, widths, z_dim, blocks, group_width),
         Discriminator(channels, resolution, classes, widths, blocks, group_width, pack),
@@ -46,7 +58,16 @@ def r3gan(
 
 
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, z_dim, blocks, group_width):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[int],
+        z_dim: int,
+        blocks: int,
+        group_width: int,
+    ) -> None:
         super().__init__()
         base, _ = halvings(resolution)
         self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
@@ -54,25 +75,34 @@ class Generator(nn.Module):
         self.basis = nn.Parameter(torch.randn(widths[0], base, base))
         self.coefficients = msr(nn.Linear(z_dim * (2 if classes else 1), widths[0], bias=False))
         count = blocks * len(widths)
-        stages = [ResidualBlock(widths[0], count, group_width) for _ in range(blocks)]
+        stages: list[nn.Module] = [ResidualBlock(widths[0], count, group_width) for _ in range(blocks)]
         for before, after in pairwise(widths):
             stages.append(Resample(before, after, up=True))
             stages += [ResidualBlock(after, count, group_width) for _ in range(blocks)]
         self.stages = nn.Sequential(*stages)
         self.to_image = msr(nn.Conv2d(widths[-1], channels, 1, bias=False))
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], 1)
         return self.to_image(self.stages(self.basis * self.coefficients(z)[:, :, None, None]))
 
 
 class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, blocks, group_width, pack):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[int],
+        blocks: int,
+        group_width: int,
+        pack: int,
+    ) -> None:
         super().__init__()
         base, _ = halvings(resolution)
         count = blocks * len(widths)
-        stages = [msr(nn.Conv2d(pack * channels, widths[-1], 1, bias=False))]
+        stages: list[nn.Module] = [msr(nn.Conv2d(pack * channels, widths[-1], 1, bias=False))]
         stages += [ResidualBlock(widths[-1], count, group_width) for _ in range(blocks)]
         for before, after in pairwise(widths[::-1]):
             stages.append(Resample(before, after, up=False))
@@ -81,23 +111,25 @@ class Discriminator(nn.Module):
         self.features = nn.Sequential(*stages, basis, nn.Flatten())
         self.head = Head(widths[0], classes, pack)
 
-    def forward(self, x, labels=None):
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         return self.head(self.features(x), labels)
 
 
 class Head(nn.Module):
     """features (B, F) -> logits (B,): w.h, or with labels y the product (W h).embedding(y), W (F, F).
 
-    A discriminator of packs has labels (B, pack), and an embedding for each place in a pack: their sum counts.
+    A discriminator of packs takes labels (B, pack). Each place in a pack has its own embedding: their sum is used.
     """
 
-    def __init__(self, features, classes, pack):
+    places: torch.Tensor
+
+    def __init__(self, features: int, classes: int | None, pack: int) -> None:
         super().__init__()
         self.linear = msr(nn.Linear(features, features if classes else 1, bias=False))
         self.embedding = _embedding(pack * classes, features, gain=features**-0.5) if classes else None
         self.register_buffer("places", torch.arange(pack) * (classes or 0), persistent=False)
 
-    def forward(self, features, labels=None):
+    def forward(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         h = self.linear(features)
         if self.embedding is None:
             return h.squeeze(1)
@@ -110,7 +142,7 @@ class Head(nn.Module):
         return (h * self.embedding(labels.reshape(-1, pack) + self.places).sum(1)).sum(1)
 
 
-def _embedding(classes, features, gain=1.0):
+def _embedding(classes: int, features: int, gain: float = 1.0) -> nn.Embedding:
     """A linear layer of one-hot labels, with its initial weights: N(0, gain^2 / classes)."""
     layer = nn.Embedding(classes, features)
     nn.init.normal_(layer.weight, std=gain / math.sqrt(classes))
@@ -118,9 +150,12 @@ def _embedding(classes, features, gain=1.0):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1x1(act(conv3x3 in groups(act(conv1x1(x))))): Fixup (Zhang et al., 2019), so that it starts as x."""
+    """x + conv1x1(act(conv3x3 in groups(act(conv1x1(x))))).
 
-    def __init__(self, channels, count, group_width):
+    Fixup (Zhang et al., 2019): the block starts as the identity.
+    """
+
+    def __init__(self, channels: int, count: int, group_width: int) -> None:
         super().__init__()
         wide = channels * EXPANSION
         gain = math.sqrt(2 / (1 + SLOPE**2)) * count ** (-1 / 4)  # count^(-1 / (2 m - 2)), m = 3 layers in a block
@@ -130,36 +165,38 @@ class ResidualBlock(nn.Module):
         self.conv3 = msr(nn.Conv2d(wide, channels, 1, bias=False), 0)
         self.bias1, self.bias2 = nn.Parameter(torch.zeros(wide)), nn.Parameter(torch.zeros(wide))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = bias_act(self.conv1(x), self.bias1, act="leaky_relu", alpha=SLOPE)
         h = bias_act(self.conv2(h), self.bias2, act="leaky_relu", alpha=SLOPE)
         return x + self.conv3(h)
 
 
 class Resample(nn.Module):
-    """Twice or half the resolution through the filter [1 3 3 1] / 8, and a 1x1 convolution where widths differ.
+    """Twice or half the resolution through the filter [1 3 3 1] / 8, and a 1x1 convolution if widths differ.
 
     The published filter [1 2 1] is convolved with [1 1], so that the samples stay centred.
     """
 
-    def __init__(self, before, after, up):
+    filter: torch.Tensor
+
+    def __init__(self, before: int, after: int, up: bool) -> None:
         super().__init__()
         self.up = up
         self.conv = msr(nn.Conv2d(before, after, 1, bias=False)) if before != after else nn.Identity()
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("filter", taps.outer(taps)[None, None] * (4 if up else 1), persistent=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.up:
             return self.conv(F.conv2d(x, *self._each(x), stride=2, padding=1, groups=x.shape[1]))
-        x = self.conv(x)  # both are linear: the convolution goes where the map is small
+        x = self.conv(x)  # both are linear: the smaller map goes through the convolution
         return F.conv_transpose2d(x, *self._each(x), stride=2, padding=1, groups=x.shape[1])
 
-    def _each(self, x):
+    def _each(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.filter.to(x.dtype).expand(x.shape[1], 1, 4, 4),)
 
 
-def msr(layer, gain=1.0):
+def msr(layer: Layer, gain: float = 1.0) -> Layer:
     """He et al.'s initial weights: N(0, gain^2 / fan_in)."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:

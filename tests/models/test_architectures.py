@@ -132,7 +132,7 @@ def test_the_u_net_hands_detail_over_and_stays_noisy_when_evaluating():
         quiet = pix2pix(1, 28, width=4, dropout_at_test=False).generator.eval()
         assert torch.equal(quiet(None, source), quiet(None, source))
         assert quiet(None, F.avg_pool2d(source, 4)).shape == (2, 1, 28, 28)  # as for super-resolution
-    with pytest.raises(ValueError, match="n_layers must be at least 1, with 3 pixels left of 28; got 5"):
+    with pytest.raises(ValueError, match="n_layers must be at least 1, with 28 >> n_layers at least 3; got 5"):
         pix2pix(1, 28, n_layers=5)
     with pytest.raises(ValueError, match="norm must be one of batch, instance, none"):
         pix2pix(1, 28, norm="layer")
@@ -205,7 +205,7 @@ def test_presets_are_the_toys_of_their_papers():
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({}, "needs features=, of vectors, or channels= and resolution="),
+        ({}, r"needs either features= \(vectors\) or channels= and resolution="),
         ({"features": 2, "channels": 1, "resolution": 8}, "not both"),
         ({"features": 2, "preset": "vaegan"}, "preset must be one of pacgan, unrolled, wgan_gp"),
         ({"features": 2, "init": "zero"}, "init must be one of paper, he, orthogonal"),

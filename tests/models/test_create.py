@@ -127,7 +127,7 @@ def test_an_auxiliary_classifier_says_what_it_needs():
     with pytest.raises(TypeError, match="head='auxiliary'"):
         carries = SimpleNamespace(discriminator=make("mlp", classes=2).discriminator, condition=torch.tensor([0]))
         AuxiliaryClassifier()(carries, real=torch.ones(1), fake=torch.ones(1))
-    with pytest.raises(ValueError, match="it needs classes"):
+    with pytest.raises(ValueError, match="classes must be a positive integer"):
         make("dcgan", head="auxiliary")
 
 

@@ -1,24 +1,32 @@
-"""The residual networks of SN-GAN (Miyato et al., 2018): blocks, their widths, and a generator and a critic of them."""
+"""The residual networks of SN-GAN (Miyato et al., 2018): blocks, their widths, a generator and a discriminator."""
 
-import math
 from itertools import pairwise
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
 from fastgan.models.pair import Pair
-from fastgan.models.parts.initialize import initialize
-from fastgan.models.parts.layers import SPECTRAL, choose
-from fastgan.models.parts.projection_head import make_head
-from fastgan.models.parts.resolution import halvings
+from fastgan.models.parts.initialize import glorot_, initialize
+from fastgan.models.parts.layers import SPECTRAL, Layers, SpectralNorm, choose
+from fastgan.models.parts.projection_head import Head, HeadedDiscriminator, make_head
+from fastgan.models.parts.resolution import double, halvings
 from fastgan.nn import SelfAttention2d
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 
 
 def residual_pair(
-    channels, resolution, classes, width, z_dim, spectral_norm, pack=1, head="projection", attend_at=None
-):
-    """Arguments as sngan's; attend_at: the side of the map that both networks put a SelfAttention2d after."""
+    channels: int,
+    resolution: int,
+    classes: int | None,
+    width: int | None,
+    z_dim: int,
+    spectral_norm: SpectralNorm,
+    pack: int = 1,
+    head: Head = "projection",
+    attend_at: int | None = None,
+) -> Pair:
+    """Arguments as sngan's. attend_at: side of the map that goes through a SelfAttention2d in both networks."""
     _, levels = halvings(resolution)
     small = levels <= 3
     width = width or (256 if small else 1024)
@@ -29,39 +37,43 @@ def residual_pair(
         Discriminator(channels, resolution, classes, downs, for_discriminator, pack, head, attend_at),
     )
     for network in pair:
-        initialize(network, _glorot_)
+        initialize(network, glorot_)
     return pair
 
 
-# Channels of the generator's stages, the one before the first block included; channels of each of the discriminator's
-# blocks, and whether it halves the resolution.
+# _small and _large return the generator's channels before the first block and after each block, and for each block of
+# the discriminator (channels, whether it halves the resolution).
 
 
-def _small(width, levels):
+def _small(width: int, levels: int) -> tuple[list[int], list[tuple[int, bool]]]:
     _check(width, 2)
     return [width] * (levels + 1), [(width // 2, True)] * 2 + [(width // 2, False)] * 2
 
 
-def _large(width, levels):
-    """64 pixels: 1024 512 256 128 64. 128 pixels: 1024 1024 512 256 128 64, and one more block in the critic."""
+def _large(width: int, levels: int) -> tuple[list[int], list[tuple[int, bool]]]:
+    """64 pixels: 1024 512 256 128 64. 128 pixels: 1024 1024 512 256 128 64, and one more block in the discriminator."""
     _check(width, 16)
     ups = [width] * (levels - 4) + [width >> level for level in range(5)]
     downs = [(after, True) for after in reversed(ups[levels - 4 :])]
     return ups, downs + [(width, True)] * (levels - 5) + [(width, False)] * (levels > 4)
 
 
-def _check(width, divisor):
+def _check(width: int, divisor: int) -> None:
     if width < divisor or width % divisor:
         raise ValueError(f"width must be a multiple of {divisor} at this resolution, got {width}")
 
 
-def _glorot_(weight):
-    followed_by_relu = weight.ndim == 4 and weight.shape[-1] == 3
-    nn.init.xavier_uniform_(weight, math.sqrt(2) if followed_by_relu else 1)
-
-
 class Generator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, z_dim, layers, attend_at=None):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[int],
+        z_dim: int,
+        layers: Layers,
+        attend_at: int | None = None,
+    ) -> None:
         super().__init__()
         self.z_dim, self.classes, self.shape = z_dim, classes, (channels, resolution, resolution)
         base, _ = halvings(resolution)
@@ -69,16 +81,16 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(UpBlock(before, after, classes, layers) for before, after in pairwise(widths))
         sides = [base << level for level in range(1, len(widths))]
         self.attended = sides.index(attend_at) if attend_at else None  # the block that attention follows
-        self.attention = _attention(widths[self.attended + 1], layers) if attend_at else None
+        self.attention = None if self.attended is None else _attention(widths[self.attended + 1], layers)
         self.to_image = nn.Sequential(
             nn.BatchNorm2d(widths[-1]), nn.ReLU(), layers.Conv2d(widths[-1], channels, 3, padding=1), nn.Tanh()
         )
 
-    def forward(self, z, labels=None):
+    def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         x = self.first(z)
         for index, block in enumerate(self.blocks):
             x = block(x, labels)
-            if index == self.attended:
+            if self.attention is not None and index == self.attended:
                 x = self.attention(x)
         return self.to_image(x)
 
@@ -86,23 +98,34 @@ class Generator(nn.Module):
 class UpBlock(nn.Module):
     """(B, before, H, W) -> (B, after, 2 H, 2 W)"""
 
-    def __init__(self, before, after, classes, layers):
+    def __init__(self, before: int, after: int, classes: int | None, layers: Layers) -> None:
         super().__init__()
         self.norm1, self.norm2 = ConditionalBatchNorm2d(before, classes), ConditionalBatchNorm2d(after, classes)
         self.conv1 = layers.Conv2d(before, after, 3, padding=1)
         self.conv2 = layers.Conv2d(after, after, 3, padding=1)
         self.shortcut = layers.Conv2d(before, after, 1)
 
-    def forward(self, x, labels):
-        h = self.conv1(_double(F.relu(self.norm1(x, labels))))
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        h = self.conv1(double(F.relu(self.norm1(x, labels))))
         h = self.conv2(F.relu(self.norm2(h, labels)))
-        return h + _double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute: a quarter of the work
+        return h + double(self.shortcut(x))  # a 1x1 convolution and a nearest neighbour commute: a quarter of the work
 
 
-class Discriminator(nn.Module):
-    def __init__(self, channels, resolution, classes, widths, layers, pack=1, head="projection", attend_at=None):
+class Discriminator(HeadedDiscriminator):
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        classes: int | None,
+        widths: list[tuple[int, bool]],
+        layers: Layers,
+        pack: int = 1,
+        head: Head = "projection",
+        attend_at: int | None = None,
+    ) -> None:
         super().__init__()
-        blocks, before, side = [], pack * channels, resolution
+        blocks: list[nn.Module] = []
+        before, side = pack * channels, resolution
         for after, halve in widths:
             blocks.append(DownBlock(before, after, halve, layers, first=not blocks))
             before, side = after, side // 2 if halve else side
@@ -111,35 +134,29 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = make_head(head, before, classes, layers, pack)
 
-    def forward(self, x, labels=None, classify=False):
-        features = F.relu(self.blocks(x)).sum((2, 3))
-        return self.head.classify(features) if classify else self.head(features, labels)
-
-    def classify(self, x):
-        """Logits of the classes, of a discriminator with an auxiliary head."""
-        return self(x, classify=True)  # by the module's call, which normalises all weights at once
+    def represent(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.blocks(x)).sum((2, 3))
 
 
 class DownBlock(nn.Module):
-    """(B, before, H, W) -> (B, after, H / 2, W / 2), or (B, after, H, W). The first has no ReLU before the image."""
+    """(B, before, H, W) -> (B, after, H / 2, W / 2), or (B, after, H, W).
 
-    def __init__(self, before, after, halve, layers, first):
+    The first block has no ReLU before its convolutions.
+    """
+
+    def __init__(self, before: int, after: int, halve: bool, layers: Layers, first: bool) -> None:
         super().__init__()
         self.halve, self.first = halve, first
         self.conv1 = layers.Conv2d(before, after, 3, padding=1)
         self.conv2 = layers.Conv2d(after, after, 3, padding=1)
         self.shortcut = layers.Conv2d(before, after, 1) if halve or before != after else nn.Identity()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv2(F.relu(self.conv1(x if self.first else F.relu(x))))
         if not self.halve:
             return h + self.shortcut(x)
         return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))  # the two commute
 
 
-def _attention(channels, layers):
+def _attention(channels: int, layers: Layers) -> SelfAttention2d:
     return SelfAttention2d(channels, spectral_norm=layers is SPECTRAL)
-
-
-def _double(x):
-    return F.interpolate(x, scale_factor=2, mode="nearest")
