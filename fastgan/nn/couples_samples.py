@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def coupling_layer(network):
+def coupling_layer(network: nn.Module) -> tuple[str, nn.Module] | None:
     """(name, module) of the first layer through which an output depends on the batch's other samples, or None.
 
     Batch norm that uses the batch's statistics (in training, or without running ones), and any module with a true
@@ -15,7 +15,7 @@ def coupling_layer(network):
     return None
 
 
-def couples_samples(network):
+def couples_samples(network: nn.Module) -> bool:
     """Whether an output depends on the batch's other samples."""
     return coupling_layer(network) is not None
 

@@ -1,24 +1,25 @@
 """Maxout units (Goodfellow et al., 2013)."""
 
+import torch
 from torch import nn
 
 
 class Maxout(nn.Module):
     """(..., in_features) -> (..., out_features), each the largest of `pieces` affine functions of x.
 
-    `linear` holds the pieces of a unit side by side. The largest is taken by max(dim), whose derivatives, to any order,
-    go to one of several equal pieces; amax would share them out, and its backward takes longer.
+    `linear` holds the pieces of a unit side by side. The derivatives of max(dim), to any order, go to one of several
+    equal pieces. amax would divide them among the pieces, and its backward takes longer.
     """
 
-    def __init__(self, in_features, out_features, pieces, bias=True):
+    def __init__(self, in_features: int, out_features: int, pieces: int, bias: bool = True) -> None:
         super().__init__()
         if pieces < 1:
             raise ValueError(f"pieces must be at least 1, got {pieces}")
         self.out_features, self.pieces = out_features, pieces
         self.linear = nn.Linear(in_features, out_features * pieces, bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(x).unflatten(-1, (self.out_features, self.pieces)).max(-1).values
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"out_features={self.out_features}, pieces={self.pieces}"

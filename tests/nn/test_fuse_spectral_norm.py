@@ -407,7 +407,11 @@ def unsettled(fuse, *widths):
 def test_a_recomputation_after_another_forward_raises(fuse, reentrant):
     model, _ = unsettled(fuse, 6, 6, 6)
     x = torch.randn(3, 6, requires_grad=True)
-    for between in (lambda: checkpoint(model, x, use_reentrant=reentrant), lambda: model(x), lambda: torch.no_grad()(model)(x)):
+    for between in (
+        lambda: checkpoint(model, x, use_reentrant=reentrant),
+        lambda: model(x),
+        lambda: torch.no_grad()(model)(x),
+    ):
         y = checkpoint(model, x, use_reentrant=reentrant)
         between()
         with pytest.raises(RuntimeError, match="call backward before the next training forward"):

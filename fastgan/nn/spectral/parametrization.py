@@ -16,7 +16,9 @@ from fastgan.ops._torch_private import backward_pass
 WARM_UP_ITERATIONS = 15  # as torch: u and v start close to the singular vectors
 
 
-def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=None):
+def spectral_norm(
+    module: nn.Module, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12, dim: int | None = None
+) -> nn.Module:
     """Divide `module.name` by its spectral norm whenever it is read: W / sigma, sigma = u^T W v.
 
     A drop-in for torch.nn.utils.parametrizations.spectral_norm: the same arguments, numbers (to rounding), random
@@ -127,7 +129,9 @@ class SpectralNorm(nn.Module):
     def check_recomputation(self):
         """Raise a RuntimeError unless u and v are those of the forward that a backward pass recomputes now."""
         if getattr(self, "_is_replica", False):  # of DataParallel: its forwards run in threads that number nodes alike
-            raise RuntimeError("activation checkpointing of a spectrally normalised layer does not work in DataParallel")
+            raise RuntimeError(
+                "activation checkpointing of a spectrally normalised layer does not work in DataParallel"
+            )
         self.iterations.check_recomputation()
 
     def __getstate__(self):

@@ -1,7 +1,7 @@
 """Activation checkpointing: whether a recomputed forward reads the u and v of its own forward.
 
-A recomputation runs inside a backward pass. It must not iterate, so u and v are right only if nothing has iterated since
-its forward. torch numbers autograd's nodes in the order of their creation. The node that runs now is of the recomputed
+A recomputation runs in a backward pass. It must not iterate, so u and v are right only if nothing iterated since its
+forward. torch numbers autograd's nodes in the order of their creation. The node that runs now is of the recomputed
 forward, and its number dates that forward.
 """
 
