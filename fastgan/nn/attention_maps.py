@@ -1,24 +1,28 @@
 """The attention maps of networks at chosen positions of the images that they see."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 import torch
+from torch import nn
 
 from fastgan.nn import SelfAttention2d
 from fastgan.nn.modes import evaluation_mode
 
 
-def attention_layers(network):
+def attention_layers(network: nn.Module) -> dict[str, SelfAttention2d]:
     """name -> SelfAttention2d"""
     return {name: module for name, module in network.named_modules() if isinstance(module, SelfAttention2d)}
 
 
 @torch.no_grad()
-def attention_maps(network, queries, size, *inputs):
+def attention_maps(
+    network: nn.Module, queries: Iterable[tuple[int, int]], size: tuple[int, int], *inputs: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """{layer's name: (queries, B, h, w)} of one call network(*inputs), for the queries (row, column) in (H, W) = size.
 
-    A query is moved to the position of the layer's own map that it falls into. The call is made in evaluation mode:
-    spectral norm's vectors and batch norm's statistics stay; the network's mode is as it was afterwards.
+    Each layer reads a query at the position of its map that contains the query. The call runs in evaluation mode, so
+    that spectral norm's vectors and batch norm's statistics stay. Afterwards the network has its former mode.
     """
     layers, caught = attention_layers(network), {}
     with evaluation_mode(network), ExitStack() as hooks:

@@ -10,16 +10,25 @@ SYNONYMS = {"lrelu": "leaky_relu", "swish": "silu"}
 
 
 class BiasAct(nn.Module):
-    """clamp(gain * act(x + bias), -clamp, clamp) by `fastgan.ops.bias_act`, which holds the contract.
+    """clamp(gain * act(x + bias), -clamp, clamp) by `fastgan.ops.bias_act`, which documents dtypes and derivatives.
 
     Args:
         channels: x.shape[dim], the length of the learned bias, which starts at 0; None for no bias.
-        act, alpha, gain, clamp, dim: as the op's; "lrelu" and "swish" are read as "leaky_relu" and "silu".
+        act, alpha, gain, clamp, dim: as in the op; "lrelu" is "leaky_relu", and "swish" is "silu".
     """
 
     def __init__(
-        self, channels=None, act="leaky_relu", *, alpha=0.2, gain=1.0, clamp=None, dim=1, device=None, dtype=None
-    ):
+        self,
+        channels: int | None = None,
+        act: str = "leaky_relu",
+        *,
+        alpha: float = 0.2,
+        gain: float = 1.0,
+        clamp: float | None = None,
+        dim: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         act = SYNONYMS.get(act, act)
         if act not in ACTIVATIONS:
@@ -28,11 +37,11 @@ class BiasAct(nn.Module):
         bias = None if channels is None else nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
         self.register_parameter("bias", bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return ops.bias_act(
             x, self.bias, dim=self.dim, act=self.act, alpha=self.alpha, gain=self.gain, clamp=self.clamp
         )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         channels = None if self.bias is None else len(self.bias)
         return f"{channels}, {self.act!r}, alpha={self.alpha}, gain={self.gain}, clamp={self.clamp}, dim={self.dim}"

@@ -21,7 +21,7 @@ class Coupling(NamedTuple):
     """Whether one call on two batches, joined, returns the logits of two calls."""
 
 
-def coupling_layer(network):
+def coupling_layer(network: nn.Module) -> tuple[str, nn.Module] | None:
     """(name, module) of the first layer through which an output depends on the batch's other samples, or None.
 
     Batch norm that uses the batch's statistics (in training, or without running ones), and any module with a true
@@ -33,7 +33,7 @@ def coupling_layer(network):
     return None
 
 
-def couples_samples(network):
+def couples_samples(network: nn.Module) -> bool:
     """Whether the network has a layer through which an output depends on the batch's other samples."""
     return coupling_layer(network) is not None
 

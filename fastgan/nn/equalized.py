@@ -8,6 +8,7 @@ m times as far.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,41 +18,41 @@ BEFORE_RELU = math.sqrt(2)
 
 
 class EqualizedConv2d(nn.Conv2d):
-    """torch.nn.Conv2d with the weight scaled at run time; with its arguments, and gain: 1 where no ReLU follows."""
+    """torch.nn.Conv2d with the weight scaled at run time. Arguments: torch's, and gain, 1 if no ReLU follows."""
 
-    def __init__(self, *args, gain=BEFORE_RELU, lr_multiplier=1.0, **kwargs):
+    def __init__(self, *args: Any, gain: float = BEFORE_RELU, lr_multiplier: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _equalize(self, self.weight[0].numel(), gain, lr_multiplier)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._conv_forward(x, self.weight * self.scale, _bias(self))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale:.4g}"
 
 
 class EqualizedLinear(nn.Linear):
-    """torch.nn.Linear with the weight scaled at run time; its arguments, and gain as in EqualizedConv2d."""
+    """torch.nn.Linear with the weight scaled at run time. Arguments: torch's, and those of EqualizedConv2d."""
 
-    def __init__(self, *args, gain=BEFORE_RELU, lr_multiplier=1.0, **kwargs):
+    def __init__(self, *args: Any, gain: float = BEFORE_RELU, lr_multiplier: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _equalize(self, self.in_features, gain, lr_multiplier)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight * self.scale, _bias(self))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale:.4g}"
 
 
 class EqualizedEmbedding(nn.Embedding):
     """torch.nn.Embedding scaled by gain / sqrt(dimensions) at run time, for products with features of unit variance."""
 
-    def __init__(self, *args, gain=1.0, **kwargs):
+    def __init__(self, *args: Any, gain: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.scale = gain / math.sqrt(self.embedding_dim)
 
-    def forward(self, labels):
+    def forward(self, labels: torch.Tensor) -> torch.Tensor:
         return super().forward(labels) * self.scale
 
 

@@ -1,4 +1,4 @@
-"""How much the samples of a minibatch differ, told to the critic (Karras et al., 2018, section 3)."""
+"""How much the samples of a minibatch differ, as an input of the discriminator (Karras et al., 2018, section 3)."""
 
 import torch
 from torch import nn
@@ -16,13 +16,13 @@ class MinibatchStdDev(nn.Module):
 
     couples_samples = True  # a logit depends on the batch's other samples
 
-    def __init__(self, group_size=4):
+    def __init__(self, group_size: int = 4) -> None:
         super().__init__()
         if not isinstance(group_size, int) or group_size < 1:
             raise ValueError(f"group_size must be an integer of at least 1, got {group_size!r}")
         self.group_size = group_size
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() < 2 or x.shape[0] == 0:
             raise ValueError(f"x must have shape (batch, channels, ...), got {tuple(x.shape)}")
         batch = x.shape[0]
@@ -34,5 +34,5 @@ class MinibatchStdDev(nn.Module):
         channel = number.reshape(batch, *[1] * (x.dim() - 1)).expand(batch, 1, *x.shape[2:])
         return torch.cat([x, channel], 1)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"group_size={self.group_size}"

@@ -1,10 +1,13 @@
-"""A network's mode inside a block, given back afterwards."""
+"""A network's mode inside a block, restored afterwards."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from torch import nn
 
 
 @contextmanager
-def evaluation_mode(network):
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block. Afterwards each module is in the mode that it had."""
     training = {module: module.training for module in network.modules()}
     network.eval()
@@ -16,7 +19,7 @@ def evaluation_mode(network):
 
 
 @contextmanager
-def frozen(network):
+def frozen(network: nn.Module) -> Iterator[None]:
     """No gradients for the network's parameters inside the block: autograd leaves that half of its backward out."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     for p in parameters:

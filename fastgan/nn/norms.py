@@ -1,6 +1,7 @@
 """torch's normalisation layers on the ops: its arguments, its state_dict, its running statistics, and a fast second
 derivative."""
 
+import torch
 from torch import nn
 
 from fastgan import ops
@@ -12,14 +13,14 @@ class GroupNorm(nn.GroupNorm):
     Half-precision x beside float32 weights keeps its dtype (torch's layer, under autocast, returns float32).
     """
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 class LayerNorm(nn.LayerNorm):
     """torch.nn.LayerNorm on `fastgan.ops.layer_norm`: (..., *normalized_shape) -> the same; dtypes as GroupNorm."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
@@ -45,10 +46,10 @@ class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
 
 
 class _BatchNorm:
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.normalize(x, self.weight, self.bias)
 
-    def normalize(self, x, weight, bias):
+    def normalize(self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
         """With weight and bias from elsewhere: (C,), or (N, C) for one of each sample."""
         self._check_input_dim(x)
         momentum = 0.0 if self.momentum is None else self.momentum
@@ -71,8 +72,8 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """torch.nn.BatchNorm2d on `fastgan.ops.batch_norm`: (N, C, H, W) -> the same; dtypes as GroupNorm.
 
-    momentum=None averages over all batches with equal weight, without a look at the counter from the host: it compiles.
-    An empty batch is returned as it came, and moves no statistics.
+    momentum=None averages over all batches with equal weight. The host does not read the counter, so that it compiles.
+    An empty batch is returned unchanged and moves no statistics.
     """
 
 

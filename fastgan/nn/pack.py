@@ -1,9 +1,10 @@
-"""Packing: the critic judges m samples at once (PacGAN, Lin et al., 2018)."""
+"""Packing: the discriminator judges m samples at once (PacGAN, Lin et al., 2018)."""
 
+import torch
 from torch import nn
 
 
-def pack(x, m):
+def pack(x: torch.Tensor | None, m: int) -> torch.Tensor | None:
     """(m B, C, ...) -> (B, m C, ...); labels (m B,) -> (B, m). A view, when x is contiguous; None stays None.
 
     Errors: ValueError if m does not divide the batch.
@@ -16,20 +17,20 @@ def pack(x, m):
     return packs.flatten(1, 2) if x.dim() > 1 else packs
 
 
-def unpack(x, m):
+def unpack(x: torch.Tensor, m: int) -> torch.Tensor:
     """The inverse of pack for samples: (B, m C, ...) -> (m B, C, ...)."""
     return x if m == 1 else x.unflatten(1, (m, -1)).flatten(0, 1)
 
 
 class Pack(nn.Module):
-    """critic(x) of packs: x (m B, C, ...), each m consecutive samples joined along C -> module of (B, m C, ...).
+    """discriminator(x) of packs: x (m B, C, ...), m consecutive samples joined along C -> module of (B, m C, ...).
 
     A collapsed generator's packs lack the variety that a real pack has, which a single sample cannot show. The module
-    is a critic whose first layer takes m C channels (or features). A condition is packed as well: labels (m B,) to
+    is a discriminator; its first layer takes m C channels (or features). A condition is packed too: labels (m B,) to
     (B, m), images along their channels. m = 1 changes nothing. Errors: ValueError if m does not divide the batch.
     """
 
-    def __init__(self, module, m):
+    def __init__(self, module: nn.Module, m: int) -> None:
         super().__init__()
         if not isinstance(m, int) or m < 1:
             raise ValueError(f"m must be an integer of at least 1, got {m!r}")
@@ -37,12 +38,12 @@ class Pack(nn.Module):
         if m > 1:  # a pack of one couples samples when the module does
             self.couples_samples = True
 
-    def forward(self, x, condition=None):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         return self.module(self.pack(x)) if condition is None else self.module(self.pack(x), self.pack(condition))
 
-    def pack(self, x):
+    def pack(self, x: torch.Tensor) -> torch.Tensor:
         """(m B, C, ...) -> (B, m C, ...); (m B,) -> (B, m)."""
         return pack(x, self.m)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"m={self.m}"

@@ -10,13 +10,13 @@ class PixelNorm(nn.Module):
     dtypes: any floating; the mean is taken in float32 (float64 for float64). Derivatives: of any order.
     """
 
-    def __init__(self, eps=1e-8):
+    def __init__(self, eps: float = 1e-8) -> None:
         super().__init__()
         self.eps = eps
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = x if x.dtype == torch.float64 else x.float()  # squares of float16 overflow above 255
         return (y * (y.square().mean(1, keepdim=True) + self.eps).rsqrt()).to(x.dtype)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"eps={self.eps}"

@@ -1,7 +1,9 @@
 """Self-attention over the positions of a feature map (Zhang et al., "Self-Attention GANs", 2019)."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,7 @@ class SelfAttention2d(nn.Module):
 
     Args:
         channels: C.
-        which_conv: what makes a projection, which_conv(in, out, kernel_size=1, padding=0, bias=bias), as BigGAN's
+        which_conv: constructor of a projection, which_conv(in, out, kernel_size=1, padding=0, bias=bias), as BigGAN's
             blocks take it; None: SNConv2d, or torch's Conv2d without spectral_norm.
         qk_channels, v_channels: widths of theta and phi (C/8), of g (C/2), of all heads together.
         pool: keys and values from 2 x 2 max-pooled maps, a quarter of the cost; needs h, w >= 2.
@@ -41,21 +43,21 @@ class SelfAttention2d(nn.Module):
 
     def __init__(
         self,
-        channels,
-        which_conv=None,
+        channels: int,
+        which_conv: Callable[..., nn.Module] | None = None,
         *,
-        qk_channels=None,
-        v_channels=None,
-        pool=True,
-        spectral_norm=True,
-        similarity="dot",
-        heads=1,
-        project=True,
-        scale=None,
-        bias=False,
-        n_power_iterations=1,
-        eps=1e-12,
-    ):
+        qk_channels: int | None = None,
+        v_channels: int | None = None,
+        pool: bool = True,
+        spectral_norm: bool = True,
+        similarity: Literal["dot", "l2"] = "dot",
+        heads: int = 1,
+        project: bool = True,
+        scale: float | None = None,
+        bias: bool = False,
+        n_power_iterations: int = 1,
+        eps: float = 1e-12,
+    ) -> None:
         super().__init__()
         qk_channels = max(channels // 8, 1) if qk_channels is None else qk_channels
         v_channels = max(channels // 2, 1) if v_channels is None else v_channels
@@ -65,7 +67,7 @@ class SelfAttention2d(nn.Module):
         if similarity not in ("dot", "l2"):
             raise ValueError(f'similarity must be "dot" or "l2", got {similarity!r}')
         if not project and v_channels != channels:
-            raise ValueError(f"v_channels must be channels={channels} where project=False, got {v_channels}")
+            raise ValueError(f"v_channels must be channels={channels} if project=False, got {v_channels}")
         if which_conv is None:
             settings = {"n_power_iterations": n_power_iterations, "eps": eps}
             which_conv = partial(SNConv2d, **settings) if spectral_norm else nn.Conv2d
@@ -80,12 +82,12 @@ class SelfAttention2d(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     @classmethod
-    def of_the_paper(cls, channels, **options):
+    def of_the_paper(cls, channels: int, **options: Any) -> "SelfAttention2d":
         """The block that the paper describes: no pooling, values of full width, no output projection."""
         return cls(channels, **{"pool": False, "v_channels": channels, "project": False, **options})
 
-    def forward(self, x, y=None):
-        """y is left out of account: a generator may call all of its blocks as block(x, y)."""
+    def forward(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        """y is ignored: a generator may call all of its blocks as block(x, y)."""
         self._check(x)
         q, k, v = self.theta(x), self._keys(x), self._pooled(self.g(x))
         out = self.attend(*(self._heads(t) for t in (q, k, v)), scale=self.scale, similarity=self.similarity)
@@ -93,11 +95,11 @@ class SelfAttention2d(nn.Module):
         return x + self.gamma * self.o(out)
 
     @torch.no_grad()
-    def attention_map(self, x, query):
-        """How much the position `query` = (row, column) of x (B, C, h, w) looks at every key: (B, h', w'), sums are 1.
+    def attention_map(self, x: torch.Tensor, query: tuple[int, int]) -> torch.Tensor:
+        """The attention of position `query` = (row, column) of x (B, C, h, w) to every key: (B, h', w'), sums are 1.
 
-        The mean over heads; h' = h // 2 where keys are pooled. One row of the attention matrix, no more; spectral
-        norm's vectors stay as they are.
+        The mean over heads; h' = h // 2 if keys are pooled. Only one row of the attention matrix is computed. Spectral
+        norm's vectors stay.
         """
         self._check(x)
         row, column = query
@@ -129,7 +131,7 @@ class SelfAttention2d(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must have shape (batch, {self.channels}, height, width), got {tuple(x.shape)}")
         if self.pool and min(x.shape[2:]) < 2:
-            raise ValueError(f"x must be at least 2 x 2 where pool=True, got {tuple(x.shape)}")
+            raise ValueError(f"x must be at least 2 x 2 if pool=True, got {tuple(x.shape)}")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"heads={self.heads}, pool={self.pool}, similarity={self.similarity!r}, scale={self.scale:.4g}"

@@ -50,6 +50,31 @@ else:
 
 
 _backward_pass = getattr(torch._C, "_current_graph_task_id", None) or (lambda: None)
+
+
+def backward_pass():
+    """The number of the backward pass that runs now, -1 outside of one."""
+    return torch._C._current_graph_task_id()
+
+
+def running_node():
+    """The node of autograd's graph that a backward pass runs now; None: there is none, or torch does not say."""
+    return getattr(torch._C, "_current_autograd_node", lambda: None)()
+
+
+def _fallback_next_node_number():
+    return float("inf")  # later than every node: a recomputation raises
+
+
+# The number that autograd's next node in this thread will have.
+next_node_number = getattr(torch._C._autograd, "_get_sequence_nr", _fallback_next_node_number)
+
+
+def without_subclasses():
+    """A context in which no tensor subclass's __torch_function__ runs."""
+    return torch._C.DisableTorchFunctionSubclass()
+
+
 _pass_that_returns_leaves = -1
 
 

@@ -390,6 +390,73 @@ def test_the_recomputation_of_checkpointing_does_not_iterate(fuse, reentrant, as
     assert_same(twin, model, rtol=1e-5)
 
 
+def unsettled(fuse, *widths):
+    """Two equal models with u and v far from settled, so that each iteration changes the gradient."""
+    torch.manual_seed(0)
+    model = mlp(*widths)
+    for layer in model:
+        nn.init.normal_(layer.parametrizations.weight.original)
+        for vector in (layer.parametrizations.weight[0]._u, layer.parametrizations.weight[0]._v):
+            vector.copy_(nn.functional.normalize(torch.randn_like(vector), dim=0))
+    twin = copy.deepcopy(model)
+    return (fuse_spectral_norm(model) if fuse else model), twin
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("fuse", [False, True])
+def test_a_recomputation_after_another_forward_raises(fuse, reentrant):
+    model, _ = unsettled(fuse, 6, 6, 6)
+    x = torch.randn(3, 6, requires_grad=True)
+    for between in (
+        lambda: checkpoint(model, x, use_reentrant=reentrant),
+        lambda: model(x),
+        lambda: torch.no_grad()(model)(x),
+    ):
+        y = checkpoint(model, x, use_reentrant=reentrant)
+        between()
+        with pytest.raises(RuntimeError, match="call backward before the next training forward"):
+            y.sum().backward()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("fuse", [False, True])
+def test_checkpointed_forwards_with_a_backward_each_have_the_gradients_of_plain_ones(fuse, reentrant, assert_same):
+    model, twin = unsettled(fuse, 6, 6, 6)
+    x = torch.randn(3, 6, requires_grad=True)
+    for _ in range(3):
+        for m in (model, twin):
+            torch.no_grad()(m)(x)
+        y = checkpoint(model, x, use_reentrant=reentrant)
+        model.eval()
+        model(x)  # evaluation does not iterate
+        model.train()
+        for _ in range(2):
+            y.sum().backward(retain_graph=True)
+        (2 * twin(x)).sum().backward()
+    assert_same(twin, model, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_layer_that_a_checkpointed_function_uses_twice_raises(reentrant):
+    model, _ = unsettled(False, 6, 6, 6)
+    x = torch.randn(3, 6, requires_grad=True)
+    with pytest.raises(RuntimeError, match="use the layer once in a checkpointed function"):
+        checkpoint(lambda x: model(model(x)), x, use_reentrant=reentrant).sum().backward()
+
+
+@pytest.mark.parametrize(("fuse", "reentrant"), [(False, False), (False, True), (True, True)])
+def test_checkpointing_each_layer_has_the_gradients_of_a_plain_forward(fuse, reentrant, assert_same):
+    model, twin = unsettled(False, 6, 6, 6, 6)
+    part = nn.Sequential(*model)
+    model.forward = lambda x: [x := checkpoint(layer, x, use_reentrant=reentrant) for layer in part][-1]
+    if fuse:
+        fuse_spectral_norm(model)
+    x = torch.randn(3, 6, requires_grad=True)
+    model(x).square().sum().backward()
+    twin(x).square().sum().backward()
+    assert_same(twin, model, rtol=1e-5)
+
+
 def test_a_layer_whose_parametrization_was_removed_is_left_alone(calls):
     model = fuse_spectral_norm(mlp(4, 4, 4))
     parametrize.remove_parametrizations(model[0], "weight")

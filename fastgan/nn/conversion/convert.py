@@ -21,12 +21,12 @@ class Conversion:
     changed: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"changed  {name or 'the model'}: {what}" for name, what in self.changed.items()]
         return "\n".join(lines + [f"left     {name or 'the model'}: {why}" for name, why in self.left.items()])
 
 
-def convert(model):
+def convert(model: nn.Module) -> Conversion:
     """Put the model, in place, on fastgan's layers. Returns a Conversion: what changed, what was left and why.
 
     Changed:
@@ -34,14 +34,14 @@ def convert(model):
         torch.nn's GroupNorm, LayerNorm, InstanceNorm1d/2d/3d, BatchNorm1d/2d/3d;
         attention blocks with BigGAN's names (theta, phi, g, o, gamma) that give SelfAttention2d's numbers on a random
         input.
-    Parameters and buffers stay the very same tensors, so that optimisers go on. The names in the state_dict stay; only
-    torch's older spectral norm has other names afterwards. Numbers stay to rounding. Norms keep the dtype of
-    half-precision x; torch's return float32 under autocast.
+    Parameters and buffers stay the same tensors, so that optimisers go on. The names in the state_dict stay, except
+    those of torch's older spectral norm. Numbers stay to rounding. Norms keep the dtype of half-precision x. torch's
+    norms return float32 under autocast.
 
     Left:
         subclasses of these layers: their forward may be another;
-        activations: they have no bias to join here (`BiasAct` takes both where the model is built). One with
-        inplace=True also changes its input, which a residual block's shortcut may read: a BiasAct would not.
+        activations: there is no bias to join (`BiasAct` takes both when the model is built). An activation with
+        inplace=True also changes its input, which a residual block's shortcut may read; a BiasAct does not.
     """
     done = Conversion()
     for name, module in list(model.named_modules()):

@@ -3,6 +3,7 @@
 import copy
 
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.utils import parametrize
 
 from fastgan import ops
@@ -15,10 +16,10 @@ from fastgan.nn.spectral.fuse import unfuse_spectral_norm
 from fastgan.nn.spectral.parametrization import SpectralNorm
 
 
-def to_torch(model):
-    """A copy of the model for evaluation, without an op of fastgan's in it: for torch.onnx, torch.export, torch.jit.
+def to_torch(model: nn.Module) -> nn.Module:
+    """A copy of the model for evaluation, without fastgan's ops, for torch.onnx, torch.export, torch.jit.
 
-    Spectral norm is computed once and for all (the weight is W / sigma, under the name "weight"). Its layers, and the
+    Spectral norm is computed once: the weight is W / sigma, under the name "weight". Its layers, and the
     norms, become torch.nn's classes. BiasAct, SelfAttention2d and ConditionalBatchNorm2d keep their names and states,
     and run on torch.nn.functional. The numbers are those of model.eval() to rounding. The model itself does not change.
 

@@ -10,6 +10,8 @@ import warnings
 import torch
 from torch.utils import _pytree as pytree
 
+from fastgan.ops._torch_private import functorch_is_active, without_subclasses
+
 # In-place operations that ignore the value before. Nobody computes with these; they are meant for the parameter.
 OVERWRITES = {"normal_", "uniform_", "fill_", "zero_", "copy_", "random_", "bernoulli_", "exponential_", "log_normal_"}
 OVERWRITES |= {"cauchy_", "geometric_"}
@@ -29,7 +31,7 @@ def is_plain_reading():
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch.is_inference_mode_enabled()
-        or torch._C._are_functorch_transforms_active()
+        or functorch_is_active()
     )
 
 
@@ -55,7 +57,7 @@ class ComputedWeight(torch.Tensor):
         if func == torch.Tensor.data.__set__:
             return args[0]._assign(args[1])
         weights = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, ComputedWeight)]
-        with torch._C.DisableTorchFunctionSubclass():
+        with without_subclasses():
             versions = [weight._version for weight in weights]
             result = func(*args, **kwargs)
             for weight, version in zip(weights, versions, strict=True):
@@ -67,7 +69,7 @@ class ComputedWeight(torch.Tensor):
 
     def _assign(self, value):
         self._write(value)
-        with torch._C.DisableTorchFunctionSubclass():
+        with without_subclasses():
             torch.Tensor.data.__set__(self, value.as_subclass(torch.Tensor))
 
     def _written_by(self, func, kwargs):
@@ -84,7 +86,7 @@ class ComputedWeight(torch.Tensor):
 
     @torch.no_grad()
     def _write(self, value):
-        with torch._C.DisableTorchFunctionSubclass():
+        with without_subclasses():
             parametrizations = self.reading.parametrizations
             original = parametrizations.original
             place = self.storage_offset() - self.reading.offset + original.storage_offset()

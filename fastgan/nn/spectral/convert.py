@@ -3,6 +3,7 @@
 import warnings
 
 import torch
+from torch import nn
 from torch.nn.utils import parametrize, remove_spectral_norm
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm as OldSpectralNorm
@@ -12,7 +13,7 @@ from fastgan.nn.spectral.parametrization import SpectralNorm
 from fastgan.nn.spectral.parametrized_class import complete_class
 
 
-def convert_spectral_norm(model):
+def convert_spectral_norm(model: nn.Module) -> nn.Module:
     """Swap torch's spectral norms in the model for fastgan's, in place, and return the model.
 
     Weights (the parameters themselves, so that optimisers go on), u, v, n_power_iterations, eps and dim stay; nothing
@@ -36,7 +37,7 @@ def convert_spectral_norm(model):
     return model
 
 
-def convert_layer(module):
+def convert_layer(module: nn.Module) -> None:
     """The spectral norms of this one module."""
     for hook in list(module._forward_pre_hooks.values()):
         if isinstance(hook, OldSpectralNorm):
@@ -45,7 +46,7 @@ def convert_layer(module):
         _convert_parametrizations(module)
 
 
-def has_spectral_norm(module):
+def has_spectral_norm(module: nn.Module) -> bool:
     """Whether the weight of this module has torch's spectral norm, old or new, or fastgan's."""
     old = any(isinstance(hook, OldSpectralNorm) for hook in module._forward_pre_hooks.values())
     new = [p for of in module.parametrizations.values() for p in of] if parametrize.is_parametrized(module) else ()

@@ -1,11 +1,12 @@
 """One power-iteration op per forward of a model, in place of one per layer."""
 
+from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from fastgan.nn.spectral.parametrization import SpectralNorm, is_current, power_iterate
 
 
-def fuse_spectral_norm(model):
+def fuse_spectral_norm(model: nn.Module) -> nn.Module:
     """Normalise all spectrally normalised weights of a model at once, as a forward of it starts. Returns the model.
 
     The numbers are those of the unfused model, except that a layer iterates once per forward of the model, however
@@ -30,7 +31,7 @@ def fuse_spectral_norm(model):
     return model
 
 
-def unfuse_spectral_norm(model):
+def unfuse_spectral_norm(model: nn.Module) -> nn.Module:
     """Undo fuse_spectral_norm. Returns the model."""
     for hooks in (model._forward_pre_hooks, model._forward_hooks):
         for key, hook in list(hooks.items()):

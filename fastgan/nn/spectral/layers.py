@@ -1,6 +1,7 @@
 """torch's layers with a spectrally normalised weight, under the names that GAN code uses."""
 
 import inspect
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +12,15 @@ def _with_spectral_norm(cls):
     """The class decorator: the constructor of the base class, and the settings of the spectral norm."""
     base = cls.__base__
 
-    def __init__(self, *args, n_power_iterations=1, eps=1e-12, num_itrs=None, num_svs=1, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        n_power_iterations: int = 1,
+        eps: float = 1e-12,
+        num_itrs: int | None = None,
+        num_svs: int = 1,
+        **kwargs: Any,
+    ) -> None:
         if num_svs != 1:
             raise ValueError(f"num_svs must be 1 (fastgan normalises by the largest singular value), got {num_svs}")
         if num_itrs is not None and n_power_iterations not in (1, num_itrs):

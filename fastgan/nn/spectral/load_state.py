@@ -1,7 +1,11 @@
 """Checkpoints of spectrally normalised models, whatever their author called u and v."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import NamedTuple
 
+import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torch.nn.utils import parametrize
@@ -21,7 +25,9 @@ WRAPPED = "module."  # such a wrapper keeps the layer under this name
 WHOLE = ("module.", "_orig_mod.")  # DataParallel and DistributedDataParallel, torch.compile: before every key
 
 
-def load_spectral_norm_state(model, state_dict, strict=True):
+def load_spectral_norm_state(
+    model: nn.Module, state_dict: Mapping[str, torch.Tensor], strict: bool = True
+) -> NamedTuple:
     """Load a checkpoint in any of six namings into a model with fastgan's spectral norm (or torch's parametrization).
 
     Layer by layer, the unnormalised weight and the vectors are read from whichever is there:

@@ -10,11 +10,15 @@ from torch.nn.utils import parametrize
 
 from fastgan import ops
 from fastgan.nn.spectral.parametrized_class import complete_class
+from fastgan.nn.spectral.recomputation import Iterations
+from fastgan.ops._torch_private import backward_pass
 
 WARM_UP_ITERATIONS = 15  # as torch: u and v start close to the singular vectors
 
 
-def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=None):
+def spectral_norm(
+    module: nn.Module, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12, dim: int | None = None
+) -> nn.Module:
     """Divide `module.name` by its spectral norm whenever it is read: W / sigma, sigma = u^T W v.
 
     A drop-in for torch.nn.utils.parametrizations.spectral_norm: the same arguments, numbers (to rounding), random
@@ -28,8 +32,8 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
     As with torch's, the gradient is `module.parametrizations.weight.original.grad`, and
     `module.parametrizations.weight.original.requires_grad_(False)` freezes the weight.
 
-    The recomputation of activation checkpointing does not iterate: it finds the vectors of the forward, if no other
-    training forward of this layer comes between forward and backward. If one does, checkpoint the whole step instead.
+    Activation checkpointing: the recomputation does not iterate; it reads the u and v of its forward. It raises a
+    RuntimeError if the layer may have iterated in between: call backward before the next training forward of the layer.
 
     Args:
         module: whose weight; its class becomes a subclass of what it was.
@@ -77,6 +81,7 @@ class SpectralNorm(nn.Module):
         self.dim = dim % weight.ndim
         self.eps = eps
         self.ready = None  # a Ready, only during the forward of a fused model
+        self.iterations = Iterations()
         if weight.ndim > 1:
             rows = weight.shape[self.dim]
             for name, size in (("_u", rows), ("_v", weight.numel() // max(rows, 1))):
@@ -121,11 +126,19 @@ class SpectralNorm(nn.Module):
     def forget_ready(self):
         object.__setattr__(self, "ready", None)
 
+    def check_recomputation(self):
+        """Raise a RuntimeError unless u and v are those of the forward that a backward pass recomputes now."""
+        if getattr(self, "_is_replica", False):  # of DataParallel: its forwards run in threads that number nodes alike
+            raise RuntimeError(
+                "activation checkpointing of a spectrally normalised layer does not work in DataParallel"
+            )
+        self.iterations.check_recomputation()
+
     def __getstate__(self):
-        return {**self.__dict__, "ready": None}
+        return {name: value for name, value in self.__dict__.items() if name not in ("ready", "iterations")}
 
     def __setstate__(self, state):
-        super().__setstate__({"ready": None, **state})
+        super().__setstate__({**state, "ready": None, "iterations": Iterations()})
 
     def extra_repr(self):
         return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
@@ -143,7 +156,11 @@ def power_iterate(norms, weights):
     first = norms[0]
     old_us = [norm._buffers["_u"] for norm in norms]  # what norm._u finds, after a search that costs ten times more
     old_vs = [norm._buffers["_v"] for norm in norms]
-    update = first.training and not _is_recomputation()
+    update, recorded = first.training, not torch.compiler.is_compiling()
+    if update and recorded and backward_pass() != -1:  # activation checkpointing: this forward has iterated already
+        for norm in norms:
+            norm.check_recomputation()
+        update = False
     normalized, _, us, vs = ops.spectral_norm(
         [as_matrix(weight, norm.dim) for norm, weight in zip(norms, weights, strict=True)],
         old_us,
@@ -156,6 +173,9 @@ def power_iterate(norms, weights):
         # In place: DDP and data-parallel replicas hold these very buffers; a backward does not, it saved us and vs.
         with torch.no_grad():
             torch._foreach_copy_(old_us + old_vs, us + vs)
+        if recorded:
+            for norm in norms:
+                norm.iterations.record()
     return [as_weight(m, w, norm.dim) for m, w, norm in zip(normalized, weights, norms, strict=True)]
 
 
@@ -180,8 +200,3 @@ def _stamp(weight):
     if torch.compiler.is_compiling():
         return None
     return None if weight.is_inference() else weight._version, threading.get_ident()
-
-
-def _is_recomputation():
-    """Whether this is a forward inside of a backward: activation checkpointing repeats what has iterated already."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
