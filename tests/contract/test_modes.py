@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch.autograd import forward_ad
 from torch.library import opcheck
 
@@ -184,3 +185,25 @@ def test_autocast_changes_the_dtype_alone(name):
 def test_float32_parameters_beside_half_precision(name):
     op, case, dtype = HALF_WITH_WIDE[name]
     check(case, dtype, wide=op.wide)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_penalty_under_activation_checkpointing_is_the_same(name):
+    """A saved tensor may be unpacked once in a pass, also by the inner gradient of the recomputed function."""
+    check_checkpointing(PUBLIC[name])
+
+
+def check_checkpointing(case):
+    def penalty(*tensors):
+        outputs = case.ours(**dict(zip(moving, tensors, strict=True)), **fixed).values()
+        total = sum((out.sin()).sum() for out in outputs if out.requires_grad)
+        first = torch.autograd.grad(total, tensors, create_graph=True, materialize_grads=True)
+        return sum(g.square().sum() for g in first)
+
+    moving, fixed = split(case)
+    results = []
+    for run in (penalty, lambda *t: torch.utils.checkpoint.checkpoint(penalty, *t, use_reentrant=False)):
+        leaves = [t.clone().requires_grad_() for t in moving.values()]
+        value = run(*leaves)
+        results.append(dict(zip(moving, torch.autograd.grad(value, leaves, materialize_grads=True), strict=True)))
+    assert_all_close(results[1], results[0], 1e-12)
