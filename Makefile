@@ -34,6 +34,7 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.host_time
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
+	$(BIN)/python -m benchmarks.four_passes
 	$(BIN)/python -m benchmarks.compiled_critic
 	$(BIN)/python -m benchmarks.pages
 

@@ -207,7 +207,7 @@ def _modes(module):
         part = waiting.pop()
         if part is not None:
             own = part.__dict__
-            yield type(part), own["training"], own.get("couples_samples")
+            yield type(part), part.training, own.get("couples_samples")
             waiting.extend(own["_modules"].values())
 
 

@@ -18,8 +18,9 @@ WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 class OrthogonalRegularization(Penalty):
     """weight * the sum over layers of |W W^T * (1 - I)|^2 (form "biggan") or |W W^T - I|^2 (form "plain").
 
-    W (out, everything else) is the weight of a linear or convolution layer, before spectral normalisation where it has
-    one; embeddings are left out, as in BigGAN's program. "biggan" asks filters to be orthogonal, at any length.
+    W (out, everything else) is the weight of a linear or convolution layer: before spectral normalisation if the layer
+    has one, after weight normalisation. Embeddings are left out, as in BigGAN's program. "biggan" wants filters to be
+    orthogonal, at any length.
     A call takes the critic's network, `of(module)` any. In a recipe's `generator_terms` the term is the generator's.
     Diagnostics: "orthogonality", the sum without its weight.
     """
@@ -65,7 +66,14 @@ class OrthogonalRegularization(Penalty):
 def _matrices(module):
     for layer in module.modules():
         if isinstance(layer, WEIGHT_LAYERS):
-            parametrized = parametrize.is_parametrized(layer, "weight")
-            weight = layer.parametrizations.weight.original if parametrized else layer.weight
+            weight = _weight(layer)
             weight = weight.transpose(0, 1) if isinstance(layer, TRANSPOSED) else weight
             yield weight.flatten(1).to(torch.promote_types(weight.dtype, torch.float32))
+
+
+def _weight(layer):
+    """The tensor that a parametrization starts from; the computed weight if there are several, as in weight norm."""
+    if parametrize.is_parametrized(layer, "weight"):
+        original = getattr(layer.parametrizations.weight, "original", None)  # layer.weight moves a power iteration
+        return layer.weight if original is None else original
+    return layer.weight

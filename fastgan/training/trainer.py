@@ -58,6 +58,8 @@ class Trainer:
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
         keep_checkpoints=2, stop_when="never", progress=True.
+    route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
+        before the first one. The first line of the log on stderr has it.
     Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
         of the networks; FileExistsError, FileNotFoundError if run_dir contradicts `resume`.
     """
@@ -106,7 +108,7 @@ class Trainer:
         self._check_first_pass()
         model = getattr(generator, "created_as", None)
         self.setup = None if model is None else {"model": model}
-        self.best_step, self.findings, self.is_stopped = None, [], False
+        self.best_step, self.findings, self.is_stopped, self.route = None, [], False, None
         self.callbacks = [
             Observations(self.options.sample_every, stop),
             Log(self.options.log_every),
@@ -235,7 +237,13 @@ class Trainer:
             step=plan.step,
             memory=state.memory,
             observe=partial(observe, recipe, state.memory) if recipe.augment_target else None,
+            on_gradients=self._keep_route,
         )
+
+    def _keep_route(self, found):
+        """Of an update with a gradient penalty; a lazy one is not in each."""
+        if any(term is not None and "gradient_norm" in term[1] for term in found.terms):
+            self.route = f"{found.route}: {found.reason}"
 
     def _check_first_pass(self):
         plan = self.schedule.at(self.state.step)

@@ -75,6 +75,14 @@ def test_orthogonality_of_filters_by_loops():
         OrthogonalRegularization()(linear, real=x, fake=x)
 
 
+def test_orthogonal_regularisation_takes_the_weight_that_weight_norm_computes():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2).double())
+    term = OrthogonalRegularization(2.0, form="plain").of(layer)
+    torch.testing.assert_close(term, 2 * (layer.weight @ layer.weight.T - torch.eye(2)).square().sum())
+    term.backward()
+    assert all(p.grad.abs().sum() > 0 for name, p in layer.named_parameters() if name != "bias")
+
+
 def test_drift():
     torch.testing.assert_close(CriticDrift(0.5)(linear, real=REAL, fake=FAKE), linear(REAL).square().mean() / 2)
 

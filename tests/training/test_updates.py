@@ -3,10 +3,11 @@ import torch
 
 from fastgan import Recipe, losses
 from fastgan.nn.couples_samples import couples_samples
+from fastgan.penalties import R1, R2
 from fastgan.penalties.critic import Critic
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.state import TrainState
-from fastgan.training.step.updates import alternating, update_discriminator, update_generator
+from fastgan.training.step.updates import alternating, simultaneous, update_discriminator, update_generator
 
 HINGE = Objective(losses.get("hinge"))
 
@@ -141,3 +142,20 @@ def test_labels_reach_both_networks_and_both_halves(toy):
     assert used.tolist() == [True, False, True, False, True]
     logits, _ = Critic(state.discriminator, labels).both(real, real)
     torch.testing.assert_close(logits, state.discriminator(real, labels))
+
+
+@pytest.mark.parametrize("terms", [(R1(0.5), R2(0.5)), (R1(0.5),), ()], ids=["R1 and R2", "R1", "none"])
+def test_simultaneous_updates_call_the_critic_once_and_the_generators_gradient_is_autograds(toy, terms):
+    state = make_state(toy)
+    generator, discriminator = (n.double() for n in (state.generator, state.discriminator))
+    discriminator.couples_samples = False  # no calls that measure the coupling
+    real, z = torch.randn(4, 2, dtype=torch.double), torch.randn(4, 3, dtype=torch.double)
+    objective = Objective(losses.get("relativistic_paired"), terms)
+    loss = objective.loss.generator(discriminator(generator(z)), discriminator(real))
+    expected = torch.autograd.grad(loss, list(generator.parameters()))
+    discriminator.batches.clear()
+    values = simultaneous(state, objective, next_batch=lambda: (real, None), next_latents=lambda: z)
+    assert sum(discriminator.batches) == 8
+    torch.testing.assert_close(values["g_loss"], loss.detach(), rtol=1e-9, atol=1e-12)
+    for parameter, gradient in zip(generator.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-12)

@@ -11,7 +11,7 @@ from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.four_passes.visit import Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
-from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import Term
 
 FOUR_PASSES, GENERAL = "four passes", "general"
 
@@ -192,8 +192,8 @@ def _loss(loss):
 
 def _unknown(penalties):
     for penalty in penalties:
-        if isinstance(penalty, Penalty) and not type(penalty).__module__.startswith("fastgan."):
-            return f"{type(penalty).__name__} is not a penalty of fastgan, and may use the graph of the logits"
+        if isinstance(penalty, Term) and not type(penalty).__module__.startswith("fastgan."):
+            return f"{type(penalty).__name__} is not a term of fastgan, and may use the graph of the logits"
     return None
 
 

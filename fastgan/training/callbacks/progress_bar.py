@@ -10,10 +10,11 @@ SECONDS = 10  # between plain lines
 
 
 class ProgressBar(Callback):
-    """Steps, the newest numbers of the log, and the first finding."""
+    """Steps, the newest numbers of the log, and the first finding; once, the route of the gradient penalty."""
 
     def on_start(self, trainer):
         self.progress = Progress(trainer.steps, trainer.state.step)
+        self.said_route = False
 
     def on_step(self, trainer, row):
         self.progress.update()
@@ -21,6 +22,9 @@ class ProgressBar(Callback):
             self.progress.describe(trainer.findings[0].name if trainer.findings else "")
         if "d_loss" in row:
             numbers = "d_loss {d_loss:.3f}  g_loss {g_loss:.3f}  D(x) {d_real:.2f}  D(G(z)) {d_fake:.2f}"
+            if trainer.route is not None and not self.said_route:
+                self.progress.write(f"gradient penalty: {trainer.route}")
+                self.said_route = True
             self.progress.numbers(numbers.format(**row))
 
     def on_end(self, trainer):
@@ -50,6 +54,13 @@ class Progress:
         self.title = title
         if self.bar is not None:
             self.bar.set_description_str(title)
+
+    def write(self, line):
+        """A line of its own."""
+        if self.bar is not None:
+            self.bar.write(line, file=sys.stderr)
+        elif self.plain:
+            print(line, file=sys.stderr, flush=True)
 
     def numbers(self, text):
         """The newest numbers of the log."""

@@ -29,7 +29,11 @@ def alternating(
 
 def simultaneous(state, objective, *, next_batch, next_latents, discriminator_steps=1, unroll=None):
     """A step in which both networks meet each other's old weights, on the same samples, after discriminator_steps - 1
-    updates of the critic alone."""
+    updates of the critic alone.
+
+    The critic's update may find the critic's gradient at the fakes (`penalties.backward`). If the generator's loss is
+    the adversarial one alone, then the generator's gradient needs no further pass of the critic.
+    """
     for _ in range(discriminator_steps - 1):
         real, condition = next_batch()
         update_discriminator(state, objective, real, condition, next_latents())
@@ -37,9 +41,13 @@ def simultaneous(state, objective, *, next_batch, next_latents, discriminator_st
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     state.generator_optimizer.zero_grad(set_to_none=True)
     fake = generate(state.generator, z, condition)
-    values, real_logits = _discriminator_gradients(state, objective, real, fake.detach(), condition)
-    values |= _generator_gradients(state, objective, real, fake, condition, z, unroll)
-    _step_discriminator(state, objective, real_logits)
+    reuse = objective.generator_is_adversarial and not unroll
+    values, found = _discriminator_gradients(state, objective, real, fake.detach(), condition, keep_fake_gradient=reuse)
+    if reuse and found.fake_gradient is not None:
+        values |= _generator_gradients_from(found, pack(fake, objective.pack))
+    else:
+        values |= _generator_gradients(state, objective, real, fake, condition, z, unroll)
+    _step_discriminator(state, objective, found.real_logits)
     state.generator_optimizer.step()
     return values
 
@@ -53,7 +61,7 @@ def update_discriminator(state, objective, real, condition, z, parts=1):
         return _discriminator_gradients(state, objective, real, fake, condition, 1 / parts)
 
     found = _each_part(part, parts, objective.memory, real, condition, z)
-    _step_discriminator(state, objective, torch.cat([real_logits for _, real_logits in found]))
+    _step_discriminator(state, objective, torch.cat([gradients.real_logits for _, gradients in found]))
     return _whole([values for values, _ in found])
 
 
@@ -69,11 +77,19 @@ def update_generator(state, objective, real, condition, z, parts=1, unroll=None)
     return values
 
 
-def _discriminator_gradients(state, objective, real, fake, condition, share=1.0):
+def _discriminator_gradients(state, objective, real, fake, condition, share=1.0, keep_fake_gradient=False):
+    """-> (values, penalties.Gradients)"""
     critic = objective.critic(state.discriminator, condition)
-    total, values, real_logits = objective.judge(critic, pack(real, objective.pack), pack(fake, objective.pack))
-    (total if share == 1 else total * share).backward()
-    return _detach(values), real_logits
+    batches = pack(real, objective.pack), pack(fake, objective.pack)
+    values, found = objective.add_discriminator_gradients(critic, *batches, share, keep_fake_gradient)
+    return _detach(values), found
+
+
+def _generator_gradients_from(found, fake):
+    """Without a pass of the critic: the critic's update has found the critic's gradient at these samples."""
+    value, cotangent = found.generator_cotangent()
+    fake.backward(cotangent)
+    return {"g_loss": value}
 
 
 def _generator_gradients(state, objective, real, fake, condition, z, unroll=None, share=1.0):

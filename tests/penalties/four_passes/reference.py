@@ -16,7 +16,7 @@ def by_autograd(critic, loss, penalties, real, fake, *, seed=0, step=None, share
         critic,
         real,
         fake,
-        generator=torch.Generator().manual_seed(seed),
+        rng=torch.Generator().manual_seed(seed),
         states=initial_states(penalties),
         step=step,
     )

@@ -196,16 +196,20 @@ def test_general_route(name, terms):
 
 
 @pytest.mark.parametrize("name", FOUR_PASSES)
-@pytest.mark.parametrize("terms", [(R1(),), (R1(), R2()), (WGANGP(),)], ids=["R1", "R1 and R2", "WGANGP"])
+@pytest.mark.parametrize("terms", [(R1,), (R1, R2), (WGANGP,)], ids=["R1", "R1 and R2", "WGANGP"])
 def test_four_passes(name, terms):
+    terms = tuple(term(allow_coupled="every sample" in name) for term in terms)
     result = compare(Critic(FOUR_PASSES[name]), "relativistic_paired", terms, *points())
     assert result.route == "four passes", result.reason
 
 
 def test_a_module_that_is_curved_for_small_batches_alone():
     critic = Critic(by_batch_size)
-    assert compare(critic, "hinge", (R1(), R2()), *points()).route == "four passes"  # eight samples in one pass
-    assert compare(critic, "hinge", (R1(),), *points()).route == "general"
+    with pytest.raises(ValueError, match="depend on the size of the batch"):
+        by_backward(critic, "hinge", (R1(), R2()), *points())
+    meant = (R1(allow_coupled=True), R2(allow_coupled=True))
+    assert compare(critic, "hinge", meant, *points(8)).route == "four passes"
+    assert compare(critic, "hinge", meant, *points(4)).route == "general"
 
 
 def test_a_hook_that_is_not_linear_is_found():
@@ -277,8 +281,8 @@ def test_a_penalty_from_elsewhere_takes_the_general_route():
         gradients = ("real",)
         logits = ("fake",)
 
-        def terms(self, asked, drawn, state):
-            return asked.gradients["real"].pow(4).sum() + asked.logits["fake"].square().mean(), {}
+        def terms(self, judged, drawn, state):
+            return judged.gradients["real"].pow(4).sum() + judged.logits["fake"].square().mean(), {}
 
     result = compare(Critic(lambda critic, h: h), "hinge", (Squares(),), *points())
     assert result.route == "general" and "Squares" in result.reason
