@@ -41,7 +41,7 @@ def load(source, resolution=None, channels=None, skip_broken=False):
 
     Without a size: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
     folder that has the name of a data set is given as a path: ./ring. skip_broken: of a folder, see image_folder.
-    Errors: FileNotFoundError for what is neither; ValueError for a size that the data set does not have.
+    Errors: FileNotFoundError if `source` is neither; ValueError for a size that the data set does not have.
     """
     given = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
     if source in FIXED:

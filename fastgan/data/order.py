@@ -10,7 +10,7 @@ class Order:
 
     So a run that resumes needs nothing but its step. Each epoch is a fresh permutation of all samples; a batch may
     begin in one epoch and end in the next, so that every batch is full and every sample is seen equally often. With
-    replacement there are no epochs: every index is an independent uniform draw.
+    replacement, no epochs exist: every index is an independent uniform draw.
     """
 
     def __init__(self, size, seed, replacement=False):

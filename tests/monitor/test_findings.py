@@ -10,8 +10,8 @@ from fastgan import Recipe, Trainer, monitor
 from fastgan.data import TensorData
 from fastgan.monitor.findings import RULES, advice
 from fastgan.monitor.observer import Watch
+from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.run import metrics_log
-from fastgan.training.run.recorder import Recorder
 from fastgan.training.step.running_means import Diverged
 from fastgan.training.step.state import TrainState
 
@@ -107,7 +107,7 @@ def spoilt_run(folder, spoil):
 
 @pytest.mark.parametrize("which", ["generator", "average"])
 def test_nan_in_a_buffer_stops_a_run_by_name(tmp_path, monkeypatch, which):
-    monkeypatch.setattr(Recorder, "_draw", lambda *_: None)
+    monkeypatch.setattr(Pictures, "draw", lambda *_: None)
     trainer = spoilt_run(tmp_path, lambda state: state.networks()[which].norm.running_var.fill_(torch.nan))
     with pytest.raises(Diverged, match=r"buffer norm\.running_var of the (generator|average) is not finite"):
         trainer.fit(6)
@@ -147,9 +147,9 @@ def test_an_observation_is_plain_json_also_of_equal_images():
 def test_an_observation_does_not_parse_the_log(tmp_path, monkeypatch):
     parsed = []
     monkeypatch.setattr(metrics_log, "read_metrics", lambda path: parsed.append(path) or [])
-    monkeypatch.setattr(Recorder, "_draw_attention", lambda *_: None)
+    monkeypatch.setattr(Pictures, "_draw_attention", lambda *_: None)
     trainer = spoilt_run(tmp_path, lambda state: None)
-    assert len(parsed) == 1 and [row["step"] for row in trainer.recorder.log.rows] == [1, 2]
+    assert parsed == [] and [row["step"] for row in trainer.rows] == [1, 2]
     assert (tmp_path / "curves.png").exists()
 
 
