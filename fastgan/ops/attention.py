@@ -254,9 +254,10 @@ def _backward(ctx, grad_out, grad_logsumexp):
     mask = ctx.needs_input_grad[:4]
     if (grad_out is None and grad_logsumexp is None) or not any(mask):
         return (None,) * 6
-    *_, out, _logsumexp = ctx.saved_tensors
+    saved = ctx.saved_tensors  # read once: torch.utils.checkpoint gives them only once
+    *_, out, _logsumexp = saved
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
-    grads = _first_order(grad_out, grad_logsumexp, *ctx.saved_tensors, ctx.scale, ctx.is_causal, mask)
+    grads = _first_order(grad_out, grad_logsumexp, *saved, ctx.scale, ctx.is_causal, mask)
     return *only_wanted(grads, mask), None, None
 
 
