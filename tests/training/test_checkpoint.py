@@ -205,7 +205,10 @@ def test_another_optimiser_starts_fresh_and_says_so(toy, tmp_path):
         ]
         assert not state.generator_optimizer.state
         alternating(
-            state, Objective(losses.get("hinge")), 1, lambda: (torch.randn(4, 2), None), lambda: torch.randn(4, 3)
+            state,
+            Objective(losses.get("hinge")),
+            next_batch=lambda: (torch.randn(4, 2), None),
+            next_latents=lambda: torch.randn(4, 3),
         )
 
 
