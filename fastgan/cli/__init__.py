@@ -71,7 +71,7 @@ def _run(arguments):
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise BadInput(f"there is no command {command!r}; there are {', '.join(COMMANDS)}{hint}")
+        raise BadInput(f"{command!r} is not a command; use one of {', '.join(COMMANDS)}{hint}")
     return importlib.import_module(COMMANDS[command][0]).main(rest) or 0
 
 

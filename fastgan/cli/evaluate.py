@@ -128,11 +128,9 @@ def _folder(flags):
         raise ValueError("--best needs --run-dir")
     images = data_source.load(flags.images, flags.resolution, flags.channels)
     if len(images.shape) != 3:
-        raise ValueError(f"--images must be images; {flags.images} has samples of shape {tuple(images.shape)}")
+        raise ValueError(f"--images must name images; {flags.images} holds samples of shape {tuple(images.shape)}")
     if flags.against is None:
         raise ValueError("--images needs --against: fashion, or a folder of real images")
-    if len(images.shape) != 3:
-        raise ValueError(f"--images must name images, and {flags.images} holds samples of shape {tuple(images.shape)}")
     size = (images.shape[1], images.shape[0])
     return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}, None
 

@@ -39,7 +39,7 @@ class Stages:
     device: str | None = None
     """cpu, cuda, cuda:1, ...; by default the GPU where there is one."""
 
-    settings: RecipeFlags = field(default_factory=lambda: recipe_flags(presets.recipe("two-stage").settings))
+    learning: RecipeFlags = field(default_factory=lambda: recipe_flags(presets.recipe("two-stage").settings))
 
 
 def main(arguments):
@@ -50,6 +50,6 @@ def main(arguments):
         if len(images.shape) != 3 or images.shape[0] not in (1, 3):
             raise ValueError(f"data must be images with 1 or 3 channels; {flags.data} has samples {images.shape}")
         size = {"joint": flags.joint, "width": flags.width, "z_dim": flags.z_dim, "device": flags.device}
-        stages = training.TwoStage(images, recipe_of(flags.settings), run_dir=flags.run_dir, **size)
+        stages = training.TwoStage(images, recipe_of(flags.learning), run_dir=flags.run_dir, **size)
         trainer = stages.fit(flags.first_steps, flags.second_steps)
     print(f"shapes:  {flags.run_dir / 'stage_one' / 'samples.png'}\nsamples: {trainer.folder.samples}")

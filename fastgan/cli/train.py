@@ -17,7 +17,7 @@ from fastgan.training.recipe import presets
 from fastgan.training.run import setup_file
 from fastgan.training.run.folder import RunFolder
 
-NOT_KEPT = {"run_dir", "resume", "settings"}
+NOT_KEPT = {"run_dir", "resume", "run", "learning"}
 OF_THE_MODEL = ("model", "conditional", "width", "z_dim", "resolution", "channels")
 
 
@@ -32,7 +32,7 @@ class Train:
     """A data set by name ("fashion", embedded; "ring", "grid", ...), or a folder of images, flat or with a sub-folder
     for each class; by default the recipe's, mostly "fashion"."""
 
-    model: Literal[models.names()] | None = None
+    model: Literal[models.names()] | None = None  # type: ignore[valid-type]  # the names are known at run time alone
     """The architecture of both networks; by default the recipe's, and "mlp" for points."""
 
     steps: int = 5000
@@ -65,9 +65,12 @@ class Train:
     threads: int | None = None
     """Processor threads; by default torch's choice, one for each core."""
 
-    options: training.RunOptions = field(default_factory=training.RunOptions)
+    tensorboard: bool = False
+    """Write the numbers and pictures for TensorBoard as well, in run_dir/tensorboard."""
 
-    settings: RecipeFlags = field(default_factory=RecipeFlags)
+    run: training.RunOptions = field(default_factory=training.RunOptions)
+
+    learning: RecipeFlags = field(default_factory=RecipeFlags)
 
 
 def main(arguments):
@@ -97,15 +100,15 @@ def _defaults(arguments):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
     given = glance(arguments, "recipe", "run-dir", switches=["resume"])
     if not given["resume"]:
-        return Train(settings=recipe_flags(presets.recipe(given["recipe"] or "default").settings))
+        return Train(learning=recipe_flags(presets.recipe(given["recipe"] or "default").settings))
     if given["run-dir"] is None:
         raise ValueError("--resume needs --run-dir")
     folder = RunFolder(given["run-dir"])
     before, _ = setup_file.load(folder.setup)
-    settings = recipe_flags(training.Recipe.load(folder.recipe))
+    learning = recipe_flags(training.Recipe.load(folder.recipe))
     try:
-        before = before | {"options": training.RunOptions(**before.get("options", {}))}
-        defaults = replace(Train(), **before, settings=settings)
+        run = training.RunOptions(**before.pop("options", {}))
+        defaults = replace(Train(), **before, run=run, learning=learning)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder.setup}: is damaged: {error}") from None
     if given["recipe"] not in (None, defaults.recipe):
@@ -121,7 +124,7 @@ def _prepare(flags):
     at_least_one(flags, "steps", "threads", "resolution", "channels")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    recipe, named = recipe_of(flags.settings), presets.recipe(flags.recipe)
+    recipe, named = recipe_of(flags.learning), presets.recipe(flags.recipe)
     before, model = _before(flags)
     source = flags.data or named.data
     if flags.data is None and model is not None:
@@ -140,10 +143,11 @@ def _prepare(flags):
         run_dir=flags.run_dir or _new_run_dir(f"{Path(source).name}-{model['name']}"),
         resume=flags.resume,
         device=flags.device,
-        **asdict(flags.options),
+        callbacks=[training.TensorBoard()] if flags.tensorboard else [],
+        **asdict(flags.run),
     )
     kept = {f.name: getattr(flags, f.name) for f in fields(flags) if f.name not in NOT_KEPT}
-    kept |= {"data": data_source.absolute(source), "options": asdict(flags.options)}
+    kept |= {"data": data_source.absolute(source), "options": asdict(flags.run)}
     trainer.setup = {"model": model, "flags": kept}
     return trainer, model, source
 

@@ -254,8 +254,8 @@ def _backward(ctx, grad_out, grad_logsumexp):
     mask = ctx.needs_input_grad[:4]
     if (grad_out is None and grad_logsumexp is None) or not any(mask):
         return (None,) * 6
-    saved = ctx.saved_tensors  # read once: under activation checkpointing each may be unpacked once
-    out = saved[4]
+    saved = ctx.saved_tensors  # read once: torch.utils.checkpoint gives them only once
+    *_, out, _logsumexp = saved
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     grads = _first_order(grad_out, grad_logsumexp, *saved, ctx.scale, ctx.is_causal, mask)
     return *only_wanted(grads, mask), None, None

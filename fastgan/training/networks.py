@@ -1,14 +1,15 @@
-"""The pair of networks that a recipe asks for on a data set."""
+"""The pair of networks of a recipe on a data set."""
 
 from fastgan import models, randomness
+from fastgan.models.parts.layers import SPECTRAL_NORM
 from fastgan.training.add_spectral_norm import add_spectral_norm
 
 
 def describe(data, named, recipe, *, model=None, conditional=False, width=None, z_dim=None):
     """The arguments of models.create, as plain values that a file can hold.
 
-    named: a NamedRecipe, whose model and options serve where `model` is None. Data that are no images get an "mlp".
-    conditional: with labels, as also where the recipe itself asks for them. Errors: ValueError for data without any.
+    named: a NamedRecipe, for its model and options when `model` is None. Data of vectors then get an "mlp".
+    conditional: with labels; some recipes are conditional by themselves. Errors: ValueError for data without labels.
     """
     images = len(data.shape) == 3
     name = model or (named.model if images else "mlp")
@@ -16,18 +17,19 @@ def describe(data, named, recipe, *, model=None, conditional=False, width=None, 
     options = {} if not own else named.options if images else named.vectors
     conditional = conditional or named.conditional
     if conditional and data.classes is None:
-        raise ValueError("a conditional recipe needs labels, which these data have not: choose another recipe or data")
+        raise ValueError(
+            "a conditional recipe needs labels, and the data have none: use another recipe, or data with classes"
+        )
     size = {"channels": data.shape[0], "resolution": data.shape[1]} if images else {"features": data.shape[0]}
-    spectral_norm = recipe.spectral_norm if recipe.spectral_norm in ("none", "discriminator", "both") else None
     chosen = {
         "classes": len(data.classes) if conditional else None,
         "width": width,
         "z_dim": z_dim,
-        "spectral_norm": spectral_norm,
+        "spectral_norm": recipe.spectral_norm if recipe.spectral_norm in SPECTRAL_NORM else None,
         "pack": recipe.pack if recipe.pack > 1 else None,
         "source_channels": getattr(data, "condition_shape", (None,))[0],
     }
-    if name in models.names():  # for what is left out here, Trainer adds spectral norm, and create has better words
+    if name in models.names():  # create refuses an unknown name; Trainer adds what an architecture lacks
         known = models.options(name)
         chosen = {k: v for k, v in chosen.items() if k in known or k in ("classes", "width", "z_dim", "pack")}
     return {"name": name, **size, **{k: v for k, v in chosen.items() if v is not None}, **options}

@@ -2,10 +2,14 @@
 
 import tempfile
 import warnings
+from collections.abc import Iterable
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from fastgan import losses, randomness
@@ -13,9 +17,10 @@ from fastgan.data import Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
 from fastgan.models import sampling
-from fastgan.monitor import not_finite
+from fastgan.monitor import Finding, not_finite
 from fastgan.monitor.stop import criterion
 from fastgan.training.add_spectral_norm import add_spectral_norm
+from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.checkpoints import Checkpoints
 from fastgan.training.callbacks.log import Log
 from fastgan.training.callbacks.observations import Findings, Observations
@@ -23,6 +28,7 @@ from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.callbacks.progress_bar import ProgressBar
 from fastgan.training.first_pass import check_first_pass, check_parameters, initialize_lazy
 from fastgan.training.recipe.growth import shrink
+from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
@@ -43,7 +49,7 @@ class StartsFresh(UserWarning):
 
 
 class Trainer:
-    """Trains a pair of networks on a data set by a recipe, and keeps what happens in `run_dir`.
+    """Trains a pair of networks on a data set by a recipe; `run_dir` holds the log, pictures and checkpoints.
 
     generator: a module with an attribute z_dim, called with z (B, z_dim); with an attribute `classes` that is not None
         it is class-conditional, and both networks are called with labels (B,) as well.
@@ -54,7 +60,7 @@ class Trainer:
     resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped. "auto": go
         on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
-    device: by default the GPU where there is one.
+    device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
         keep_checkpoints=2, stop_when="never", progress=True.
@@ -66,19 +72,19 @@ class Trainer:
 
     def __init__(
         self,
-        generator,
-        discriminator,
-        recipe,
-        data,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        recipe: Recipe,
+        data: Any,
         *,
-        run_dir=None,
-        resume=False,
-        exist_ok=False,
-        device=None,
-        channels_last=True,
-        callbacks=(),
-        **options,
-    ):
+        run_dir: str | Path | None = None,
+        resume: bool | Literal["auto"] = False,
+        exist_ok: bool = False,
+        device: str | torch.device | None = None,
+        channels_last: bool = True,
+        callbacks: Iterable[Callback] = (),
+        **options: Any,
+    ) -> None:
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due
         self.options = RunOptions(**options)
@@ -108,7 +114,10 @@ class Trainer:
         self._check_first_pass()
         model = getattr(generator, "created_as", None)
         self.setup = None if model is None else {"model": model}
-        self.best_step, self.findings, self.is_stopped, self.route = None, [], False, None
+        self.best_step: int | None = None
+        self.findings: list[Finding] = []
+        self.is_stopped = False
+        self.route: str | None = None
         self.callbacks = [
             Observations(self.options.sample_every, stop),
             Log(self.options.log_every),
@@ -119,12 +128,13 @@ class Trainer:
             *callbacks,
         ]
 
-    def fit(self, steps):
+    def fit(self, steps: int) -> None:
         """Train until `steps` steps have been taken in all, those before a resume included.
 
         A step is recipe.discriminator_steps updates of the critic and recipe.generator_steps of the generator after
         them (or both at once: recipe.update).
-        Ctrl-C, SIGTERM and SIGHUP end the run after the step that it is in, with a checkpoint; the second one at once.
+        Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint; a second signal ends
+        the run at once.
         Errors: Diverged, with the step and the name of what is not finite; Interrupted (a KeyboardInterrupt) after a
         signal; FileExistsError if another process has the folder.
         """
@@ -151,7 +161,7 @@ class Trainer:
                 plan = self.schedule.at(state.step)
                 average.update(plan.recipe.ema_decay, state.step)
                 self.means.add(state.step, self.values)
-                row = {}
+                row: dict[str, Any] = {}
                 for callback in self.callbacks:
                     callback.on_step(self, row)
                 if asked.signal is not None:
@@ -166,7 +176,10 @@ class Trainer:
         """The run's folder is held, and says what the run is made of."""
         with self.folder.held():
             if checkpoint.latest(self.folder.checkpoints) != self._newest:
-                raise FileExistsError(f"{self.folder.path}: holds a run already, trained since this Trainer was made")
+                raise FileExistsError(
+                    f"{self.folder.path}: holds a run already, trained since this Trainer was made: make a new Trainer"
+                    " to resume it, or choose another folder"
+                )
             if self._replaces:
                 self.folder.clear()
                 self._replaces = False
@@ -178,22 +191,22 @@ class Trainer:
             finally:
                 self._newest = checkpoint.latest(self.folder.checkpoints)
 
-    def is_due(self, every):
-        """Whether this step is one of every so many; after the last step everything is due."""
+    def is_due(self, every: int) -> bool:
+        """Whether the step is a multiple of `every`, or the last step."""
         return self.state.step % every == 0 or self.state.step == self.steps
 
-    def stop(self, best_step=None):
+    def stop(self, best_step: int | None = None) -> None:
         """End `fit` after this step. best_step: the best one, of a run that stopped getting better."""
         self.is_stopped, self.best_step = True, best_step
 
-    def check(self):
+    def check(self) -> None:
         """Errors: Diverged for a number since the last log line, a weight or a buffer that is not finite."""
         self.means.check()
         if found := not_finite(self.state.networks()):
             raise Diverged(f"step {self.state.step}: {found} is not finite; try lower learning rates")
 
-    def wrote(self, path):
-        """For the callback that has written a picture or a checkpoint: lets the others know."""
+    def wrote(self, path: Path) -> None:
+        """A callback calls this after it has written a picture or a checkpoint; `on_file` of all callbacks follows."""
         for callback in self.callbacks:
             callback.on_file(self, path)
 

@@ -101,6 +101,16 @@ def test_the_same_flags_make_the_same_run(tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_tensorboard_is_written_and_goes_on_with_the_run(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert run("train", *TINY, "--run-dir", tmp_path / "run", "--tensorboard") == 0
+    assert run("train", "--resume", "--run-dir", tmp_path / "run", "--steps", 6) == 0
+    found = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in found.Scalars("d_loss")] == [2, 4, 6]
+    assert run("train", *TINY, "--run-dir", tmp_path / "plain") == 0
+    assert not (tmp_path / "plain" / "tensorboard").exists()
+
+
 def test_without_run_dir_each_run_has_a_new_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
@@ -128,8 +138,14 @@ def test_without_run_dir_each_run_has_a_new_folder(tmp_path, monkeypatch):
         (["--augment", "nonsense"], "nonsense"),
         (["--recipe", "dcgan", "--penalties", "R1(gamma=1.0)"], "batch"),
         (["--generator-terms", "ConditioningKL()"], "ConditioningKL"),
-        (["--penalties", "AuxiliaryClassifier()"], "auxiliary classifier needs labels"),
-        (["--recipe", "acgan", "--penalties", "AuxiliaryClassifier('x')"], "the first call of the"),
+        (
+            ["--penalties", "AuxiliaryClassifier()"],
+            "penalties and augmentation failed: AuxiliaryClassifier needs labels",
+        ),
+        (
+            ["--recipe", "acgan", "--penalties", "AuxiliaryClassifier('x')"],
+            "weight must be a number of at least 0; got 'x'",
+        ),
         (["--data", "ring", "--augment", "color"], "image"),
     ],
 )
@@ -197,7 +213,7 @@ def test_the_doctor_reports_and_speaks_json(capsys):
 
 def test_an_unknown_command_is_one_line(capsys):
     assert (
-        "there is no command 'nothing at all'; there are train, compare, stages, recipes, sample, evaluate, doctor"
+        "'nothing at all' is not a command; use one of train, compare, stages, recipes, sample, evaluate, doctor"
         in complaint(capsys, "nothing at all")
     )
 

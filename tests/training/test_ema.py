@@ -3,7 +3,7 @@ from torch import nn
 
 from fastgan import Recipe, Trainer
 from fastgan.data import TensorData
-from fastgan.training.step.ema import make_average, update_average
+from fastgan.training.step.ema import MovingAverage, make_average
 
 
 def test_average_follows_the_formula(toy):
@@ -17,7 +17,7 @@ def test_average_follows_the_formula(toy):
                 p.add_(torch.randn_like(p))
         decay = min(0.7, (1 + step) / (10 + step))
         expected = [decay * e + (1 - decay) * p.detach() for e, p in zip(expected, network.parameters(), strict=True)]
-        update_average(average, network, 0.7, step)
+        MovingAverage(average, network).update(0.7, step)
     for a, e in zip(average.parameters(), expected, strict=True):
         torch.testing.assert_close(a, e)
 
@@ -28,7 +28,7 @@ def test_without_decay_the_average_is_the_network(toy):
     network(torch.randn(8, 3))
     with torch.no_grad():
         network.layers[0].weight.add_(1)
-    update_average(average, network, 0.0, 1)
+    MovingAverage(average, network).update(0.0, 1)
     for (name, a), b in zip(average.state_dict().items(), network.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, msg=name)
 
@@ -39,7 +39,7 @@ def test_running_statistics_are_averaged_and_other_buffers_copied(toy):
     average = make_average(network)
     network.direction.copy_(torch.tensor([0.0, 1.0]))
     network(torch.randn(8, 3) + 5)
-    update_average(average, network, 0.999, 10_000)
+    MovingAverage(average, network).update(0.999, 10_000)
     norm, averaged = network.layers[1], average.layers[1]
     torch.testing.assert_close(averaged.running_mean, 0.001 * norm.running_mean)
     assert averaged.num_batches_tracked == 1

@@ -32,7 +32,7 @@ def test_reals_lose_the_detail_that_the_networks_cannot_draw_yet():
 
 
 class Grown(nn.Module):
-    """Of levels 0..2, 2 x 2 to 8 x 8; notes what it was asked for."""
+    """Of levels 0..2, 2 x 2 to 8 x 8; notes its calls."""
 
     levels, classes, z_dim, shape = 2, None, 4, (1, 8, 8)
     couples_samples = False  # a promise: the sizes noted are those of the steps alone

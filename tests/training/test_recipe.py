@@ -60,7 +60,7 @@ def test_yaml_holds_every_field_and_is_read_partly(tmp_path):
         ("a:\t- b: c\n\t", "cannot be read as YAML"),
         ("x: !!python/name:os.system", "cannot be read as YAML: could not determine a constructor"),
         ("\0" * 9, "cannot be read as YAML"),
-        ("schedules: [[1]]", "has no attribute"),
+        ("schedules: [[1]]", "schedules must be a tuple of Schedules, or of their text"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_path(tmp_path, text, words):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fastgan import Recipe, losses
-from fastgan.training.step.ema import update_average
+from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.running_means import Diverged, RunningMeans
 from fastgan.training.step.state import TrainState
@@ -43,7 +43,7 @@ def test_a_step_waits_for_no_number(toy, monkeypatch):
             next_batch=lambda: (torch.randn(4, 2), None),
             next_latents=lambda: torch.randn(4, 3),
         )
-        update_average(state.average, state.generator, 0.9, number)
+        MovingAverage(state.average, state.generator).update(0.9, number)
         tally.add(number, values)
 
     step(1)

@@ -67,7 +67,7 @@ def test_packs_reach_the_critic_and_the_penalty_whole(toy, tmp_path):
 
     generator, _ = toy.pair()
     fit(toy, tmp_path, Recipe(batch_size=4, pack=3, penalties=(penalty,)), networks=(generator, Packed()))
-    assert seen == [((4, 6), (4, 6))] * 2
+    assert seen == [((4, 6), (4, 6))] * 3  # the first pass, then two steps
 
 
 def test_augmentation_treats_the_images_of_a_pack_one_by_one():

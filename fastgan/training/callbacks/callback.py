@@ -1,25 +1,30 @@
 """What happens beside the steps of a run."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastgan.training.trainer import Trainer
+
 
 class Callback:
-    """Override what is needed. `trainer.callbacks` are called in their order, those of the Trainer itself first.
+    """Override the methods that you need. `trainer.callbacks` are called in order, those of the Trainer first.
 
-    trainer.state.step counts the steps taken, trainer.steps is where `fit` ends, trainer.values holds the numbers of
-    the step as tensors on the device, trainer.folder names the files of the run. A callback ends the run by
-    trainer.stop().
+    trainer.state.step is the number of steps taken; `fit` ends at trainer.steps. trainer.values holds the step's
+    numbers as tensors on the device. trainer.folder names the files of the run. trainer.stop() ends the run.
     """
 
-    def on_start(self, trainer):
+    def on_start(self, trainer: "Trainer") -> None:
         """Before the first step of a `fit`."""
 
-    def on_step(self, trainer, row):
+    def on_step(self, trainer: "Trainer", row: dict[str, Any]) -> None:
         """After each step. row: name -> number, the line of the log; empty when the step is not logged.
 
         A callback of the Trainer itself may add to the row before the log writes the row.
         """
 
-    def on_file(self, trainer, path):
+    def on_file(self, trainer: "Trainer", path: Path) -> None:
         """After a picture or a checkpoint was written to this path."""
 
-    def on_end(self, trainer):
+    def on_end(self, trainer: "Trainer") -> None:
         """After the last step of a `fit`, or after the error that ended the `fit`."""

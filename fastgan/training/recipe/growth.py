@@ -14,7 +14,7 @@ class Stage(NamedTuple):
     level: int
     alpha: float
     batch_size: int
-    begins: bool  # the first step of its level: its optimisers start afresh
+    begins: bool  # the first step of its level: both optimisers start fresh
 
 
 class Phase(NamedTuple):
@@ -44,14 +44,14 @@ class ProgressiveSchedule:
             if not all(isinstance(v, int) and v >= 1 for v in values):
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)!r}")
 
-    def at(self, step, levels, batch_size) -> Stage:
+    def at(self, step: int, levels: int, batch_size: int) -> Stage:
         """The stage of a step of a pair with levels 0..levels; batch_size: the recipe's."""
         phase = next(p for p in self.phases(levels, batch_size) if step < p.end)
         alpha = (step - phase.begin) / (phase.end - phase.begin) if phase.fades else 1.0
         begins = step == phase.begin and phase.fades
         return Stage(phase.level, alpha, phase.batch_size, begins)
 
-    def phases(self, levels, batch_size):
+    def phases(self, levels: int, batch_size: int) -> list[Phase]:
         """The Phases of a pair with levels 0..levels, in their order; the last one does not end."""
         begin, found = 0, []
         for level in range(levels + 1):
@@ -64,7 +64,7 @@ class ProgressiveSchedule:
         return found
 
 
-def shrink(real, levels_above, alpha):
+def shrink(real: torch.Tensor, levels_above: int, alpha: float) -> torch.Tensor:
     """Real images as the networks' stage shows them: (B, C, H, W) -> (B, C, H / 2^n, W / 2^n), n = levels_above.
 
     While the level is faded in, they lose their finest detail to the same degree: lerp(up(down(x)), x, alpha).

@@ -9,7 +9,7 @@ from fastgan.training.recipe.recipe import Recipe
 class NamedRecipe:
     """paper: where the settings come from, and in what they differ. model, options: for fastgan.models.create.
 
-    vectors: options of the "mlp" that takes the model's place on data that are not images.
+    vectors: options of the "mlp" that replaces the model on data of vectors.
     data: what to train on when nothing else is named. conditional: whether both networks are given the labels.
     """
 

@@ -1,10 +1,11 @@
 """What a run is made of: the flags of `fastgan train`, the YAML in the run's folder, the argument of Trainer."""
 
 import dataclasses
-import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import Any, Literal, Protocol
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
 
 import torch
 
@@ -12,19 +13,23 @@ from fastgan import losses, penalties
 from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, Term, as_term
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.text_form import parse
-from fastgan.training.recipe.value_schedule import Schedule
+from fastgan.training.recipe.value_schedule import Schedule, is_number
 from fastgan.training.yaml_file import read_mapping, write_mapping
 
 
 class Penalty(Protocol):
     """A term of the critic's loss: penalty(critic, real=x, fake=y) -> scalar tensor, weight included."""
 
-    def __call__(self, critic, *, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor: ...
+    def __call__(
+        self, critic: Callable[..., torch.Tensor], *, real: torch.Tensor, fake: torch.Tensor
+    ) -> torch.Tensor: ...
 
 
 # Tricks are fields, and each field has one place that reads it: nothing here is a branch of the loop.
 @dataclass(frozen=True)
 class Recipe:
+    """How two networks are trained: losses, optimiser, regularisers. Errors: ValueError that names the field."""
+
     loss: str = "hinge"
     """Adversarial loss, by its name in fastgan.losses."""
 
@@ -42,7 +47,7 @@ class Recipe:
     """Learning rate of the critic; unequal rates are TTUR (Heusel et al., 2017)."""
 
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
-    """Of both networks. betas are Adam's; rmsprop and sgd go without momentum, as a critic under clipping must."""
+    """Optimiser of both networks. betas are Adam's; rmsprop and sgd have no momentum, which weight clipping needs."""
 
     betas: tuple[float, float] = (0.0, 0.9)
     """Adam's decay rates of the first and the second moment, for both networks."""
@@ -85,19 +90,20 @@ class Recipe:
     """Differentiable augmentation of what the critic sees, e.g. "color,translation,cutout" (Zhao et al., 2020)."""
 
     augment_target: float = 0.0
-    """Above 0: the augmentation's probability adapts until the mean sign of D(x) is this; ADA has 0.6 (Karras et al.,
-    2020)."""
+    """Above 0: the augmentation's probability adapts until the mean sign of D(x) has this value; ADA uses 0.6
+    (Karras et al., 2020)."""
 
     augment_images: int = 500_000
-    """Real images in which that probability can go from 0 to 1: ADA's, for runs of millions; short runs need fewer."""
+    """Real images in which the augmentation's probability can go from 0 to 1. The default is ADA's, for runs of
+    millions; short runs need fewer."""
 
     spectral_norm: Literal["as built", "none", "discriminator", "generator", "both"] = "as built"
     """Networks with spectral norm: `fastgan train` builds them so, and Trainer adds it to each convolution, linear
     layer and embedding that has none yet. "as built": the architecture's own choice."""
 
     progressive: str = ""
-    """Growing of a pair that has levels (Karras et al., 2018), as text "ProgressiveSchedule(phase_images=600000)" or as
-    an object."""
+    """Growing of a pair that has levels (Karras et al., 2018), as the text
+    "ProgressiveSchedule(phase_images=600000)" or as an object."""
 
     schedules: tuple[str, ...] = ()
     """Numbers that change with the step, objects or text: "Schedule('generator_lr', to=0.0, steps=50000)"."""
@@ -106,7 +112,7 @@ class Recipe:
     """Decay of the moving average of the generator's weights, min(ema_decay, (1 + step) / (10 + step)); 0: none."""
 
     seed: int = 0
-    """Where all of the run's random numbers come from."""
+    """Seed of all random numbers of the run."""
 
     def __post_init__(self):
         self._read_text()
@@ -121,7 +127,7 @@ class Recipe:
                     other = "generator_terms" if GENERATOR in term.roles else "penalties"
                     raise ValueError(f"{name} must hold terms of that loss; {term.name} belongs in {other}")
         for name in ("generator_lr", "discriminator_lr"):
-            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
+            if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 self._refuse(name, "a number of at least 0")
         if not (
             isinstance(self.betas, tuple) and len(self.betas) == 2 and all(_in_unit_interval(b) for b in self.betas)
@@ -140,7 +146,7 @@ class Recipe:
             allowed = next(f.type for f in dataclasses.fields(self) if f.name == name).__args__
             if getattr(self, name) not in allowed:
                 self._refuse(name, f"one of {', '.join(allowed)}")
-        if not (_is_number(self.eps) and self.eps >= 0):
+        if not (is_number(self.eps) and self.eps >= 0):
             self._refuse("eps", "a number of at least 0")
         for name in ("ema_decay", "augment_target"):
             if not _in_unit_interval(getattr(self, name)):
@@ -211,9 +217,9 @@ class Recipe:
         raise ValueError(f"{name} must be {allowed}; got {getattr(self, name)!r}")
 
     def at(self, step: int) -> "Recipe":
-        """The recipe in force at a step: with the values that its schedules have then."""
-        recipe = self
-        for schedule in self.schedules:
+        """The recipe at a step, with the values of its schedules."""
+        recipe, schedules = self, cast(tuple[Schedule, ...], self.schedules)  # the annotated type is the flag's
+        for schedule in schedules:
             recipe = recipe._with(schedule.field, schedule(self._own_value(schedule.field), step), _changed)
         return recipe
 
@@ -224,7 +230,7 @@ class Recipe:
         return burst if in_burst else self.discriminator_steps
 
     def discriminator_updates_before(self, step: int) -> int:
-        """Updates of the critic in all steps before step number `step`, without counting them one by one."""
+        """Updates of the critic in all steps before step number `step`, in closed form."""
         burst, first, every = self.discriminator_burst
         bursts = min(step, first)
         if every and step > first:
@@ -280,11 +286,12 @@ class Recipe:
                 values[key] = float(values[key])
         return cls(**values)
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
+        """Write the recipe as YAML."""
         write_mapping(path, self.as_dict())
 
     @classmethod
-    def load(cls, path) -> "Recipe":
+    def load(cls, path: str | Path) -> "Recipe":
         """Errors: ValueError with the path for what is not a recipe."""
         values = read_mapping(path)
         try:
@@ -300,16 +307,12 @@ def _changed(record, **values):
     return copy
 
 
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_integer(value):
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _in_unit_interval(value):
-    return _is_number(value) and 0 <= value < 1
+    return is_number(value) and 0 <= value < 1
 
 
 def _plain(value):

@@ -37,17 +37,18 @@ class Schedule:
                 raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
         for name in ("to", "start"):
             value = getattr(self, name)
-            if not (_is_finite(value) or (name == "start" and value is None)):
+            if not (is_number(value) or (name == "start" and value is None)):
                 raise ValueError(f"{name} must be a finite number; got {value!r}")
         if not isinstance(self.field, str):
             raise ValueError(f"field must be a recipe's field as text; got {self.field!r}")
 
-    def __call__(self, own, step):
-        """The value at a step; own: what the recipe says without this schedule."""
+    def __call__(self, own: float, step: int) -> float:
+        """The value at a step. own: the recipe's value without this schedule."""
         start = own if self.start is None else self.start
         t = min(max((step - self.begin) / self.steps, 0.0), 1.0)
         return start + (self.to - start) * SHAPES[self.shape](t)
 
 
-def _is_finite(value):
+def is_number(value):
+    """Whether the value is a finite real number, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

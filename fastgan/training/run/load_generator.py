@@ -20,11 +20,11 @@ class Loaded(NamedTuple):
     folder: RunFolder
 
 
-def load_generator(run_dir, best=False) -> Loaded:
+def load_generator(run_dir: str | Path, best: bool = False) -> Loaded:
     """The averaged generator of a run, in evaluation mode, with what the run's folder says of it.
 
     run_dir: the folder of a run, for its newest checkpoint; its best/, or one of its checkpoints, for that one.
-    best: of the checkpoint in best/, which a run with stop_when keeps.
+    best: the checkpoint in best/, which a run with stop_when keeps.
     Errors: FileNotFoundError, ValueError with the path of what is missing, damaged or not of this model.
     """
     path = Path(run_dir)

@@ -24,9 +24,9 @@ class MetricsLog:
 
 
 def read_metrics(path):
-    """The rows of a log, as dicts; none where there is no file. A last line that was cut off is left out.
+    """The rows of a log, as dicts; an empty list without a file. A last line that was cut off is left out.
 
-    Errors: Damaged (a ValueError) with the path and the number of the line for a line that is not a row.
+    Errors: Damaged (a ValueError) with the path and the number of a line that cannot be read as a row.
     """
     path = Path(path)
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]

@@ -6,6 +6,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class RunOptions:
+    """How the run is logged, kept and shown."""
+
     log_every: int = 50
     """Steps from one line of metrics.jsonl to the next."""
 

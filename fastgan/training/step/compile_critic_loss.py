@@ -1,12 +1,18 @@
 """The critic's whole loss as one compiled graph, second derivatives included."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 
 from fastgan import penalties as _penalties
+from fastgan.losses import AdversarialLoss
 from fastgan.training.step.objective import Objective
 
 
-def compile_critic_loss(loss, penalties=(), **options):
+def compile_critic_loss(
+    loss: AdversarialLoss, penalties: Sequence[Callable[..., torch.Tensor]] = (), **options: Any
+) -> Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     """critic_loss(critic, real, fake, states=None, rng=None) -> (total, values), as Objective.discriminator.
 
     loss: an AdversarialLoss. penalties: a sequence of them. options: for torch.compile; the whole is one graph

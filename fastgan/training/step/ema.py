@@ -14,7 +14,7 @@ def make_average(network):
 class MovingAverage:
     """average <- d average + (1 - d) network, d = min(decay, (1 + step) / (10 + step)), after update number `step`.
 
-    The second term lets the first, useless weights be forgotten as soon as there are better ones. Batch norm's running
+    The second bound on d forgets the untrained weights early. Batch norm's running
     statistics are averaged alike, to fit the averaged weights; all other buffers (counters, the singular vectors of
     spectral norm, whose average would have no unit length) are copied. The tensors of both networks are looked up once,
     buffers by their names, since a forward may replace them.
@@ -40,8 +40,3 @@ class MovingAverage:
         torch._foreach_lerp_(old, new, weight)
         for of_old, of_new, name in self.copied:
             of_old[name].copy_(of_new[name])
-
-
-def update_average(average, network, decay, step):
-    """One update of a MovingAverage."""
-    MovingAverage(average, network).update(decay, step)

@@ -3,7 +3,7 @@
 import torch
 
 
-def make_optimizers(generator, discriminator, recipe):
+def make_optimizers(generator, discriminator, recipe) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """-> (the generator's, the discriminator's)"""
     return (
         _optimizer(generator, recipe.generator_lr, recipe),

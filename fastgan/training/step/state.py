@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from fastgan.penalties.terms import CRITIC, GENERATOR, with_role
+from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.step.augmentation import initial_memory
 from fastgan.training.step.ema import make_average
 from fastgan.training.step.optimizers import make_optimizers
@@ -23,11 +25,11 @@ class TrainState:
     average: nn.Module
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
-    memory: dict = field(default_factory=dict)
+    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     step: int = 0
 
     @classmethod
-    def create(cls, generator, discriminator, recipe):
+    def create(cls, generator: nn.Module, discriminator: nn.Module, recipe: Recipe) -> "TrainState":
         generator.train(), discriminator.train()
         device = next(discriminator.parameters()).device
         memory = initial_memory(recipe) | {
@@ -37,17 +39,21 @@ class TrainState:
             if (state := term.initial_state())
         }
         memory = {name: {k: v.to(device) for k, v in tensors.items()} for name, tensors in memory.items()}
-        state = cls(generator, discriminator, make_average(generator), None, None, memory)
-        state.reset_optimizers(recipe)
-        return state
+        return cls(
+            generator,
+            discriminator,
+            make_average(generator),
+            *make_optimizers(generator, discriminator, recipe),
+            memory,
+        )
 
-    def reset_optimizers(self, recipe):
+    def reset_optimizers(self, recipe: Recipe) -> None:
         self.generator_optimizer, self.discriminator_optimizer = make_optimizers(
             self.generator, self.discriminator, recipe
         )
 
-    def networks(self):
+    def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
 
-    def optimizers(self):
+    def optimizers(self) -> dict[str, Optimizer]:
         return {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}

@@ -1,16 +1,29 @@
 """The generator's loss against the critic that its samples lead to (Metz et al., 2017, section 2.2)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from fastgan.training.step.objective import Objective
+
 ZERO_SUM = ("minimax", "wasserstein")  # there the generator maximises all of the critic's loss, its real term included
 
 
 def unrolled_generator_loss(
-    objective, discriminator, optimizer, fake, real, *, steps, condition=None, recompute=False, context=None
-):
+    objective: Objective,
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fake: torch.Tensor,
+    real: torch.Tensor,
+    *,
+    steps: int,
+    condition: torch.Tensor | None = None,
+    recompute: bool = False,
+    context: dict[str, Any] | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """L_G(fake, theta_K) with theta_{k+1} = optimizer(theta_k, grad L_D(real, fake, theta_k)), differentiated through.
 
     The gradient of the result with respect to what made `fake` is exact: it goes through all K updates, the moments of
