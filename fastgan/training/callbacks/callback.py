@@ -1,10 +1,7 @@
 """What happens beside the steps of a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fastgan.training.trainer import Trainer
+from typing import Any
 
 
 class Callback:
@@ -14,17 +11,17 @@ class Callback:
     numbers as tensors on the device. trainer.folder names the files of the run. trainer.stop() ends the run.
     """
 
-    def on_start(self, trainer: "Trainer") -> None:
+    def on_start(self, trainer: Any) -> None:
         """Before the first step of a `fit`."""
 
-    def on_step(self, trainer: "Trainer", row: dict[str, Any]) -> None:
+    def on_step(self, trainer: Any, row: dict[str, Any]) -> None:
         """After each step. row: name -> number, the line of the log; empty when the step is not logged.
 
         A callback of the Trainer itself may add to the row before the log writes the row.
         """
 
-    def on_file(self, trainer: "Trainer", path: Path) -> None:
+    def on_file(self, trainer: Any, path: Path) -> None:
         """After a picture or a checkpoint was written to this path."""
 
-    def on_end(self, trainer: "Trainer") -> None:
+    def on_end(self, trainer: Any) -> None:
         """After the last step of a `fit`, or after the error that ended the `fit`."""
