@@ -21,6 +21,7 @@ lint: .venv/packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
+	$(BIN)/python tests/language.py
 
 format: .venv/packages
 	$(BIN)/ruff check --fix .

@@ -64,7 +64,7 @@ class DiffAugment:
     policy: names in POLICIES, as a tuple or separated by commas, in the order of their use. Each transformation is
     applied to each image with probability p (a number or a 0-d tensor, as adaptive augmentation adjusts it), by draws
     from torch's global generator. Augment images before they are packed: the mean over channels is one image's.
-    Errors: ValueError for an unknown policy, or for samples that are no images.
+    Errors: ValueError for an unknown policy, or for samples that are not images.
     """
 
     policy: tuple[str, ...] | str = ("color", "translation", "cutout")

@@ -27,7 +27,7 @@ def draw(seed=3):
 
 
 def points_of(penalty, real, fake):
-    """Written anew from the definitions, one sample after another."""
+    """Written again from the definitions, one sample after another."""
     source, shape = draw(), (len(real), 1, 1, 1)
     if isinstance(penalty, R1):
         return list(real)

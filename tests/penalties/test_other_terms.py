@@ -1,4 +1,4 @@
-"""Terms without an input gradient, and the generator's: each against its definition written anew."""
+"""Terms without an input gradient, and the generator's: each against its definition written again."""
 
 import pytest
 import torch

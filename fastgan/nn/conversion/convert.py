@@ -40,7 +40,7 @@ def convert(model: nn.Module) -> Conversion:
 
     Left:
         subclasses of these layers: their forward may be another;
-        activations: there is no bias to join (`BiasAct` takes both when the model is built). An activation with
+        activations: they have no bias to join (`BiasAct` takes both when the model is built). An activation with
         inplace=True also changes its input, which a residual block's shortcut may read; a BiasAct does not.
     """
     done = Conversion()
