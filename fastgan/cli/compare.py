@@ -8,6 +8,7 @@ import torch
 
 from fastgan import data, metrics, training
 from fastgan.atomic_file import replacing
+from fastgan.cli import extractors
 from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.report import save_comparison
 from fastgan.training.compare import compare, draw
@@ -48,6 +49,10 @@ class Compare:
     count: int = 2000
     """Images that the metrics of image data are computed over."""
 
+    extractor: str | None = None
+    """What makes the features of the metrics, as for `fastgan evaluate`: fashion-cnn by default, which knows garments
+    alone."""
+
 
 def main(arguments):
     names = []
@@ -67,7 +72,7 @@ def main(arguments):
             steps=flags.steps,
             seeds=flags.seeds,
             run_dir=flags.run_dir,
-            observe=_observe_images(samples, flags.count) if len(samples.shape) == 3 else None,
+            observe=_observe_images(samples, flags) if len(samples.shape) == 3 else None,
             settings=settings,
             model=flags.model,
             width=flags.width,
@@ -84,9 +89,9 @@ def main(arguments):
     print(f"figure:  {figure}\nnumbers: {kept}")
 
 
-def _observe_images(samples, count):
-    """FID, precision, recall, density and coverage by the classifier of garments."""
-    extractor = metrics.fashion_cnn()
+def _observe_images(samples, flags):
+    """FID, precision, recall, density and coverage in the extractor's features."""
+    extractor, count = extractors.of(flags.extractor, flags.data), flags.count
     real = metrics.Samples.of(samples.batch(torch.arange(min(count, len(samples))))[0], extractor)
 
     def observe(trainer):

@@ -6,10 +6,10 @@ from fastgan import data
 from fastgan.data.load import FIXED
 
 
-def load(source, resolution, channels):
+def load(source, resolution, channels, skip_broken=False):
     """A data set whose images must have this size. Errors: ValueError if a data set of fixed shape has another one."""
     if source not in FIXED:
-        return data.load(source, resolution, channels)
+        return data.load(source, resolution, channels, skip_broken=skip_broken)
     found, size = data.load(source), (channels, resolution, resolution)
     if any(wanted not in (None, own) for wanted, own in zip(size, found.shape, strict=False)):
         raise ValueError(f"{source} has samples of shape {tuple(found.shape)}, which cannot be chosen; got {size}")

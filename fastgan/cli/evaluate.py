@@ -1,19 +1,16 @@
 """`fastgan evaluate`"""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fastgan import metrics, randomness, training
-from fastgan.cli import data_source
+from fastgan.cli import data_source, extractors
 from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.cli.real_features import real_features, stamp
 from fastgan.models import sampling
-
-GARMENTS_ONLY = "fashion-cnn"
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,9 @@ class Evaluate:
     used; inception:FILE, the weights that torch-fidelity converted, as a file of tensors; torchvision:NAME, as
     torchvision:resnet50, if its weights are on the disk; module:function, a Python function of your own that returns a
     network or an Extractor."""
+
+    skip_broken: bool = False
+    """Leave out images of folders that cannot be decoded; without it the first such image ends the command."""
 
     count: int = 10_000
     """How many images of each side, or all that there are where those are fewer."""
@@ -70,7 +70,7 @@ def main(arguments):
     if not flags.json:
         first = rows[0]
         print(
-            f"{first['of']} against {first['against']}; extractor {flags.extractor or GARMENTS_ONLY}"
+            f"{first['of']} against {first['against']}; extractor {flags.extractor or extractors.GARMENTS_ONLY}"
             f"#{first['extractor_hash']}"
         )
         if kept:
@@ -87,13 +87,7 @@ def _evaluate(flags):
     names = metrics.names() if flags.metrics == "all" else tuple(flags.metrics.split(","))
     metrics.check_names(names)
     fake, about, kept = _folder(flags) if flags.run_dir is None else _run(flags)
-    if flags.extractor is None and not about["against"].startswith("fashion"):
-        print(
-            f"{about['against']}: {GARMENTS_ONLY} knows garments alone, and its numbers say little of other images:"
-            " choose --extractor torchvision:NAME, inception:FILE or module:function",
-            file=sys.stderr,
-        )
-    extractor = metrics.extractor(flags.extractor or GARMENTS_ONLY)
+    extractor = extractors.of(flags.extractor, about["against"])
     fake = metrics.Samples.of(fake, extractor)
     found = metrics.measure(_real(flags, about["against"], about.pop("size"), extractor, names), fake, names)
     rows = [{**about, **measurement.as_dict(), "extractor_hash": extractor.hash} for measurement in found]
@@ -126,7 +120,7 @@ def _run(flags):
 def _folder(flags):
     if flags.best:
         raise ValueError("--best needs --run-dir")
-    images = data_source.load(flags.images, flags.resolution, flags.channels)
+    images = data_source.load(flags.images, flags.resolution, flags.channels, flags.skip_broken)
     if len(images.shape) != 3:
         raise ValueError(f"--images must name images; {flags.images} holds samples of shape {tuple(images.shape)}")
     if flags.against is None:
@@ -145,9 +139,15 @@ def _real(flags, source, size, extractor, names):
     """Samples whose features are kept; without images where no metric in `names` looks at those."""
 
     def images():
-        return _images(data_source.load(source, *size), flags)
+        return _images(data_source.load(source, *size, flags.skip_broken), flags)
 
-    about = {"data": stamp(source), "size": list(size), "count": flags.count, "seed": flags.seed}
+    about = {
+        "data": stamp(source),
+        "size": list(size),
+        "count": flags.count,
+        "seed": flags.seed,
+        "skip_broken": flags.skip_broken,
+    }
     if set(names) & set(metrics.ON_IMAGES):
         return metrics.Samples.of(images(), extractor)
     return metrics.Samples(None, real_features(about, extractor, lambda: extractor.features(images())))

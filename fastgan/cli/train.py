@@ -50,6 +50,9 @@ class Train:
     channels: int | None = None
     """1 (grey) or 3 (colour); by default 1 for the garments, 3 for a folder."""
 
+    skip_broken: bool = False
+    """Leave out images of a folder that cannot be decoded; without it the first such image ends the command."""
+
     conditional: bool = False
     """Train both networks with the labels of the images; some recipes do so by themselves."""
 
@@ -130,7 +133,8 @@ def _prepare(flags):
     if flags.data is None and model is not None:
         raise ValueError(f"{flags.run_dir}: does not name its data: give --data")
     size = {name: getattr(flags, name) or (model or {}).get(name) for name in ("resolution", "channels")}
-    samples = data_source.load(source, **size) if model else data.load(source, **size)
+    load = data_source.load if model else data.load
+    samples = load(source, **size, skip_broken=flags.skip_broken)
     if flags.conditional and samples.classes is None:
         raise ValueError(f"--conditional needs labels: {source} has none")
     if model is None or any(getattr(flags, name) != before.get(name, getattr(Train, name)) for name in OF_THE_MODEL):

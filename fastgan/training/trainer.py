@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from fastgan import losses, randomness
+from fastgan import losses, metrics, randomness
 from fastgan.data import Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
@@ -93,6 +93,8 @@ class Trainer:
         check_parameters(generator, discriminator)
         stop = criterion(self.options.stop_when, recipe, self.data, generator, discriminator)
         self.device = _choose_device(device)
+        named = self.options.extractor
+        features = None if named is None else metrics.extractor(named, device=self.device)
         self.folder = RunFolder(tempfile.mkdtemp(prefix="fastgan-") if run_dir is None else run_dir)
         found = self.folder.find(resume, exist_ok)
         self._newest = checkpoint.latest(self.folder.checkpoints)  # what no other process may change meanwhile
@@ -119,7 +121,7 @@ class Trainer:
         self.is_stopped = False
         self.route: str | None = None
         self.callbacks = [
-            Observations(self.options.sample_every, stop),
+            Observations(self.options.sample_every, stop, features),
             Log(self.options.log_every),
             Findings(self.options.sample_every, stop),
             Pictures(self.options.sample_every, self.data),

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fastgan import cli, metrics
+from fastgan.cli.exit_codes import DATA
 from fastgan.data import fashion_mnist
 from fastgan.report import save_grid
 
@@ -54,6 +55,16 @@ def test_a_folder_is_evaluated_against_the_garments_or_a_folder(tmp_path, capsys
     assert run("--images", mine, "--against", "fashion", "--count", 20, "--resolution", 28, "--channels", 1) == 0
     assert run("--images", mine, "--against", other, "--metrics", "pr,vendi") == 0
     assert "N = 20 / 30" in capsys.readouterr().out
+
+
+def test_a_broken_image_ends_the_command_or_is_left_out(tmp_path, capsys):
+    mine = images(tmp_path / "mine", range(20))
+    (mine / "broken.png").write_bytes((mine / "0.png").read_bytes()[:40])
+    flags = ["--images", mine, "--against", "fashion", "--count", 20, "--resolution", 28, "--channels", 1]
+    assert run(*flags, "--metrics", "pr") == DATA
+    assert "broken.png" in capsys.readouterr().err
+    assert run(*flags, "--metrics", "pr", "--skip-broken") == 0
+    assert "1 left out: 1 broken" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """The protocol of callbacks, and TensorBoard's."""
 
+import sys
+import types
+
 import pytest
 import torch
 
+import fastgan
 from fastgan import Recipe, Trainer
 from fastgan.training import Callback, TensorBoard
 from fastgan.training.run.metrics_log import read_metrics
@@ -80,3 +84,24 @@ def test_tensorboard_has_the_logs_numbers_and_the_pictures(toy, tmp_path):
 def test_a_progress_bar_counts_to_the_end(toy, tmp_path, capsys):
     make(toy, tmp_path, progress=True).fit(4)
     assert "4/4" in capsys.readouterr().err
+
+
+def test_the_distance_of_a_plateau_is_measured_in_the_extractor_that_is_named(tmp_path, monkeypatch):
+    calls = []
+
+    class Counted(torch.nn.Flatten):
+        def forward(self, x):
+            calls.append(len(x))
+            return super().forward(x)
+
+    module = types.ModuleType("my_features")
+    module.make = Counted
+    monkeypatch.setitem(sys.modules, "my_features", module)
+    images = torch.rand(80, 1, 16, 16) * 2 - 1
+    pair = fastgan.models.create("dcgan", channels=1, resolution=16, width=4, z_dim=4)
+    options = {"sample_every": 1, "progress": False, "stop_when": "plateau", "extractor": "my_features:make"}
+    trainer = Trainer(*pair, Recipe(batch_size=4), images, run_dir=tmp_path, **options)
+    trainer.fit(1)
+    assert calls and trainer.rows[-1]["watch_kernel_distance"] > 0
+    with pytest.raises(ValueError, match="extractor must be"):
+        Trainer(*pair, Recipe(batch_size=4), images, run_dir=tmp_path / "other", extractor="vgg")

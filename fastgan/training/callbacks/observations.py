@@ -8,13 +8,16 @@ from fastgan.training.run import checkpoint
 
 
 class Observations(Callback):
-    """Adds the numbers of an observation to the row of the log. stop: a monitor.stop.Stop with numbers of its own."""
+    """Adds the numbers of an observation to the row of the log.
 
-    def __init__(self, every, stop=None):
-        self.every, self.stop = every, stop
+    stop: a monitor.stop.Stop with numbers of its own. features: of the distance from real samples, see Watch.
+    """
+
+    def __init__(self, every, stop=None, features=None):
+        self.every, self.stop, self.features = every, stop, features
 
     def on_start(self, trainer):
-        self.watch = Watch(trainer.recipe, trainer.data, trainer.state)
+        self.watch = Watch(trainer.recipe, trainer.data, trainer.state, self.features)
 
     def on_step(self, trainer, row):
         if trainer.is_due(self.every):

@@ -25,6 +25,10 @@ class RunOptions:
     "plateau": the samples' distance from real ones; "gap": the duality gap, at a cost of 300 updates every
     sample_every steps; "wasserstein": the critic's estimate of that distance."""
 
+    extractor: str | None = None
+    """Features in which "plateau" measures the distance of images, by a name as for `fastgan evaluate --extractor`. By
+    default fixed random filters at several scales, which suit images of any kind."""
+
     progress: bool = True
     """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""
 
