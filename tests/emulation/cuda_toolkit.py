@@ -16,7 +16,7 @@ def nvcc():
 
 @functools.cache
 def include_folder():
-    """The folder of cuda_runtime.h, or None where there is no nvcc."""
+    """The folder of cuda_runtime.h, or None without nvcc."""
     try:
         said = subprocess.run([nvcc(), "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True).stderr
     except OSError:

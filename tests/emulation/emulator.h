@@ -37,7 +37,7 @@ int lane();
 void barrier(const void* site);
 // Every lane of the warp gives `bytes` (at most 16) and gets lane `source`'s.
 void exchange(const void* mine, void* theirs, size_t bytes, int source, unsigned mask, const void* site);
-// A block's array, which belongs to the place in the source that `key` stands for; null: what the launch asked for.
+// A block's array, which belongs to the place in the source that `key` stands for; null: what the launch requested.
 void* shared_memory(const void* key, size_t bytes, const char* name);
 
 // Mistakes that the tests plant in the kernels.
