@@ -55,8 +55,8 @@ def toolkit(nvcc):
 
 def cuda_toolkit():
     """Where to build the CUDA ops with: (nvcc, toolkit folder), or None after one line that says why not."""
-    asked = os.environ.get("FASTGAN_CUDA", "")
-    if asked == "0":
+    choice = os.environ.get("FASTGAN_CUDA", "")
+    if choice == "0":
         return None
     nvcc = os.environ.get("NVCC") or shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     folder = toolkit(nvcc)
@@ -66,7 +66,7 @@ def cuda_toolkit():
         missing = "the torch to build with has no CUDA"
     else:
         return nvcc, folder
-    if asked == "1":
+    if choice == "1":
         sys.exit(f"fastgan: FASTGAN_CUDA=1, but the CUDA ops cannot be built: {missing}")
     print(f"fastgan: CUDA ops left out ({missing}); the CPU ops are complete without them", file=sys.stderr)
     return None

@@ -1,4 +1,4 @@
-"""Loads the compiled ops into torch. Nothing is compiled here; what cannot be loaded is reported."""
+"""Loads the compiled ops into torch. Nothing is compiled here; what cannot be loaded is reported, not hidden."""
 
 import ctypes
 from pathlib import Path

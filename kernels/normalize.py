@@ -1,4 +1,4 @@
-"""Normalisation on the GPU: forward, backward, double backward, in the formulas of csrc/cpu/normalize.cpp.
+"""Normalisation on the GPU: forward, backward, double backward, in the formulas of csrc/cpu/normalize/passes.h.
 
 A statistics row that fits on chip is one program's (normalize_rows.py): everything is read and written once. The
 others, and those of the batch, take two passes with a few numbers for each row between them (normalize_pieces.py).

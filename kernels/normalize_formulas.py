@@ -1,4 +1,4 @@
-"""The formulas that both ways of normalising on the GPU share; the letters are those of csrc/cpu/normalize.cpp."""
+"""The formulas that both ways of normalising on the GPU share; the letters are those of csrc/cpu/normalize/passes.h."""
 
 import triton
 import triton.language as tl

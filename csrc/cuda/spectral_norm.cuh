@@ -173,7 +173,7 @@ __device__ __forceinline__ accumulate_t<T> multiply_kept_rows(const ForwardLayer
   return squares;
 }
 
-// The same where a row is too long for shared memory: it is read a second time, out of the cache, and the share of
+// The same when a row is too long for shared memory: it is read a second time, out of the cache, and the share of
 // W^T t grows in global memory. A thread keeps to its own columns there. The sums are those of 256 lanes for a kept
 // row, term by term.
 template <class T, bool aligned>

@@ -32,7 +32,7 @@ class Launch:
     kernel: str
     blocks: int
     shared_bytes: int
-    read: dict  # bytes asked of global memory, by buffer
+    read: dict  # bytes requested from global memory, by buffer
     written: dict
 
 

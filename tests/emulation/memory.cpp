@@ -216,7 +216,7 @@ void forget_buffers(bool complete) {
 }
 
 void* shared_memory(const void* key, size_t bytes, const char* name) {
-  static char nothing;  // for a kernel that requested none and uses none
+  static char nothing;  // for a launch that requested none and uses none
   if (!key && !shared_of.count(key)) return &nothing;
   std::unique_ptr<char[]>& array = shared_of[key];
   if (!array) {

@@ -15,7 +15,7 @@ void memory_begins_block(uint3 block);
 void memory_passes_barrier();
 
 struct Traffic {
-  uint64_t read = 0, written = 0;  // bytes asked of global memory, cached or not
+  uint64_t read = 0, written = 0;  // bytes requested from global memory, cached or not
 };
 // Of the launch that ends here, by the buffers' names.
 std::map<std::string, Traffic> memory_ends_launch();

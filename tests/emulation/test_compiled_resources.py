@@ -71,8 +71,8 @@ def local_memory(report):
 def reports():
     """All compilations, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        asked = {(h, arch): pool.submit(resources, h, arch) for h in KERNEL_HEADERS for arch in archs()}
-        yield asked
+        reports = {(h, arch): pool.submit(resources, h, arch) for h in KERNEL_HEADERS for arch in archs()}
+        yield reports
 
 
 @pytest.mark.parametrize("arch", archs())

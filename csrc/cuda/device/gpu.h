@@ -55,7 +55,7 @@ inline int64_t shared_memory_limit() {
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), int64_t blocks, int threads, size_t shared_bytes,
             cudaStream_t stream, const Arguments&... arguments) {
-  if (shared_bytes > 40 * 1024) {  // 48 KiB with the static arrays; more must be requested
+  if (shared_bytes > 40 * 1024) {  // 48 KiB with the static arrays; more needs an attribute
     const auto more = cudaFuncAttributeMaxDynamicSharedMemorySize;
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), more, int(shared_bytes)), name);
   }
