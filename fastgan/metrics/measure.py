@@ -63,7 +63,7 @@ def measure(real, fake, metrics=DEFAULT):
     return [measurement for name in metrics for measurement in METRICS[name](real, fake)]
 
 
-METRICS = {}
+METRICS: dict = {}
 
 
 def _metric(function):

@@ -64,10 +64,10 @@ class CriticTerm(Term):
 
     roles = (CRITIC,)
 
-    logits = ()
+    logits: ClassVar[tuple[str, ...]] = ()
     """Of which batches the term needs the logits: "real", "fake"."""
 
-    gradients = ()
+    gradients: ClassVar[tuple[str, ...]] = ()
     """At which batches the term needs the critic's gradient with respect to the input."""
 
     def check(self, critic, real, fake, coupling):
