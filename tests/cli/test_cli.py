@@ -234,8 +234,21 @@ def test_a_missing_dependency_says_what_to_install(tmp_path, monkeypatch, capsys
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def default_signals():
+    """Also in a suite that runs under nohup, where SIGHUP is ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_signal_keeps_the_last_whole_step_and_says_how_to_go_on(tmp_path, monkeypatch, capsys, name, code):
+def test_a_signal_keeps_the_last_whole_step_and_says_how_to_go_on(
+    tmp_path, monkeypatch, capsys, default_signals, name, code
+):
     write = MetricsLog.write
 
     def write_and_signal(self, **row):
