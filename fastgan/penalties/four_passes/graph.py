@@ -8,8 +8,9 @@ from fastgan.penalties.four_passes.nodes import JOINT, MAPS, kind, refusal
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-# With fewer products of numbers a map on a CPU thread, the two passes saved take less time than the hooks in Python.
-# Measured with linear layers. Not known for a GPU: there the four passes are always taken.
+# With fewer products of numbers a map on a CPU, the two passes saved take less time than the hooks in Python. Measured
+# with linear layers on one thread; the same for all numbers of threads, so that a run takes one route everywhere. Not
+# known for a GPU: there the four passes are always taken.
 LEAST_WORK = 5_000_000
 
 
@@ -64,7 +65,7 @@ def find_maps(logits, x, *, least_work=0):
 
 def least_work_on(device):
     """What makes four passes the cheaper route there."""
-    return LEAST_WORK * torch.get_num_threads() if device.type == "cpu" else 0
+    return LEAST_WORK if device.type == "cpu" else 0
 
 
 def _require(node, name, inputs, shapes, about, x):

@@ -83,8 +83,7 @@ def test_the_general_route_can_be_chosen():
         penalties.backward(critic, "hinge", (R1(),), route="shortest", **given)
 
 
-def test_small_critics_take_the_general_route_unless_four_passes_are_chosen(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+def test_small_critics_take_the_general_route_unless_four_passes_are_chosen():
     real, fake = torch.randn(2, 32, 2, 16, 16)
     given = {"real": real, "fake": fake}
     for width, route in ((2, "general"), (32, "four passes")):
