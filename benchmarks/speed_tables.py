@@ -35,11 +35,11 @@ def faster(measured):
     return f"{median:.3g}x ({p20:.3g} .. {p80:.3g})"
 
 
-def pivot(rows, *keys):
+def pivot(rows, *keys, implementation="implementation"):
     """(values of the keys) -> implementation -> row, in the file's order."""
     found = {}
     for row in rows:
-        found.setdefault(tuple(row.get(key, "") for key in keys), {})[row["implementation"]] = row
+        found.setdefault(tuple(row.get(key, "") for key in keys), {})[row[implementation]] = row
     return found
 
 
@@ -113,6 +113,29 @@ def gpus(name):
     return [str(path.relative_to(RESULTS)) for path in sorted(RESULTS.glob(f"*/{name}"))]
 
 
+def four_passes(rows):
+    cells = []
+    for (critic, penalties), group in pivot(rows, "critic", "penalties", implementation="route").items():
+        ours = group["fastgan"]
+        times = [milliseconds(group[route]) for route in ("loss", "fastgan", "shared", "separate")]
+        counts = " / ".join(group[route]["convolutions"] for route in ("loss", "fastgan", "shared"))
+        over = f"{float(ours['over_loss_median']):.2f}"
+        cells.append([critic.replace("_", " "), penalties, ours["taken"], *times, over, _over_shared(ours), counts])
+    header = ["critic", "penalties", "route", "loss alone", "fastgan", "shared", "separate", "over the loss alone"]
+    return [f"{machine(rows)}:", "", *table([*header, "faster than shared", "convolutions"], cells)]
+
+
+def _over_shared(row):
+    p20, median, p80 = (float(row[f"shared_over_this_{name}"]) for name in ("p20", "median", "p80"))
+    return f"{median:.2f}x ({p20:.2f} .. {p80:.2f})"
+
+
+def ratio_of(critic, column):
+    """A median of fastgan's row in four_passes.csv, of one critic."""
+    rows = read(RESULTS / "four_passes.csv")
+    return float(next(r[column] for r in rows if (r["critic"], r["route"]) == (critic, "fastgan")))
+
+
 def span(name, implementation="fastgan"):
     """ "1.3 to 19": the smallest and the largest speed-up of a file's rows."""
     medians = [float(row["speedup_median"]) for row in read(RESULTS / name) if row["implementation"] == implementation]
@@ -121,6 +144,8 @@ def span(name, implementation="fastgan"):
 
 TABLES = {
     "span": span,
+    "four_passes": _of(four_passes),
+    "ratio_of": ratio_of,
     "layers": lambda name: "\n".join(layers(read(RESULTS / name), name)),
     "layers_on_gpu": _of(layers_on_gpu),
     "steps": _of(steps),
