@@ -1,7 +1,7 @@
 """fastgan: custom kernels for training GANs. Every op differentiates twice, at kernel speed and kernel memory."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastgan import _threads, nn, ops  # noqa: F401 (_threads first, before torch loads)
 
@@ -29,7 +29,7 @@ __all__ = [
 _LAZY = {"Recipe": "fastgan.training", "Trainer": "fastgan.training"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import what lies above the layers at its first use: `import fastgan` needs torch and numpy alone."""
     if name not in __all__:
         raise AttributeError(f"module 'fastgan' has no attribute {name!r}")

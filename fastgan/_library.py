@@ -8,12 +8,12 @@ import torch
 FOLDER = Path(__file__).parent
 
 
-def library(name):
+def library(name: str) -> Path | None:
     """The path of a built extension, or None."""
     return next(FOLDER.glob(f"{name}.abi3.*"), None)
 
 
-def load_cpu():
+def load_cpu() -> None:
     path = library("_C")
     if path is None:
         raise ImportError(
@@ -23,7 +23,7 @@ def load_cpu():
     torch.ops.load_library(path)
 
 
-def load_cuda():
+def load_cuda() -> str | None:
     """Loads the CUDA ops where torch has CUDA; returns why they are not there, in one sentence, or None."""
     if not torch.backends.cuda.is_built():
         return "this torch is a CPU build; install a CUDA build of torch to use a GPU"
@@ -37,14 +37,14 @@ def load_cuda():
     return None
 
 
-def isa():
+def isa() -> str:
     """The instruction set that the CPU ops use in this process: "avx512", "avx2" or "baseline"."""
     function = ctypes.CDLL(str(library("_C"))).fastgan_isa
     function.restype = ctypes.c_char_p
     return function().decode()
 
 
-def peak_output_bytes():
+def peak_output_bytes() -> int:
     """The most memory that large outputs of CPU ops had since the last call; torch's profiler does not see it."""
     function = ctypes.CDLL(str(library("_C"))).fastgan_peak_output_bytes
     function.restype = ctypes.c_int64

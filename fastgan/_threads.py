@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def is_command():
+def is_command() -> bool:
     """Whether this process is `fastgan ...` or `python -m fastgan ...`."""
     return os.path.basename(sys.argv[0]) == "fastgan" or sys.orig_argv[1:3] == ["-m", "fastgan"]
 

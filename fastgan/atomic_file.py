@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +13,7 @@ UNFINISHED = re.compile(r"\..+\.(\d+)\.unfinished(\..*)?")
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: Path | str) -> Iterator[Path]:
     """Yields a path to write to. The file there takes the place of `path` when the block has ended without an error.
 
     Errors: FileExistsError if `path` is there and is not a regular file; OSError with the path if the disk refuses.
@@ -31,7 +32,7 @@ def replacing(path):
 
 
 @contextmanager
-def replacing_folder(path):
+def replacing_folder(path: Path | str) -> Iterator[Path]:
     """Yields a new folder to fill. The folder takes the place of `path` when the block has ended without an error."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -47,7 +48,7 @@ def replacing_folder(path):
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def sweep(folder):
+def sweep(folder: Path | str) -> None:
     """Remove from the folder what killed processes left unfinished; what a living process writes stays."""
     for leftover in Path(folder).glob(".*.unfinished*"):
         owner = UNFINISHED.fullmatch(leftover.name)
@@ -56,7 +57,7 @@ def sweep(folder):
 
 
 @contextmanager
-def naming(path):
+def naming(path: Path | str) -> Iterator[None]:
     """An OSError of the block that names no file (a full disk, for one) names this one."""
     try:
         yield
@@ -66,7 +67,7 @@ def naming(path):
         raise
 
 
-def sync(path):
+def sync(path: Path | str) -> None:
     """Have the file's bytes on the disk before anything that refers to them."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())

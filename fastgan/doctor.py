@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from fastgan.ops._torch_private import kernel_is_registered, op_names
 TRAINING_PACKAGES = ("torchvision", "tyro", "tqdm", "matplotlib", "tensorboard", "safetensors", "yaml")
 
 
-def backends(op):
+def backends(op: str) -> dict[str, str]:
     """{"cpu": ..., "cuda": ...} with what serves the op there, by the dispatcher's own word."""
 
     def has_kernel(key):
@@ -28,12 +29,12 @@ def backends(op):
     }
 
 
-def ops():
+def ops() -> list[str]:
     """The op families: every op of the fastgan namespace that is not another one's derivative."""
     return sorted(name for name in op_names() if not name.endswith("_backward"))
 
 
-def examine():
+def examine() -> dict[str, Any]:
     """Everything that doctor reports, as plain data."""
     missing = []
     if _library.CUDA_PROBLEM:
@@ -59,7 +60,7 @@ def examine():
     }
 
 
-def report(as_json=False):
+def report(as_json: bool = False) -> str:
     """The findings as text (or JSON)."""
     found = examine()
     if as_json:

@@ -9,6 +9,9 @@ the next order's Function. The registered op serves every other call: torch.comp
 dispatch modes, and torch.ops.fastgan.*.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
 import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
@@ -26,8 +29,13 @@ from fastgan.ops._torch_private import (
 )
 from fastgan.ops._triton import triton_installed, triton_kernels
 
+Function = Callable[..., Any]  # an op as an eager call enters it
+Formula = tuple[Callable[..., None], Callable[..., Any]]  # (save, backward)
 
-def register(family, *formulas, triton=False):
+
+def register(
+    family: str, *formulas: Formula, triton: bool = False
+) -> tuple[Callable[..., Function | None], Function, Function]:
     """Registers the derivatives of fastgan::FAMILY and returns (route, backward, double_backward).
 
     formulas: (save, backward) of the forward and of the backward, as torch.library.register_autograd takes them:
@@ -55,7 +63,7 @@ def register(family, *formulas, triton=False):
     return route, backward, double_backward
 
 
-def only_wanted(tensors, mask):
+def only_wanted(tensors: Iterable[torch.Tensor | None], mask: Iterable[bool]) -> list[Any]:
     """None in the place of an output that is not wanted, which has no elements."""
     return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
 
@@ -115,7 +123,7 @@ def _are_plain(args):
     return all([_PLAIN_TENSORS.issuperset(map(type, a)) for a in args if type(a) is list and a and a[0] is not True])
 
 
-def is_eager(args):
+def is_eager(args: Sequence[Any]) -> bool:
     """Whether plain tensors come and nothing but autograd watches: no compiler, transform, forward mode or mode."""
     return not (
         is_compiling()
@@ -127,7 +135,7 @@ def is_eager(args):
     )
 
 
-def _tensors(args):
+def _tensors(args: Iterable[Any]) -> Iterator[torch.Tensor]:
     for arg in args:
         if isinstance(arg, torch.Tensor):
             yield arg
@@ -135,18 +143,18 @@ def _tensors(args):
             yield from _tensors(arg)
 
 
-def has_tangent(*args):
+def has_tangent(*args: Any) -> bool:
     """Whether a tensor in args carries a forward-mode tangent."""
     if not forward_mode_is_active():
         return False
     return any(forward_ad.unpack_dual(t).tangent is not None for t in _tensors(args))
 
 
-def _cuda_library_loaded():
+def _cuda_library_loaded() -> bool:
     return CUDA_PROBLEM is None
 
 
-def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
+def needs_reference(*args: Any, cuda_kernels: Callable[[], bool] = _cuda_library_loaded) -> bool:
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, a device without kernels, or a trace
     by torch.jit (the ONNX exporter's too), which must run without fastgan.
 
@@ -166,7 +174,7 @@ def needs_reference(*args, cuda_kernels=_cuda_library_loaded):
 class _Guarded(torch.library.Library):
     """A Library whose autograd kernels refuse forward-mode tangents instead of dropping them."""
 
-    def impl(self, op_name, fn, dispatch_key="", **kwargs):
+    def impl(self, op_name: Any, fn: Any, dispatch_key: str = "", **kwargs: Any) -> None:
         def guarded(keyset, *args, **keyword_args):
             if has_tangent(*args):
                 raise NotImplementedError(
@@ -198,6 +206,8 @@ def _tensor_function(name, run, save, backward):
     """run(*args) with its derivative; without torch.library's wrapper, which fills in defaults at every call."""
 
     class Formula(torch.autograd.Function):
+        op = name  # by which a walk through an autograd graph knows the node
+
         @staticmethod
         def forward(ctx, *args):
             output = run(*args)
@@ -205,7 +215,6 @@ def _tensor_function(name, run, save, backward):
             return output
 
     Formula.__name__, Formula.backward = f"{name}_formula", staticmethod(backward)
-    Formula.op = name  # by which a walk through an autograd graph knows the node
     give_engine_the_backward(Formula)
     return Formula.apply
 

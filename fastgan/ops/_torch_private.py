@@ -1,10 +1,13 @@
 """torch's private names, in one place, each with what serves in its place when a torch does not have it."""
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch
 from torch.autograd import forward_ad
 
 
-def _fallback_any_requires_grad(*args):
+def _fallback_any_requires_grad(*args: Any) -> bool:
     return any(isinstance(t, torch.Tensor) and t.requires_grad for t in args)
 
 
@@ -14,16 +17,16 @@ def _executes_always(node):
 
 # A context in which an op runs its device's kernel, below autograd. None: `_autograd.register` then leaves the
 # derivatives to torch.library.register_autograd, and every call takes the dispatcher's way.
-below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
+below_autograd: Any = getattr(torch._C, "_AutoDispatchBelowAutograd", None)
 any_requires_grad = getattr(torch._C, "_any_requires_grad", _fallback_any_requires_grad)
 
 
-def bare(op):
+def bare(op: Any) -> Any:
     """An op without torch's Python wrapper around it."""
     return getattr(op, "_op", op)
 
 
-def give_engine_the_backward(function):
+def give_engine_the_backward(function: type[torch.autograd.Function]) -> None:
     """The engine calls an autograd Function's backward through two Python frames of torch's; this leaves them out."""
     if hasattr(getattr(function, "_backward_cls", None), "apply"):
         function._backward_cls.apply = function.backward
@@ -38,13 +41,13 @@ _engine_executes = getattr(torch._C, "_will_engine_execute_node", _executes_alwa
 
 if hasattr(forward_ad, "_current_level"):
 
-    def forward_mode_is_active():
+    def forward_mode_is_active() -> bool:
         """Whether a forward_ad.dual_level is open."""
         return forward_ad._current_level >= 0
 
 else:
 
-    def forward_mode_is_active():
+    def forward_mode_is_active() -> bool:
         """It may be: tangents decide."""
         return True
 
@@ -52,12 +55,12 @@ else:
 _backward_pass = getattr(torch._C, "_current_graph_task_id", None) or (lambda: None)
 
 
-def backward_pass():
+def backward_pass() -> int:
     """The number of the backward pass that runs now, -1 outside of one."""
     return torch._C._current_graph_task_id()
 
 
-def running_node():
+def running_node() -> Any:
     """The node of autograd's graph that a backward pass runs now; None: there is none, or torch does not say."""
     return getattr(torch._C, "_current_autograd_node", lambda: None)()
 
@@ -67,18 +70,18 @@ def _fallback_next_node_number():
 
 
 # The number that autograd's next node in this thread will have.
-next_node_number = getattr(torch._C._autograd, "_get_sequence_nr", _fallback_next_node_number)
+next_node_number = getattr(getattr(torch._C, "_autograd", None), "_get_sequence_nr", _fallback_next_node_number)
 
 
-def without_subclasses():
+def without_subclasses() -> AbstractContextManager:
     """A context in which no tensor subclass's __torch_function__ runs."""
     return torch._C.DisableTorchFunctionSubclass()
 
 
-_pass_that_returns_leaves = -1
+_pass_that_returns_leaves: int | None = -1
 
 
-def wanted(ctx, count):
+def wanted(ctx: Any, count: int) -> list[bool]:
     """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
 
     ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients
@@ -101,12 +104,12 @@ def wanted(ctx, count):
     return needs
 
 
-def kernel_is_registered(op, key):
+def kernel_is_registered(op: str, key: str) -> bool:
     """Whether fastgan::op has a kernel of its own for a dispatch key."""
     return torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", key)
 
 
-def op_names():
+def op_names() -> set[str]:
     """Every op of the fastgan namespace."""
     names = torch._C._dispatch_get_all_op_names()
     return {name.split("::")[1].split(".")[0] for name in names if name.startswith("fastgan::")}

@@ -5,16 +5,27 @@ Kim et al., "The Lipschitz Constant of Self-Attention", 2021 (L2); Dao et al., "
 """
 
 import math
+from typing import Literal
 
 import torch
 
 from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, check_activation, check_choice, check_tensor, empty_output
 
+Similarity = Literal["dot", "l2"]
 LARGEST_WIDTH_ON_CUDA = 256
 
 
-def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal=False):
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    scale: float | None = None,
+    similarity: Similarity = "dot",
+    key_bias: torch.Tensor | None = None,
+    is_causal: bool = False,
+) -> torch.Tensor:
     """softmax(S) V with S = scale * Q K^T + key_bias ("dot") or S = -scale * |q_i - k_j|^2 + key_bias ("l2").
 
     Args:
@@ -58,7 +69,16 @@ def attention(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal
         raise
 
 
-def attention_reference(q, k, v, *, scale=None, similarity="dot", key_bias=None, is_causal=False):
+def attention_reference(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    scale: float | None = None,
+    similarity: Similarity = "dot",
+    key_bias: torch.Tensor | None = None,
+    is_causal: bool = False,
+) -> torch.Tensor:
     """The same in plain torch, differentiable in every mode and to any order, with the N x M matrix in memory."""
     _check(q, k, v, scale, similarity, key_bias)
     q, k, v, key_bias, scale = _prepare(q, k, v, scale, key_bias)
@@ -66,8 +86,16 @@ def attention_reference(q, k, v, *, scale=None, similarity="dot", key_bias=None,
 
 
 def scaled_dot_product_attention(
-    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False
-):
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
     """torch.nn.functional.scaled_dot_product_attention with two derivatives, the same arguments.
 
     query (..., N, D), key (..., M, D), value (..., M, Dv). attn_mask may say which keys are visible (bool) or what is

@@ -1,7 +1,9 @@
 """Bias, activation, gain and clamp in one pass, twice differentiable."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +12,22 @@ from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, accumulate_like, check_activation, check_choice, check_parameter
 from fastgan.ops._torch_private import wanted
 
+ActivationName = Literal[
+    "linear", "relu", "leaky_relu", "silu", "gelu", "softplus", "sigmoid", "tanh", "elu"
+]  # the rows of the table, as a type checker knows them
+
 
 @dataclass(frozen=True)
 class Activation:
     """A row of the table."""
 
     code: int  # in the compiled ops: csrc/cpu/bias_act/problem.h, kernels/bias_act.py
-    reference: callable  # of (z, alpha), in plain torch
+    reference: Callable[..., torch.Tensor]  # of (z, alpha), in plain torch
     saves: str  # for the backward, as torch's own function does: "x", "y", or "nothing"; with a clamp always "x"
     curved: bool  # whether the second derivative is not zero
 
 
-ACTIVATIONS = {
+ACTIVATIONS: Mapping[ActivationName, Activation] = {
     "linear": Activation(0, lambda z, alpha: z, saves="nothing", curved=False),
     "relu": Activation(1, lambda z, alpha: F.relu(z), saves="y", curved=False),
     "leaky_relu": Activation(2, F.leaky_relu, saves="x", curved=False),
@@ -36,7 +42,16 @@ ACTIVATIONS = {
 BY_CODE = {activation.code: activation for activation in ACTIVATIONS.values()}
 
 
-def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clamp=None):
+def bias_act(
+    x: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    dim: int = 1,
+    act: ActivationName = "leaky_relu",
+    alpha: float = 0.2,
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> torch.Tensor:
     """y = clamp(gain * act(x + bias), -clamp, clamp).
 
     Args:
@@ -77,7 +92,16 @@ def bias_act(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clam
         raise
 
 
-def bias_act_reference(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain=1.0, clamp=None):
+def bias_act_reference(
+    x: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    dim: int = 1,
+    act: ActivationName = "leaky_relu",
+    alpha: float = 0.2,
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> torch.Tensor:
     """The same in plain torch, differentiable in every mode and to any order."""
     z = x.to(accumulate_dtype(x))
     if bias is not None:
@@ -88,7 +112,9 @@ def bias_act_reference(x, bias=None, *, dim=1, act="leaky_relu", alpha=0.2, gain
     return y.to(x.dtype)
 
 
-def _check(x, bias, dim, act, alpha, gain, clamp):
+def _check(
+    x: torch.Tensor, bias: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None
+) -> None:
     check_activation("x", x)
     check_choice("act", act, ACTIVATIONS)
     if clamp is not None and not clamp > 0:

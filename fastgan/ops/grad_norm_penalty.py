@@ -1,14 +1,33 @@
 """The gradient penalty's arithmetic, one pass over the gradient each way (Gulrajani et al., 2017, Algorithm 1)."""
 
+from collections.abc import Mapping
+from typing import Literal, overload
+
 import torch
 
 from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, check_activation, check_at_least_zero, check_choice, empty_output
 
-KINDS = {"two-sided": 0, "one-sided": 1, "squared": 2}  # and their codes in the compiled ops
+Kind = Literal["two-sided", "one-sided", "squared"]
+KINDS: Mapping[Kind, int] = {"two-sided": 0, "one-sided": 1, "squared": 2}  # and their codes in the compiled ops
 
 
-def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_norms=False):
+@overload
+def grad_norm_penalty(
+    grad: torch.Tensor,
+    *,
+    target: float = 1.0,
+    kind: Kind = "two-sided",
+    eps: float = 0.0,
+    return_norms: Literal[False] = False,
+) -> torch.Tensor: ...
+@overload
+def grad_norm_penalty(
+    grad: torch.Tensor, *, target: float = 1.0, kind: Kind = "two-sided", eps: float = 0.0, return_norms: Literal[True]
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+def grad_norm_penalty(
+    grad: torch.Tensor, *, target: float = 1.0, kind: Kind = "two-sided", eps: float = 0.0, return_norms: bool = False
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """mean_i f(n_i) with n_i = sqrt(|grad_i|^2 + eps), the norm of sample i over all its elements.
 
     f(n) is (n - target)^2 for "two-sided", relu(n - target)^2 for "one-sided" (both Gulrajani et al., 2017, section 4),
@@ -42,7 +61,9 @@ def grad_norm_penalty(grad, *, target=1.0, kind="two-sided", eps=0.0, return_nor
     return (penalty, norms) if return_norms else penalty
 
 
-def grad_norm_penalty_reference(grad, *, target=1.0, kind="two-sided", eps=0.0):
+def grad_norm_penalty_reference(
+    grad: torch.Tensor, *, target: float = 1.0, kind: Kind = "two-sided", eps: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same in plain torch, differentiable in every mode and to any order: (penalty, norms)."""
     squares = grad.to(accumulate_dtype(grad)).square()
     squares = squares.sum(list(range(1, grad.dim()))) if grad.dim() > 1 else squares
@@ -72,7 +93,7 @@ def _check(grad, kind, eps):
 # --- shapes, for torch.compile and opcheck
 
 
-def _accumulator(want, grad, *shape):
+def _accumulator(want: bool, grad: torch.Tensor, *shape: int) -> torch.Tensor:
     return empty_output(want, grad, shape, accumulate_dtype(grad))
 
 

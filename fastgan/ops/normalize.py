@@ -15,6 +15,7 @@ Papers: Ba et al. 2016 (layer), Wu and He 2018 (group), Ulyanov et al. 2016 (ins
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -32,7 +33,13 @@ from fastgan.ops._torch_private import wanted
 BATCH = 0  # num_groups of the op that stands for batch statistics: a row is a channel of the whole batch
 
 
-def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+def group_norm(
+    x: torch.Tensor,
+    num_groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
     """y = weight * (x - mean) / sqrt(var + eps) + bias over each sample's num_groups groups of channels.
 
     x: (N, C, ...). weight, bias: (C,) or, for conditional normalisation, (N, C); None stands for 1 and 0.
@@ -43,7 +50,13 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     return _normalize(x, num_groups, weight, bias, eps)[0]
 
 
-def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+def layer_norm(
+    x: torch.Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
     """y = weight * (x - mean) / sqrt(var + eps) + bias over the last len(normalized_shape) dimensions.
 
     x: (..., *normalized_shape). weight, bias: normalized_shape.
@@ -64,8 +77,15 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 
 def instance_norm(
-    x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
-):
+    x: torch.Tensor,
+    running_mean: torch.Tensor | None = None,
+    running_var: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
     """y = weight * (x - mean) / sqrt(var + eps) + bias over each channel of each sample.
 
     x: (N, C, ...) with at least one spatial dimension. weight, bias: (C,) or (N, C). running_mean, running_var: (C,),
@@ -86,7 +106,16 @@ def instance_norm(
     return y
 
 
-def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(
+    x: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
     """y = weight * (x - mean) / sqrt(var + eps) + bias over each channel of the whole batch.
 
     x: (N, C, ...). weight, bias: (C,) or, for conditional normalisation, (N, C). running_mean, running_var: (C,) or
@@ -108,7 +137,13 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
     return y
 
 
-def normalize_reference(x, num_groups, weight=None, bias=None, eps=1e-5):
+def normalize_reference(
+    x: torch.Tensor,
+    num_groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(y, mean, var) of the op in plain torch, differentiable in every mode and to any order; num_groups 0: batch."""
     accumulated = x.to(accumulate_dtype(x))
     if num_groups == BATCH:
@@ -124,7 +159,9 @@ def normalize_reference(x, num_groups, weight=None, bias=None, eps=1e-5):
     return y, mean.detach().reshape(shape), var.detach().reshape(shape)
 
 
-def _normalize(x, num_groups, weight, bias, eps):
+def _normalize(
+    x: torch.Tensor, num_groups: int, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     run = _route(x, weight, bias)
     if run is None:
         _check(x, num_groups, weight, bias, eps)
@@ -148,12 +185,19 @@ def _affine(x, weight, bias):
     return x if bias is None else x + over_channels(bias)
 
 
-def _with_given_statistics(x, mean, var, weight, bias, eps):
+def _with_given_statistics(
+    x: torch.Tensor,
+    mean: torch.Tensor | None,
+    var: torch.Tensor | None,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    eps: float,
+) -> torch.Tensor:
     # An affine map of x, which torch differentiates to any order. Statistics in float32 beside half-precision x.
     if weight is not None and weight.dim() == 2:
         y = torch.nn.functional.batch_norm(x, mean, var, None, None, False, 0.0, eps)
         return _affine(y, weight, bias).to(x.dtype)
-    if weight is not None and weight.dtype != mean.dtype:
+    if weight is not None and mean is not None and weight.dtype != mean.dtype:
         weight, bias = weight.to(mean.dtype), None if bias is None else bias.to(mean.dtype)
     return torch.nn.functional.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
 

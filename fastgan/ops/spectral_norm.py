@@ -1,12 +1,22 @@
 """Spectral norm of a list of weights at once (Miyato et al., "Spectral Normalization for GANs", 2018, Algorithm 1)."""
 
+from collections.abc import Sequence
+
 import torch
 
 from fastgan.ops._autograd import register
 from fastgan.ops._contract import check_activation, check_at_least_zero, check_tensor, empty_output
 
 
-def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
+def spectral_norm(
+    weights: Sequence[torch.Tensor],
+    us: Sequence[torch.Tensor],
+    vs: Sequence[torch.Tensor],
+    *,
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    update: bool = True,
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """Divide every weight by its largest singular value, estimated by power iteration: W / sigma, sigma = u^T W v.
 
     Each iteration is u <- W v / max(|W v|, eps), v <- W^T u / max(|W^T u|, eps). Since v is then the normalised W^T u,
@@ -42,9 +52,17 @@ def spectral_norm(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=Tr
         raise
 
 
-def spectral_norm_reference(weights, us, vs, *, n_power_iterations=1, eps=1e-12, update=True):
+def spectral_norm_reference(
+    weights: Sequence[torch.Tensor],
+    us: Sequence[torch.Tensor],
+    vs: Sequence[torch.Tensor],
+    *,
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    update: bool = True,
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
     """The same in plain torch, differentiable in every mode and to any order."""
-    results = ([], [], [], [])
+    results: tuple[list[torch.Tensor], ...] = ([], [], [], [])
     for w, u, v in zip(weights, us, vs, strict=True):
         matrix = w.flatten(1)
         constant = matrix.detach()
@@ -55,7 +73,7 @@ def spectral_norm_reference(weights, us, vs, *, n_power_iterations=1, eps=1e-12,
         sigma = torch.dot(u, matrix @ v)
         for out, value in zip(results, (w / sigma, sigma, u, v), strict=True):
             out.append(value)
-    return results
+    return results[0], results[1], results[2], results[3]
 
 
 def _check(weights, us, vs, n_power_iterations, eps):
