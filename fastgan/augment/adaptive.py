@@ -17,18 +17,18 @@ class AdaptiveProbability:
     every: int = 4
     images: int = 500_000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not -1 <= self.target <= 1:
             raise ValueError(f"target must lie in [-1, 1], got {self.target}")
         if self.every < 1 or self.images < 1:
             raise ValueError(f"every and images must be at least 1, got {self.every} and {self.images}")
 
-    def initial_state(self, device=None):
+    def initial_state(self, device: torch.device | str | None = None) -> dict[str, torch.Tensor]:
         names = ("p", "observations", "seen", "signs")
         return {name: torch.zeros((), dtype=torch.float64, device=device) for name in names}
 
     @torch.no_grad()
-    def observe(self, state, real_logits):
+    def observe(self, state: dict[str, torch.Tensor], real_logits: torch.Tensor) -> None:
         """real_logits (B, ...): the critic's word on one batch of (augmented) real images, some for each."""
         signs = real_logits.detach().sign().flatten(1) if real_logits.ndim > 1 else real_logits.sign().unsqueeze(1)
         state["signs"] += signs.double().mean(1).sum()

@@ -5,24 +5,24 @@ from dataclasses import dataclass
 import torch
 
 
-def brightness(x):
+def brightness(x: torch.Tensor) -> torch.Tensor:
     """x + u - 1/2, u uniform in [0, 1) for each image"""
     return x + (_uniform(x) - 0.5)
 
 
-def saturation(x):
+def saturation(x: torch.Tensor) -> torch.Tensor:
     """2u times as far from the mean over the channels"""
     mean = x.mean(1, keepdim=True)
     return (x - mean) * (2 * _uniform(x)) + mean
 
 
-def contrast(x):
+def contrast(x: torch.Tensor) -> torch.Tensor:
     """u + 1/2 times as far from the image's mean"""
     mean = x.mean((1, 2, 3), keepdim=True)
     return (x - mean) * (_uniform(x) + 0.5) + mean
 
 
-def translation(x, ratio=0.125):
+def translation(x: torch.Tensor, ratio: float = 0.125) -> torch.Tensor:
     """Moved by whole pixels, up to ratio of the side in each direction; zeros move in."""
     for dim in (2, 3):
         size = x.shape[dim]
@@ -36,7 +36,7 @@ def translation(x, ratio=0.125):
     return x
 
 
-def cutout(x, ratio=0.5):
+def cutout(x: torch.Tensor, ratio: float = 0.5) -> torch.Tensor:
     """A rectangle of ratio of each side is zero; it may lie partly outside."""
     inside = torch.ones((), dtype=torch.bool, device=x.device)
     for dim in (2, 3):
@@ -69,14 +69,14 @@ class DiffAugment:
 
     policy: tuple[str, ...] | str = ("color", "translation", "cutout")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = self.policy.split(",") if isinstance(self.policy, str) else self.policy
         names = tuple(name.strip() for name in names)
         if not names or any(name not in POLICIES for name in names):
             raise ValueError(f"policy must be made of {', '.join(POLICIES)}; got {self.policy!r}")
         object.__setattr__(self, "policy", names)
 
-    def __call__(self, x, p=1.0):
+    def __call__(self, x: torch.Tensor, p: float | torch.Tensor = 1.0) -> torch.Tensor:
         if x.ndim != 4 or not x.is_floating_point():
             raise ValueError(
                 f"x must be images (B, C, H, W) in floating point, got {x.dtype} {tuple(x.shape)}:"
@@ -91,5 +91,5 @@ class DiffAugment:
         return x
 
 
-def _uniform(x):
+def _uniform(x: torch.Tensor) -> torch.Tensor:
     return torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)

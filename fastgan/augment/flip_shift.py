@@ -6,13 +6,13 @@ from torch.nn.functional import pad
 SHIFT = 4  # pixels at the most, each way
 
 
-def flip(x, rng=None):
+def flip(x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
     """Mirrors each image (B, C, H, W) left to right with probability 1/2."""
     mirrored = torch.rand(len(x), generator=rng, device=x.device) < 0.5
     return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
-def shift(x, rng=None):
+def shift(x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
     """Moves each image (B, C, H, W) by up to 4 pixels (less in tiny ones) each way, borders reflected."""
     most = min(SHIFT, min(x.shape[2:]) - 1)
     wide = pad(x, [most] * 4, mode="reflect")
@@ -24,7 +24,7 @@ def shift(x, rng=None):
     return wide[sample, :, row[:, :, None], column[:, None, :]].movedim(3, 1)
 
 
-def flip_shift(x, rng=None):
+def flip_shift(x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
     return shift(flip(x, rng), rng)
 
 

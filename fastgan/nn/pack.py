@@ -1,9 +1,17 @@
 """Packing: the discriminator judges m samples at once (PacGAN, Lin et al., 2018)."""
 
+from typing import overload
+
 import torch
 from torch import nn
 
 
+@overload
+def pack(x: torch.Tensor, m: int) -> torch.Tensor: ...
+@overload
+def pack(x: None, m: int) -> None: ...
+@overload
+def pack(x: torch.Tensor | None, m: int) -> torch.Tensor | None: ...
 def pack(x: torch.Tensor | None, m: int) -> torch.Tensor | None:
     """(m B, C, ...) -> (B, m C, ...); labels (m B,) -> (B, m). A view, when x is contiguous; None stays None.
 

@@ -1,10 +1,14 @@
 """How losses and penalties call the discriminator."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
 from torch import nn
 
-from fastgan.nn.couples_samples import coupling
+from fastgan.nn.couples_samples import Coupling, coupling
 from fastgan.nn.pack import pack, unpack
+from fastgan.penalties.terms import CriticFunction
 
 
 class Critic:
@@ -23,19 +27,29 @@ class Critic:
     Errors: TypeError when the logits are not a tensor.
     """
 
-    def __init__(self, discriminator, condition=None, augment=None, pack=1, output=None):
+    def __init__(
+        self,
+        discriminator: Callable[..., Any],
+        condition: torch.Tensor | None = None,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        pack: int = 1,
+        output: int | str | Callable[[Any], torch.Tensor] | None = None,
+    ) -> None:
         self.discriminator, self.condition, self.augment, self.pack = discriminator, condition, augment, pack
         self.output = output
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.augment is not None:
             x = pack(self.augment(unpack(x, self.pack)), self.pack)
-        found = self.discriminator(x) if self.condition is None else self.discriminator(x, self._condition(len(x)))
+        condition = self._condition(len(x))
+        found = self.discriminator(x) if condition is None else self.discriminator(x, condition)
         if self.output is not None:
             found = self.output(found) if callable(self.output) else found[self.output]
         return checked_logits(found)
 
-    def _condition(self, count):
+    def _condition(self, count: int) -> torch.Tensor | None:
+        if self.condition is None:
+            return None
         times, rest = divmod(count, len(self.condition))
         if rest:
             raise ValueError(
@@ -43,18 +57,19 @@ class Critic:
             )
         return self.condition if times == 1 else torch.cat([self.condition] * times)
 
-    def both(self, real, fake):
+    def both(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """-> (logits of real, logits of fake): in one call if that makes no difference, else in two."""
         if not coupling_of(self, real, fake).joint:
             return self(real), self(fake)
-        return self(torch.cat([real, fake])).split([len(real), len(fake)])
+        of_real, of_fake = self(torch.cat([real, fake])).split([len(real), len(fake)])
+        return of_real, of_fake
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> Any:
         """The discriminator's own features, if the discriminator has a method for them."""
-        return self.discriminator.features(x)
+        return cast(Any, self.discriminator).features(x)
 
 
-def checked_logits(logits):
+def checked_logits(logits: Any) -> torch.Tensor:
     """The logits. Errors: TypeError for anything but a tensor, with what to do."""
     if isinstance(logits, torch.Tensor):
         return logits
@@ -64,17 +79,17 @@ def checked_logits(logits):
     )
 
 
-def coupling_of(critic, real, fake):
+def coupling_of(critic: CriticFunction, real: torch.Tensor, fake: torch.Tensor) -> Coupling:
     """fastgan.nn's Coupling of a critic that judges these batches."""
     return coupling(critic, _network(critic), real, fake)
 
 
-def module_of(critic):
+def module_of(critic: CriticFunction) -> nn.Module | None:
     """The network behind a critic, or None for a plain function."""
     network = _network(critic)
     return network if isinstance(network, nn.Module) else None
 
 
-def _network(critic):
+def _network(critic: CriticFunction) -> Any:
     """The critic itself if that is a module, with all that the module holds; else what the critic shows."""
     return critic if isinstance(critic, nn.Module) else getattr(critic, "discriminator", critic)

@@ -1,14 +1,17 @@
 """Orthogonal regularisation of weights (Brock et al., 2017; relaxed in "Large Scale GAN Training", 2019)."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fastgan.nn.couples_samples import Coupling
 from fastgan.penalties.critic import module_of
+from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.penalty import Penalty
-from fastgan.penalties.terms import CRITIC, GENERATOR
+from fastgan.penalties.terms import CRITIC, GENERATOR, CriticFunction, Measured, State
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -25,31 +28,31 @@ class OrthogonalRegularization(Penalty):
     Diagnostics: "orthogonality", the sum without its weight.
     """
 
-    roles = (CRITIC, GENERATOR)
+    roles: ClassVar[tuple[str, ...]] = (CRITIC, GENERATOR)
 
     weight: float = 1e-4
-    form: str = "biggan"
+    form: Literal["biggan", "plain"] = "biggan"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
         if self.form not in ("biggan", "plain"):
             self._refuse("form", '"biggan" or "plain"')
 
-    def check(self, critic, real, fake, coupling):
+    def check(self, critic: CriticFunction, real: torch.Tensor, fake: torch.Tensor, coupling: Coupling) -> None:
         super().check(critic, real, fake, coupling)
         if module_of(critic) is None:
             raise ValueError("OrthogonalRegularization needs the critic's weights: pass an nn.Module as critic")
 
-    def of(self, module):
+    def of(self, module: nn.Module) -> torch.Tensor:
         return self.weight * self._sum(module)
 
-    def of_generator(self, critic, *, generator, **given):
+    def of_generator(self, critic: CriticFunction | None, *, generator: nn.Module, **given: Any) -> Measured:
         """(value, diagnostics) of the generator's weights, as in BigGAN."""
         total = self._sum(generator)
         return self.weight * total, {"orthogonality": total.detach()}
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Judged, drawn: torch.Tensor | None, state: State | None) -> Measured:
         total = self._sum(module_of(judged.critic))
         return self.weight * total, {"orthogonality": total.detach()}
 

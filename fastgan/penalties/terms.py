@@ -1,9 +1,16 @@
 """The protocol of a term: its roles, when the term counts, what the term remembers."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 import torch
+from torch import nn
+
+CriticFunction = Callable[[torch.Tensor], torch.Tensor]  # samples -> logits: a module, a Critic, a plain function
+State = dict[str, torch.Tensor]
+Measured = tuple[torch.Tensor, dict[str, torch.Tensor]]  # the value, weight included, and the diagnostics
+Value = TypeVar("Value")
 
 CRITIC, GENERATOR, CONSTRAINT = "critic", "generator", "constraint"
 
@@ -23,46 +30,50 @@ class Term:
     """Lazy regularisation (Karras et al., 2020, appendix B): the term counts in steps that `every` divides, and there
     `every` times. A call gives the plain value; `evaluate(step=)` and the trainer count."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (isinstance(self.every, int) and self.every >= 1):
             self._refuse("every", "an integer of at least 1")
 
     @property
-    def name(self):
+    def name(self) -> str:
         return type(self).__name__
 
-    def is_due(self, step):
+    def is_due(self, step: int | None) -> bool:
         """Whether the term counts in this step; step None: a call outside of a training loop, in which all count."""
         return step is None or step % self.every == 0
 
-    def factor(self, step):
+    def factor(self, step: int | None) -> int:
         """How often the term counts in a step in which the term is due."""
         return 1 if step is None else self.every
 
-    def initial_state(self):
+    def initial_state(self) -> State:
         """What the term remembers from step to step, a dict of tensors: empty for most. Pass the state as `state=` to
         every call, which updates the state in place."""
         return {}
 
-    def _refuse(self, name, allowed):
+    def _refuse(self, name: str, allowed: str) -> NoReturn:
         raise ValueError(f"{self.name}'s {name} must be {allowed}; got {getattr(self, name)!r}")
 
-    def _require(self, name, at_least=0.0):
+    def _require(self, name: str, at_least: float = 0.0) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not at_least <= value < float("inf"):
             self._refuse(name, f"a number of at least {at_least:g}")
 
-    def _need(self, **given):
+    def _need(self, **given: Value | None) -> list[Value]:
+        """The values. Errors: ValueError if one is None."""
+        values = []
         for name, value in given.items():
             if value is None:
                 raise ValueError(f"{self.name} needs {name}=, got None")
+            values.append(value)
+        return values
 
 
 @dataclass(frozen=True)
 class CriticTerm(Term):
     """A term of the critic's loss. A term declares what it needs of the batch, so that terms share passes."""
 
-    roles = (CRITIC,)
+    roles: ClassVar[tuple[str, ...]] = (CRITIC,)
 
     logits: ClassVar[tuple[str, ...]] = ()
     """Of which batches the term needs the logits: "real", "fake"."""
@@ -70,16 +81,16 @@ class CriticTerm(Term):
     gradients: ClassVar[tuple[str, ...]] = ()
     """At which batches the term needs the critic's gradient with respect to the input."""
 
-    def check(self, critic, real, fake, coupling):
+    def check(self, critic: CriticFunction, real: torch.Tensor, fake: torch.Tensor, coupling: Any) -> None:
         """Errors: ValueError for a critic or batches for which the term has no meaning. coupling: the critic's."""
         if real.shape != fake.shape:
             raise ValueError(f"real {tuple(real.shape)} and fake {tuple(fake.shape)} must have the same shape")
 
-    def draw(self, real, fake, rng=None):
+    def draw(self, real: torch.Tensor, fake: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor | None:
         """The term's own inputs of the critic, or None: all that is random in the term. Outside of a compiled graph."""
         return None
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Any, drawn: torch.Tensor | None, state: State | None) -> Measured:
         """(value, diagnostics) from what the critic returned: an `evaluate.Judged`."""
         raise NotImplementedError
 
@@ -94,16 +105,25 @@ class GeneratorTerm(Term):
 
     roles = (GENERATOR,)
 
-    def __call__(self, critic=None, **given):
+    def __call__(self, critic: CriticFunction | None = None, **given: Any) -> torch.Tensor:
         return self.measure(critic, **given)[0]
 
     def measure(
-        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
-    ):
+        self,
+        critic: CriticFunction | None = None,
+        *,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        generator: nn.Module | None = None,
+        latents: torch.Tensor | None = None,
+        condition: torch.Tensor | None = None,
+        state: State | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Measured:
         """(value, diagnostics)"""
         raise NotImplementedError
 
-    def of_generator(self, critic, **given):
+    def of_generator(self, critic: CriticFunction | None, **given: Any) -> Measured:
         return self.measure(critic, **given)
 
 
@@ -112,9 +132,9 @@ class Constraint(Term):
     """A constraint on the critic's weights: apply_(module), "before" or "after" the optimiser's step, as `when` is."""
 
     roles = (CONSTRAINT,)
-    when = "after"
+    when: str = "after"
 
-    def apply_(self, module):
+    def apply_(self, module: nn.Module) -> nn.Module:
         raise NotImplementedError
 
 
@@ -126,35 +146,43 @@ class FunctionTerm(CriticTerm):
     function(critic, real=, fake=, generator=, latents=, condition=).
     """
 
-    roles = (CRITIC, GENERATOR)
-    function: object = None
+    roles: ClassVar[tuple[str, ...]] = (CRITIC, GENERATOR)
+    function: Callable[..., torch.Tensor] = None  # type: ignore[assignment]  # always given; `every` before it has a default
 
     @property
-    def name(self):
+    def name(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def check(self, critic, real, fake, coupling):
+    def check(self, critic: CriticFunction, real: torch.Tensor, fake: torch.Tensor, coupling: Any) -> None:
         """The function sees to the batches itself."""
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Any, drawn: torch.Tensor | None, state: State | None) -> Measured:
         return self.function(judged.critic, real=judged.real, fake=judged.fake), {}
 
-    def of_generator(self, critic, *, state=None, rng=None, **given):
+    def of_generator(
+        self,
+        critic: CriticFunction | None,
+        *,
+        state: State | None = None,
+        rng: torch.Generator | None = None,
+        **given: Any,
+    ) -> Measured:
         return self.function(critic, **given), {}
 
 
-def as_term(term):
+def as_term(term: Any) -> Any:
     """The term itself, or a function as a term. Errors: TypeError for what cannot be called."""
     if isinstance(term, Term):
         return term
     if not callable(term):
         raise TypeError(f"a term must be callable, penalty(critic, real=, fake=); got {term!r}")
-    return FunctionTerm(function=term, every=getattr(term, "every", 1))
+    return FunctionTerm(function=cast(Callable[..., torch.Tensor], term), every=getattr(term, "every", 1))
 
 
-def with_role(terms, role):
+def with_role(terms: Iterable[Any], role: str) -> dict[str, Any]:
     """-> name -> term, of those terms that have the role; numbered when a name occurs more than once."""
-    found, seen = {}, {}
+    found: dict[str, Any] = {}
+    seen: dict[str, int] = {}
     for term in map(as_term, terms):
         seen[term.name] = seen.get(term.name, 0) + 1
         if role in term.roles:
@@ -162,7 +190,7 @@ def with_role(terms, role):
     return found
 
 
-def mean_over_processes(value):
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
     """A batch's mean as the mean of all processes' batches, which are equally large; as it is without processes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value
@@ -172,7 +200,7 @@ def mean_over_processes(value):
 
 
 @torch.no_grad()
-def move_averages(state, decay, **means):
+def move_averages(state: State, decay: float, **means: torch.Tensor) -> list[torch.Tensor]:
     """state[name] <- decay * state[name] + (1 - decay) * mean, in place; the first mean replaces the initial value.
 
     state["updates"] counts the moves. Returns the averages, copies on the means' devices, in the order of the names.

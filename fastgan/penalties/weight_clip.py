@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from fastgan.penalties.terms import Constraint
 
@@ -19,7 +20,7 @@ class WeightClip(Constraint):
     when: str = "after"
     weights_only: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.c, bool) or not isinstance(self.c, (int, float)) or not 0 < self.c < float("inf"):
             self._refuse("c", "a number above 0")
@@ -27,9 +28,9 @@ class WeightClip(Constraint):
             self._refuse("when", '"after" or "before"')
 
     @torch.no_grad()
-    def apply_(self, module):
+    def apply_(self, module: nn.Module) -> nn.Module:
         """Clamps in place; returns the module."""
-        parameters = [p for p in module.parameters() if p.dim() > 1 or not self.weights_only]
+        parameters: list[torch.Tensor] = [p for p in module.parameters() if p.dim() > 1 or not self.weights_only]
         torch._foreach_clamp_min_(parameters, -self.c)
         torch._foreach_clamp_max_(parameters, self.c)
         return module

@@ -1,6 +1,8 @@
 """The gradients of a critic's loss and penalties by the cheapest exact route."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -11,7 +13,7 @@ from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.four_passes.visit import Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
-from fastgan.penalties.terms import Term
+from fastgan.penalties.terms import CriticFunction, CriticTerm, Measured, State, Term
 
 FOUR_PASSES, GENERAL = "four passes", "general"
 
@@ -30,13 +32,15 @@ class Gradients:
     loss: torch.Tensor
     real_logits: torch.Tensor
     fake_logits: torch.Tensor
-    terms: list
+    terms: list[Measured | None]
     route: str
     reason: str
     fake_gradient: torch.Tensor | None
     adversarial: losses.AdversarialLoss
 
-    def generator_cotangent(self, loss=None):
+    def generator_cotangent(
+        self, loss: str | losses.AdversarialLoss | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(generator's loss, d loss / d fake): l'_G,i g_i, without a pass of the critic. Then fake.backward(cotangent).
 
         For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss
@@ -57,20 +61,20 @@ class Gradients:
 
 
 def backward(
-    critic,
-    loss,
-    penalties=(),
+    critic: CriticFunction,
+    loss: str | losses.AdversarialLoss,
+    penalties: Iterable[CriticTerm | Callable[..., torch.Tensor]] = (),
     *,
-    real,
-    fake,
-    states=None,
-    step=None,
-    rng=None,
-    share=1.0,
-    scaler=None,
-    keep_fake_gradient=False,
-    route=None,
-):
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    states: Sequence[State | None] | None = None,
+    step: int | None = None,
+    rng: torch.Generator | None = None,
+    share: float = 1.0,
+    scaler: torch.amp.GradScaler | None = None,
+    keep_fake_gradient: bool = False,
+    route: Literal["four passes", "general"] | None = None,
+) -> Gradients:
     """Add the gradients of share * (loss + penalties) to the critic's parameters, as .backward() does. -> Gradients.
 
     The numbers are those of `evaluate`, then .backward() of the sum: the same draws, the same forwards of the critic in
@@ -129,11 +133,13 @@ class Recorder:
     against: why it may not, or None. smallest: whether critics that are too small to gain from it take it, too.
     """
 
-    def __init__(self, against, keep_fake_gradient, smallest):
+    def __init__(self, against: str | None, keep_fake_gradient: bool, smallest: bool) -> None:
         self.against, self.keep, self.smallest = against, keep_fake_gradient, smallest
-        self.visits, self.reasons, self.gradient_passes = [], [], 0
+        self.visits: list[Visit] = []
+        self.reasons: list[str] = []
+        self.gradient_passes = 0
 
-    def logits(self, critic, x):
+    def logits(self, critic: CriticFunction, x: torch.Tensor) -> torch.Tensor:
         if not self.keep or self.against:
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
@@ -141,13 +147,15 @@ class Recorder:
         visit = self._visit(logits, x, second_order=False)
         return logits if visit is None else visit.logits
 
-    def logits_and_gradient(self, critic, x, allow_coupled=False):
+    def logits_and_gradient(
+        self, critic: CriticFunction, x: torch.Tensor, allow_coupled: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
         visit = self._visit(logits, x, second_order=True)
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, logits, x, second_order):
+    def _visit(self, logits: torch.Tensor, x: torch.Tensor, second_order: bool) -> Visit | None:
         try:
             if self.against:
                 raise NotEligible(self.against)
@@ -159,7 +167,7 @@ class Recorder:
         self.visits.append(visit)
         return visit
 
-    def backward(self, total, factor):
+    def backward(self, total: torch.Tensor, factor: torch.Tensor) -> None:
         """All gradients in one call, so that each parameter's arrive together (DistributedDataParallel counts them)."""
         outputs, gradients = [total], [factor]
         leaves = [leaf for visit in self.visits for leaf in visit.leaves()]
@@ -171,14 +179,14 @@ class Recorder:
                     gradients.append(gradient)
         torch.autograd.backward(outputs, gradients)
 
-    def verdict(self):
+    def verdict(self) -> tuple[str, str]:
         if self.reasons:
             return GENERAL, f"{self.reasons[0][0].upper()}{self.reasons[0][1:]}."
         if self.gradient_passes:
             return FOUR_PASSES, "The critic is piecewise linear in its input and gives one logit a sample."
         return GENERAL, "No gradient penalty is due: the loss alone takes three passes."
 
-    def gradient_of(self, logits):
+    def gradient_of(self, logits: torch.Tensor) -> torch.Tensor | None:
         """The rows of the input gradient that belong to these logits, the last ones of a visit, or None."""
         for visit in self.visits:
             if logits is visit.logits or logits._base is visit.logits:
@@ -186,17 +194,17 @@ class Recorder:
         return None
 
 
-def _loss(loss):
+def _loss(loss: str | losses.AdversarialLoss) -> losses.AdversarialLoss:
     return losses.get(loss) if isinstance(loss, str) else loss
 
 
-def _unknown(penalties):
+def _unknown(penalties: Iterable[Any]) -> str | None:
     for penalty in penalties:
         if isinstance(penalty, Term) and not type(penalty).__module__.startswith("fastgan."):
             return f"{type(penalty).__name__} is not a term of fastgan, and may use the graph of the logits"
     return None
 
 
-def _factor(total, share, scaler):
+def _factor(total: torch.Tensor, share: float, scaler: torch.amp.GradScaler | None) -> torch.Tensor:
     factor = torch.full_like(total, share)
     return factor if scaler is None else scaler.scale(factor)

@@ -1,5 +1,7 @@
 """The critic's autograd graph from its logits to its input: the maps with parameters, and whether four passes do."""
 
+from collections.abc import Hashable
+
 import torch
 
 from fastgan.penalties.four_passes.maps import Map
@@ -18,7 +20,9 @@ class NotEligible(Exception):
     """Says what in the critic the four passes do not take."""
 
 
-def find_maps(logits, x, *, least_work=0):
+def find_maps(
+    logits: torch.Tensor, x: torch.Tensor, *, least_work: int = 0
+) -> tuple[list[Map], tuple[Hashable, ...], torch.Tensor | None]:
     """(maps, signature, leaf) of the graph between logits and x, a leaf. signature: hashable, equal for equal
     structures. leaf: a parameter that the logits depend on, by which a critic is known, or None.
 
@@ -55,6 +59,7 @@ def find_maps(logits, x, *, least_work=0):
                 raise NotEligible(f"{_named(node)} has a parameter that the four passes have no gradient for")
             parameters = {p: _parameter(*edge) for p, edge in parameters.items()}
         if parameters or name == "ConvolutionBackward0":
+            assert name is not None  # `_require` refuses a node without
             maps.append(Map(node, name, next(iter(inputs)), parameters))
             work += maps[-1].work(next(iter(inputs.values())), shapes[0])
         signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
@@ -63,7 +68,7 @@ def find_maps(logits, x, *, least_work=0):
     return maps, tuple(signature), leaf
 
 
-def least_work_on(device):
+def least_work_on(device: torch.device) -> int:
     """What makes four passes the cheaper route there."""
     return LEAST_WORK if device.type == "cpu" else 0
 

@@ -4,6 +4,8 @@ A weight's gradient is linear in both, and a is l'_i a_i + t_i. A summand (a bia
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -17,18 +19,18 @@ class Map:
     gradient. gradients(weighted, delta, a) -> {position: gradient}.
     """
 
-    def __init__(self, node, name, at, parameters):
+    def __init__(self, node: Any, name: str, at: int, parameters: dict[int, Any]) -> None:
         self.node, self.name, self.at, self.parameters = node, name, at, parameters
         self.weights = {p for p in parameters if p in WEIGHTS.get(name, ())}
 
-    def work(self, inputs, output):
+    def work(self, inputs: Sequence[int], output: Sequence[int]) -> int:
         """Products of numbers in one pass, from the shapes of the input and the output; none for a gain or a bias."""
         if self.name == "ConvolutionBackward0":
             weight, transposed = self.node._saved_weight.shape, self.node._saved_transposed
             return math.prod(inputs if transposed else output) * math.prod(weight[1:])
         return math.prod(output) * inputs[-1] if self.name in PRODUCTS else 0
 
-    def input(self):
+    def input(self) -> torch.Tensor | None:
         """The input of the map where the gradient of a weight takes it, else None."""
         if not self.weights:
             return None
@@ -36,9 +38,11 @@ class Map:
             return (self.node._saved_self if self.at == 0 else self.node._saved_other).detach()
         return getattr(self.node, INPUT[self.name]).detach()
 
-    def gradients(self, delta, x_gradient, per_sample, a):
+    def gradients(
+        self, delta: Any, x_gradient: Any, per_sample: torch.Tensor | None, a: torch.Tensor | None
+    ) -> list[tuple[Any, torch.Tensor]]:
         """[(edge, gradient)]. x_gradient: the node's gradient with respect to x. per_sample: l', or None for zero."""
-        found = {}
+        found: dict[int, torch.Tensor] = {}
         if self.weights:
             found |= WEIGHT_GRADIENTS[self.name](self, delta, a)
         if per_sample is not None and len(found) < len(self.parameters):
@@ -61,7 +65,7 @@ class Map:
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         return {p: gradients[p] for p in self.parameters}
 
-    def again(self, t):
+    def again(self, t: torch.Tensor) -> torch.Tensor:
         """The map of a tangent t, without its bias: for a convolution, which torch differentiates wastefully."""
         return torch.ops.aten.convolution(t, self.node._saved_weight.detach(), None, *_setting(self.node))
 
@@ -72,7 +76,7 @@ def _fit(gradient, shape, dtype):
     return gradient if gradient.dtype == dtype else gradient.to(dtype)
 
 
-def rows(per_sample, x):
+def rows(per_sample: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """One number a sample -> (rows, 1, ...), to multiply x (rows, ...), whose samples have as many rows each."""
     repeated = x.shape[0] // per_sample.shape[0]
     each = per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)
@@ -80,7 +84,7 @@ def rows(per_sample, x):
     return each[:, None] if x.dim() == 2 else each.reshape(-1, *[1] * (x.dim() - 1))
 
 
-def channels(delta, dim, per_sample):
+def channels(delta: torch.Tensor, dim: int, per_sample: torch.Tensor) -> torch.Tensor:
     """sum_i l'_i delta_i over everything but dim, in float32 at the least. dim is not that of the samples, but for a
     delta of one dimension."""
     short = delta.dim() == 2 and dim == 1 and delta.shape[0] == per_sample.shape[0]

@@ -5,6 +5,9 @@ one another; a node that is allowed keeps them there. Constants of autograd (mas
 on the input: autograd takes them as constants, and so do the four passes.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch.autograd.function import BackwardCFunction
 
 from fastgan.ops.bias_act import BY_CODE
@@ -58,7 +61,7 @@ PLACE = {
     "GridSampler3DBackward0": 0,
 }
 
-NAMES = {}
+NAMES: dict[type, str] = {}
 
 
 def _one(attribute):
@@ -128,7 +131,7 @@ def _position(d, dims):
     return d + dims if d < 0 else d
 
 
-def kind(node):
+def kind(node: Any) -> str | None:
     """The name that the tables know the node by. A Python Function has the name of an op of fastgan, or None."""
     if not isinstance(node, BackwardCFunction):
         name = NAMES.get(type(node))
@@ -143,7 +146,9 @@ def kind(node):
     return getattr(function, "op", None)
 
 
-def refusal(node, name, inputs, outputs, samples):
+def refusal(
+    node: Any, name: str, inputs: dict[int, Sequence[int]], outputs: Sequence[Sequence[int]], samples: int
+) -> str | None:
     """None if the node is allowed, else what is wrong with it, in words.
 
     inputs: {position: shape} of the tensors that depend on the critic's input x. outputs: shapes. samples: how many.

@@ -1,10 +1,13 @@
 """One forward of the critic at a batch, and the passes that follow from it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fastgan.penalties.four_passes.graph import NotEligible, find_maps
-from fastgan.penalties.four_passes.maps import rows
+from fastgan.penalties.four_passes.maps import Map, rows
 from fastgan.penalties.gradient.input_gradient import check_dependence
 
 CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> signatures of the graphs that were checked
@@ -15,11 +18,14 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 5e-2, tor
 class Record:
     """What a map's parameters need: delta, and either the tangent at its input or nothing more."""
 
-    def __init__(self, map, visit):
+    def __init__(self, map: Map, visit: "Visit") -> None:
         self.map, self.visit = map, visit
-        self.delta = self.x_gradient = None
+        self.delta: Any = None
+        self.x_gradient: Any = None
 
-    def after_data_gradient(self, x_gradients, deltas):
+    def after_data_gradient(
+        self, x_gradients: Sequence[torch.Tensor | None], deltas: Sequence[torch.Tensor | None]
+    ) -> tuple[torch.Tensor | None, ...] | None:
         """The post-hook of the map's node in the data pass."""
         (delta, *_), x_gradient = deltas, x_gradients[self.map.at]
         if delta is None or x_gradient is None:
@@ -41,7 +47,7 @@ class Record:
         replaced = _DataGradient.apply(delta, x_gradient.detach(), self)
         return tuple(replaced if p == self.map.at else g for p, g in enumerate(x_gradients))
 
-    def finish(self, tangent):
+    def finish(self, tangent: torch.Tensor | None) -> None:
         """With the tangent at the map's input, everything is there."""
         if not self.map.parameters:
             return
@@ -85,22 +91,28 @@ class Visit:
     second_order: with the graph for a penalty on the input gradient. least_work: as `find_maps` takes it.
     """
 
-    def __init__(self, critic_logits, x, second_order, least_work=0):
-        self.maps, signature, leaf = find_maps(critic_logits, x, least_work=least_work)
-        self.x, self.true_logits, self.second_order = x, critic_logits, second_order
-        self.per_sample, self.gradients, self.waiting = None, [], []
+    def __init__(self, critic_logits: torch.Tensor, x: torch.Tensor, second_order: bool, least_work: int = 0) -> None:
+        maps, signature, leaf = find_maps(critic_logits, x, least_work=least_work)
+        self.x, self.second_order = x, second_order
+        self.maps: Any = maps  # until `finish`, as are the true logits
+        self.true_logits: Any = critic_logits
+        self.per_sample: torch.Tensor | None = None
+        self.gradients: list[tuple[Any, torch.Tensor]] = []
+        self.waiting: list[Record] = []
         self._require_apart(set() if leaf is None else CHECKED.setdefault(leaf, set()), signature)
         self.logits = critic_logits.detach().requires_grad_()
-        self.input_gradient = self.seed = None
+        self.input_gradient: Any = None  # and the seed: from the data pass on
+        self.seed: Any = None
         if second_order:
-            self._data_pass()
-            self.gradient = self.input_gradient.detach().requires_grad_()
+            self.gradient = self._data_pass().detach().requires_grad_()
 
-    def leaves(self):
+    def leaves(self) -> tuple[torch.Tensor, ...]:
         """What the loss and the penalties are differentiated with respect to, for `finish`."""
         return (self.logits, self.gradient) if self.second_order else (self.logits,)
 
-    def finish(self, of_logits, of_gradient=None):
+    def finish(
+        self, of_logits: torch.Tensor | None, of_gradient: torch.Tensor | None = None
+    ) -> list[tuple[Any, torch.Tensor]]:
         """[(edge, gradient)] of the critic's parameters, from the derivatives with respect to the leaves. None for
         zero. Frees what the passes kept."""
         if of_logits is not None:
@@ -120,7 +132,7 @@ class Visit:
         self.input_gradient = self.input_gradient.detach()
         return self.gradients
 
-    def _data_pass(self):
+    def _data_pass(self) -> torch.Tensor:
         handles = []
         try:
             for map in self.maps:
@@ -133,7 +145,7 @@ class Visit:
         finally:
             for handle in handles:  # a hook and its node hold each other
                 handle.remove()
-        check_dependence(self.input_gradient)
+        return check_dependence(self.input_gradient)
 
     def _require_apart(self, checked, signature):
         """Checks that a sample's gradient is that of its own logit, and linear in that logit's cotangent.

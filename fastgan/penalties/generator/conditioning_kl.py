@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from fastgan.penalties.terms import GeneratorTerm
+import torch
+from torch import nn
+
+from fastgan.penalties.terms import CriticFunction, GeneratorTerm, Measured, State
 
 
 @dataclass(frozen=True)
@@ -14,15 +17,25 @@ class ConditioningKL(GeneratorTerm):
 
     weight: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
 
     def measure(
-        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
-    ):
+        self,
+        critic: CriticFunction | None = None,
+        *,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        generator: nn.Module | None = None,
+        latents: torch.Tensor | None = None,
+        condition: torch.Tensor | None = None,
+        state: State | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Measured:
         labels = condition if condition is not None else getattr(critic, "condition", None)
-        if labels is None or not hasattr(generator, "conditioning_kl"):
+        divergence = getattr(generator, "conditioning_kl", None)
+        if labels is None or divergence is None:
             raise TypeError("ConditioningKL needs labels and a class-conditional generator with conditioning_kl")
-        kl = generator.conditioning_kl(labels)
+        kl = divergence(labels)
         return self.weight * kl, {"kl": kl.detach()}

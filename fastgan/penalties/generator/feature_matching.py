@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from fastgan.penalties.critic import module_of
-from fastgan.penalties.terms import GeneratorTerm
+from fastgan.penalties.terms import CriticFunction, GeneratorTerm, Measured, State
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,30 @@ class FeatureMatching(GeneratorTerm):
     features: Callable | None = None
     paired: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
         if self.features is not None and not callable(self.features):
             self._refuse("features", "a function, a module or None")
 
     def measure(
-        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
-    ):
-        self._need(real=real, fake=fake)
+        self,
+        critic: CriticFunction | None = None,
+        *,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        generator: nn.Module | None = None,
+        latents: torch.Tensor | None = None,
+        condition: torch.Tensor | None = None,
+        state: State | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Measured:
+        real, fake = self._need(real=real, fake=fake)
         features = self.features or _own_features(critic)
         with torch.no_grad():
             wanted = _several(features(real))
         pairs = zip(_several(features(fake)), wanted, strict=True)
-        distance = sum(self._distance(got.float(), want.float()) for got, want in pairs)
+        distance = torch.stack([self._distance(got.float(), want.float()) for got, want in pairs]).sum()
         return self.weight * distance, {"distance": distance.detach()}
 
     def _distance(self, got, want):

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from fastgan.penalties.terms import GeneratorTerm
+import torch
+from torch import nn
+
+from fastgan.penalties.terms import CriticFunction, GeneratorTerm, Measured, State
 
 
 @dataclass(frozen=True)
@@ -11,14 +14,23 @@ class L1(GeneratorTerm):
 
     weight: float = 100.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
 
     def measure(
-        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
-    ):
-        self._need(real=real, fake=fake)
+        self,
+        critic: CriticFunction | None = None,
+        *,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        generator: nn.Module | None = None,
+        latents: torch.Tensor | None = None,
+        condition: torch.Tensor | None = None,
+        state: State | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Measured:
+        real, fake = self._need(real=real, fake=fake)
         if real.shape != fake.shape:
             raise ValueError(f"L1 compares pairs: real {tuple(real.shape)} and fake {tuple(fake.shape)} must agree")
         distance = (fake - real).abs().mean()

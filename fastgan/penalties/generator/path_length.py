@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from fastgan.ops import grad_norm_penalty
-from fastgan.penalties.terms import GeneratorTerm, move_averages
+from fastgan.penalties.terms import CriticFunction, GeneratorTerm, Measured, State, move_averages
 
 
 @dataclass(frozen=True)
@@ -21,29 +22,41 @@ class PathLength(GeneratorTerm):
     weight: float = 2.0
     decay: float = 0.99
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
         if not 0 <= self.decay < 1:
             self._refuse("decay", "a number in [0, 1)")
 
-    def initial_state(self):
+    def initial_state(self) -> State:
         return {"average": torch.zeros(()), "updates": torch.zeros(())}
 
     def measure(
-        self, critic=None, *, real=None, fake=None, generator=None, latents=None, condition=None, state=None, rng=None
-    ):
+        self,
+        critic: CriticFunction | None = None,
+        *,
+        real: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+        generator: nn.Module | None = None,
+        latents: torch.Tensor | None = None,
+        condition: torch.Tensor | None = None,
+        state: State | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Measured:
         if not state:
             raise ValueError("PathLength remembers an average: pass state=, a dict from its initial_state()")
-        self._need(latents=latents)
-        if not (latents.requires_grad and fake is not None):
-            self._need(generator=generator)
+        (latents,) = self._need(latents=latents)
+        images = fake if latents.requires_grad else None
+        if images is None:
+            (network,) = self._need(generator=generator)
             latents = latents.detach().requires_grad_()
-            fake = generator(latents) if condition is None else generator(latents, condition)
-        with torch.autocast(fake.device.type, enabled=False):
-            noise = torch.randn(fake.shape, generator=rng, device=fake.device, dtype=fake.dtype)
-            pixels = max(1, fake[0, 0].numel()) if fake.dim() > 2 else 1
-            (gradient,) = torch.autograd.grad(fake, latents, noise / pixels**0.5, create_graph=True, allow_unused=True)
+            images = network(latents) if condition is None else network(latents, condition)
+        with torch.autocast(images.device.type, enabled=False):
+            noise = torch.randn(images.shape, generator=rng, device=images.device, dtype=images.dtype)
+            pixels = max(1, images[0, 0].numel()) if images.dim() > 2 else 1
+            (gradient,) = torch.autograd.grad(
+                images, latents, noise / pixels**0.5, create_graph=True, allow_unused=True
+            )
             if gradient is None:
                 raise ValueError("fake must depend on latents for PathLength, but has no gradient with respect to them")
             _, lengths = grad_norm_penalty(gradient, return_norms=True)

@@ -1,6 +1,7 @@
 """DRAGAN (Kodali et al., 2017)."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -23,17 +24,17 @@ class DRAGAN(GradientPenalty):
 
     weight: float = 10.0
     k: float = 1.0
-    variant: str = "paper"
+    variant: Literal["paper", "code"] = "paper"
     c: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.variant not in ("paper", "code"):
             self._refuse("variant", '"paper" or "code"')
         for name in ("weight", "k", "c"):
             self._require(name)
 
-    def draw(self, real, fake, rng=None):
+    def draw(self, real: torch.Tensor, fake: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         def like(random):
             return random(real.shape, generator=rng, device=real.device, dtype=real.dtype)
 
@@ -46,5 +47,5 @@ class DRAGAN(GradientPenalty):
             x = torch.addcmul(real, scale, like(torch.rand))
         return x.requires_grad_()
 
-    def arithmetic(self):
+    def arithmetic(self) -> tuple[float, dict[str, Any]]:
         return self.weight, {"target": self.k}

@@ -1,14 +1,19 @@
 """What the penalties on the norm of the critic's gradient have in common."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from fastgan.nn.couples_samples import Coupling
 from fastgan.ops import grad_norm_penalty
 from fastgan.penalties.critic import module_of
+from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.gradient.input_gradient import without_autocast
 from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import CriticFunction, Measured, State
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class GradientPenalty(Penalty):
     """Take the gradient of a critic that couples samples, or joins several to one logit, nevertheless: n_i then is the
     norm of row i, sample i's effect on all logits."""
 
-    def check(self, critic, real, fake, coupling):
+    def check(self, critic: CriticFunction, real: torch.Tensor, fake: torch.Tensor, coupling: Coupling) -> None:
         super().check(critic, real, fake, coupling)
         if self.allow_coupled or coupling.by is None:
             return
@@ -46,7 +51,7 @@ class GradientPenalty(Penalty):
             stacklevel=2,
         )
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Judged, drawn: torch.Tensor | None, state: State | None) -> Measured:
         if drawn is None:
             (at,) = self.gradients
             gradient = judged.gradients[at]
@@ -58,12 +63,12 @@ class GradientPenalty(Penalty):
         norms = norms.detach()
         return factor * value, {"gradient_norm": norms.mean(), "gradient_norm_max": norms.max()}
 
-    def arithmetic(self):
+    def arithmetic(self) -> tuple[float, dict[str, Any]]:
         """(factor, arguments of grad_norm_penalty)"""
         raise NotImplementedError
 
 
-def per_sample(random, x, rng):
+def per_sample(random: Callable[..., torch.Tensor], x: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
     """One number for each sample, broadcast against x (B, ...), drawn in float32 at the least."""
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
     shape = (len(x), *[1] * (x.dim() - 1))

@@ -1,17 +1,17 @@
 """The critic's gradient with respect to its input, as a differentiable tensor."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 
-def without_autocast(x):
+def without_autocast(x: torch.Tensor) -> AbstractContextManager:
     """A context without autocast on x's device; nothing when autocast is off, since entering costs host time."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
-def input_gradient(logits, x, allow_coupled=False):
+def input_gradient(logits: torch.Tensor, x: torch.Tensor, allow_coupled: bool = False) -> torch.Tensor:
     """d sum(logits) / dx (B, ...), with a graph when grad mode is on. x requires grad; logits (B,) or (B, ...).
 
     Samples are taken to be independent: row i is then the gradient of sample i's logit, of the sum of its logits if
@@ -25,17 +25,18 @@ def input_gradient(logits, x, allow_coupled=False):
             " penalty packs and a critic of packs (fastgan.nn.pack.pack, fastgan.nn.Pack); or pass allow_coupled=True"
             " to mean the norm of each row of the gradient"
         )
-    gradient = None
+    gradient: torch.Tensor | None = None
     if logits.requires_grad:
         with without_autocast(x):
             (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True, allow_unused=True)
-    check_dependence(gradient)
-    return gradient
+    return check_dependence(gradient)
 
 
-def check_dependence(gradient):
+def check_dependence(gradient: torch.Tensor | None) -> torch.Tensor:
+    """The gradient. Errors: ValueError for None, the gradient of a critic that does not depend on its input."""
     if gradient is None:
         raise ValueError(
             "critic must depend on its input in a differentiable way for a gradient penalty, but its output has no"
             " gradient with respect to x: is there a detach(), a no_grad() or a constant in it?"
         )
+    return gradient

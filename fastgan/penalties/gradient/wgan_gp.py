@@ -1,6 +1,7 @@
 """WGAN-GP (Gulrajani et al., 2017)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -21,14 +22,14 @@ class WGANGP(GradientPenalty):
     target: float = 1.0
     one_sided: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
         self._require("target")
 
-    def draw(self, real, fake, rng=None):
+    def draw(self, real: torch.Tensor, fake: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         # torch.lerp is one pass that writes nothing but its result, in x's memory format: the bytes cannot be fewer.
         return torch.lerp(fake, real, per_sample(torch.rand, real, rng)).requires_grad_()
 
-    def arithmetic(self):
+    def arithmetic(self) -> tuple[float, dict[str, Any]]:
         return self.weight, {"target": self.target, "kind": "one-sided" if self.one_sided else "two-sided"}

@@ -1,6 +1,7 @@
 """Zero-centred gradient penalties (Mescheder et al., "Which Training Methods for GANs do actually Converge?", 2018)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastgan.penalties.gradient.gradient_penalty import GradientPenalty
 
@@ -13,7 +14,7 @@ class _ZeroCentred(GradientPenalty):
         super().__post_init__()
         self._require("gamma")
 
-    def arithmetic(self):
+    def arithmetic(self) -> tuple[float, dict[str, Any]]:
         return self.gamma / 2, {"kind": "squared"}
 
 

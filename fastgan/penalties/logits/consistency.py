@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from fastgan.augment.flip_shift import AUGMENTATIONS
+from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import Measured, State
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class Consistency(Penalty):
     augment: str | Callable = "flip_shift"
     logits = ("real", "fake")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("real_weight")
         self._require("fake_weight")
         if not callable(self.augment) and self.augment not in AUGMENTATIONS:
             self._refuse("augment", f"a function or one of {', '.join(AUGMENTATIONS)}")
 
-    def draw(self, real, fake, rng=None):
+    def draw(self, real: torch.Tensor, fake: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         if callable(self.augment):
             changed = [self.augment(batch) for batch in (real, fake)]
         elif real.dim() != 4:
@@ -42,7 +44,8 @@ class Consistency(Penalty):
             changed = [AUGMENTATIONS[self.augment](batch, rng) for batch in (real, fake)]
         return torch.cat(changed)
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Judged, drawn: torch.Tensor | None, state: State | None) -> Measured:
+        assert drawn is not None  # from `draw`
         changed = judged.of_two(drawn)
         real, fake = (
             (judged.logits[name] - logits).square().mean()

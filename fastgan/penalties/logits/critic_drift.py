@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.terms import Measured, State
 
 
 @dataclass(frozen=True)
@@ -12,10 +16,10 @@ class CriticDrift(Penalty):
     weight: float = 0.001
     logits = ("real",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Judged, drawn: torch.Tensor | None, state: State | None) -> Measured:
         logits = judged.logits["real"]
         return self.weight * logits.square().mean(), {"logit": logits.detach().mean()}

@@ -1,11 +1,13 @@
 """LeCam regularisation, for little data (Tseng et al., "Regularizing GANs under Limited Data", 2021)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.penalty import Penalty
-from fastgan.penalties.terms import mean_over_processes, move_averages
+from fastgan.penalties.terms import Measured, State, mean_over_processes, move_averages
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class LeCam(Penalty):
 
     weight: float = 0.3
     decay: float = 0.99
-    variant: str = "paper"
+    variant: Literal["paper", "code"] = "paper"
     logits = ("real", "fake")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._require("weight")
         if not 0 <= self.decay < 1:
@@ -31,10 +33,10 @@ class LeCam(Penalty):
         if self.variant not in ("paper", "code"):
             self._refuse("variant", '"paper" or "code"')
 
-    def initial_state(self):
+    def initial_state(self) -> State:
         return {name: torch.zeros(()) for name in ("real", "fake", "updates")}
 
-    def terms(self, judged, drawn, state):
+    def terms(self, judged: Judged, drawn: torch.Tensor | None, state: State | None) -> Measured:
         if not state:
             raise ValueError("LeCam remembers averages: pass state=, a dict from its initial_state(), to every call")
         real, fake = (judged.logits[name] for name in ("real", "fake"))
