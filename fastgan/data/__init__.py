@@ -15,6 +15,7 @@ and, where it differs from the default,
     data.modes, .sigma   of a toy distribution, what mode coverage is measured against
 """
 
+from fastgan.data.data_set import DataSet
 from fastgan.data.load import as_data, load, names
 from fastgan.data.order import Order
 from fastgan.data.paired import low_resolution, paired, silhouettes, with_silhouette
@@ -28,6 +29,7 @@ from fastgan.data.transforms.edges import edges
 from fastgan.data.transforms.silhouette import silhouette
 
 __all__ = [
+    "DataSet",
     "ImageError",
     "Order",
     "TensorData",

@@ -1,10 +1,15 @@
 """The batches of a run, one after the other."""
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from fastgan.data.data_set import DataSet
 
 
-def batches(data, updates):
+def batches(data: DataSet, updates: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
     """Yields (samples, condition) for each tensor of indices in `updates`.
 
     Errors: ValueError, with the data set's name and the sample's index, for samples that are not finite.
@@ -17,7 +22,7 @@ def batches(data, updates):
             yield _batch(data, indices)
         return
     with ThreadPoolExecutor(1) as thread:
-        waiting = deque()
+        waiting: deque[Future[tuple[torch.Tensor, torch.Tensor | None]]] = deque()
         try:
             for indices in updates:
                 waiting.append(thread.submit(_batch, data, indices))

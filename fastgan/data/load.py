@@ -1,11 +1,13 @@
 """What `fastgan train --data` and `Trainer(data=...)` take."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fastgan.data.data_set import DataSet
 from fastgan.data.paired import paired, silhouettes, with_silhouette
 from fastgan.data.sources.digits import stacked_digits
 from fastgan.data.sources.fashion import fashion_mnist
@@ -13,14 +15,14 @@ from fastgan.data.sources.folder import image_folder
 from fastgan.data.sources.tensor_data import TensorData
 from fastgan.data.sources.toys import grid, ring, swiss_roll
 
-IMAGES = {  # of any size
+IMAGES: Mapping[str, Callable[..., DataSet]] = {  # of any size
     "fashion": fashion_mnist,
     "fashion_edges": lambda **size: paired(fashion_mnist(**size), "edges"),
     "fashion_low_resolution": lambda **size: paired(fashion_mnist(**size), "low_resolution"),
     "fashion_silhouettes": lambda **size: silhouettes(fashion_mnist(**size)),
     "fashion_with_silhouette": lambda **size: with_silhouette(fashion_mnist(**size)),
 }
-FIXED = {  # in shape
+FIXED: Mapping[str, Callable[[], DataSet]] = {  # in shape
     "ring": ring,
     "ring_wgan_gp": partial(ring, "wgan_gp"),
     "ring_unrolled": partial(ring, "unrolled"),
@@ -32,11 +34,11 @@ FIXED = {  # in shape
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     return (*IMAGES, *FIXED)
 
 
-def load(source, resolution=None, channels=None, skip_broken=False):
+def load(source: str, resolution: int | None = None, channels: int | None = None, skip_broken: bool = False) -> DataSet:
     """A data set by its name (`names()`), or a folder of images.
 
     Without a size: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
@@ -61,7 +63,7 @@ def load(source, resolution=None, channels=None, skip_broken=False):
     return image_folder(source, **given, skip_broken=skip_broken)
 
 
-def as_data(data):
+def as_data(data: torch.Tensor | np.ndarray | DataSet) -> DataSet:
     """A data set as this package defines it; a bare tensor or NumPy array becomes one."""
     if isinstance(data, (torch.Tensor, np.ndarray)):
         return TensorData(data)

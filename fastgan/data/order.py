@@ -3,6 +3,7 @@
 import torch
 
 from fastgan import randomness
+from fastgan.data.data_set import DataSet
 
 
 class Order:
@@ -13,16 +14,16 @@ class Order:
     replacement, no epochs exist: every index is an independent uniform draw.
     """
 
-    def __init__(self, size, seed, replacement=False):
+    def __init__(self, size: int, seed: int, replacement: bool = False) -> None:
         self.size, self.seed, self.replacement = size, seed, replacement
-        self._permutations = {}  # of the newest epochs: a cache, not a state
+        self._permutations: dict[int, torch.Tensor] = {}  # of the newest epochs: a cache, not a state
 
     @classmethod
-    def of(cls, data, seed):
+    def of(cls, data: DataSet, seed: int) -> "Order":
         """The order that suits a data set: with replacement where it says so by an attribute `replacement`."""
         return cls(len(data), seed, getattr(data, "replacement", False))
 
-    def take(self, position, count):
+    def take(self, position: int, count: int) -> torch.Tensor:
         """The `count` indices from `position` on, int64 (count,)."""
         if self.replacement:  # of one place only what begins there is drawn: batches do not overlap
             source = randomness.generator(self.seed, "data with replacement", position)

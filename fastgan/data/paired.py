@@ -3,14 +3,18 @@
 The pictures are computed with each batch, in a thread, so that a folder too large for memory works as well.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
+from fastgan.data.data_set import DataSet
 from fastgan.data.transforms.edges import edges
 from fastgan.data.transforms.silhouette import silhouette
 
 
-def low_resolution(images, factor=4, enlarge=True):
+def low_resolution(images: torch.Tensor, factor: int = 4, enlarge: bool = True) -> torch.Tensor:
     """Means of factor x factor pixels (B, C, H/factor, W/factor); enlarged: bicubic, back to (B, C, H, W)."""
     height, width = images.shape[2:]
     if factor < 2 or height % factor or width % factor:
@@ -19,30 +23,34 @@ def low_resolution(images, factor=4, enlarge=True):
     return interpolate(small, size=(height, width), mode="bicubic").clamp(-1, 1) if enlarge else small
 
 
-SOURCES = {"edges": edges, "low_resolution": low_resolution, "silhouette": silhouette}
+SOURCES: Mapping[str, Callable[..., torch.Tensor]] = {
+    "edges": edges,
+    "low_resolution": low_resolution,
+    "silhouette": silhouette,
+}
 
 
-def paired(data, source="edges", **options):
+def paired(data: DataSet, source: str | Callable[..., torch.Tensor] = "edges", **options: Any) -> DataSet:
     """The images with a source image each, as the condition of `.batch`: the task is to get from source to image.
 
     source: "edges", "low_resolution" or "silhouette", with the options of the function of that name in fastgan.data;
     or a function images (B, C, H, W) -> (B, C', H', W') in [-1, 1] of your own. The images' labels are left out.
     """
-    if source in SOURCES:
-        make = SOURCES[source]
-    elif callable(source):
+    if callable(source):
         make = source
+    elif source in SOURCES:
+        make = SOURCES[source]
     else:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, or a function; got {source!r}")
     return Paired(data, lambda images: make(images, **options))
 
 
-def silhouettes(data, **options):
+def silhouettes(data: DataSet, **options: Any) -> DataSet:
     """The shapes alone, (1, H, W), with the images' labels: what a first stage learns to draw."""
     return Mapped(data, lambda images: silhouette(images, **options))
 
 
-def with_silhouette(data, **options):
+def with_silhouette(data: DataSet, **options: Any) -> DataSet:
     """Shape and image on top of each other, (1 + C, H, W), with the images' labels: both stages' target."""
     return Mapped(data, lambda images: torch.cat([silhouette(images, **options), images], dim=1))
 
@@ -50,28 +58,28 @@ def with_silhouette(data, **options):
 class _View:
     """`prefetch` and `replacement` are the data's own; pictures are made ahead in any case."""
 
-    def __init__(self, data):
+    def __init__(self, data: DataSet) -> None:
         if len(data.shape) != 3 or data.shape[0] not in (1, 3):
             raise ValueError(f"data must be images of shape (1 or 3, H, W), got {tuple(data.shape)}")
         self.data = data
         self.prefetch = max(2, getattr(data, "prefetch", 0))
         self.replacement = getattr(data, "replacement", False)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
 
 class Paired(_View):
     """.batch -> (images, sources); condition_shape: of one source."""
 
-    classes = None
+    classes: Sequence[str] | None = None
 
-    def __init__(self, data, make):
+    def __init__(self, data: DataSet, make: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__(data)
         self.make, self.shape = make, data.shape
         self.condition_shape = tuple(self.batch(torch.tensor([0]))[1].shape[1:])
 
-    def batch(self, indices):
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         images, _ = self.data.batch(indices)
         return images, self.make(images)
 
@@ -79,11 +87,11 @@ class Paired(_View):
 class Mapped(_View):
     """.batch -> (make(images), labels or None)"""
 
-    def __init__(self, data, make):
+    def __init__(self, data: DataSet, make: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__(data)
         self.make, self.classes = make, data.classes
         self.shape = tuple(self.batch(torch.tensor([0]))[0].shape[1:])
 
-    def batch(self, indices):
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         images, labels = self.data.batch(indices)
         return self.make(images), labels

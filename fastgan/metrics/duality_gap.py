@@ -1,11 +1,14 @@
 """The duality gap: how much either player could still gain alone (Grnarova et al., 2019), and its perturbed form."""
 
 import copy
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from fastgan import randomness
+from fastgan.losses import AdversarialLoss
 from fastgan.metrics.evaluated import evaluated
 
 
@@ -17,29 +20,29 @@ class DualityGap(NamedTuple):
     best_generator: float  # min over G' of M(G', D)
 
 
-def log_payoff(real_logits, fake_logits, floor=1e-4):
+def log_payoff(real_logits: torch.Tensor, fake_logits: torch.Tensor, floor: float = 1e-4) -> torch.Tensor:
     """M = E log(D(x) + floor) + E log(1 - D(G(z)) + floor), D a probability: the minimax game's value, <= 0."""
     real, fake = torch.sigmoid(real_logits.double()), torch.sigmoid(-fake_logits.double())
     return (real + floor).log().mean() + (fake + floor).log().mean()
 
 
 def duality_gap(
-    generator,
-    discriminator,
-    loss,
-    real,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    loss: AdversarialLoss,
+    real: Callable[[int, torch.Generator], torch.Tensor],
     *,
-    steps=250,
-    batch_size=64,
-    lr=5e-4,
-    betas=(0.5, 0.999),
-    perturbed=False,
-    payoff=log_payoff,
-    evaluation_batches=100,
-    evaluation_batch_size=128,
-    penalties=(),
-    seed=0,
-):
+    steps: int = 250,
+    batch_size: int = 64,
+    lr: float = 5e-4,
+    betas: tuple[float, float] = (0.5, 0.999),
+    perturbed: bool = False,
+    payoff: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = log_payoff,
+    evaluation_batches: int = 100,
+    evaluation_batch_size: int = 128,
+    penalties: Iterable[Callable[..., torch.Tensor]] = (),
+    seed: int = 0,
+) -> DualityGap:
     """max_D' M(G, D') - min_G' M(G', D), each by `steps` of Adam from a copy; the networks stay as they are.
 
     generator: z (B, generator.z_dim) -> samples; discriminator: samples -> logits; networks without conditions.
@@ -82,7 +85,8 @@ def duality_gap(
 
 class _Sampler:
     def __init__(self, real, z_dim, device):
-        self.real_samples, self.z_dim, self.device, self.source = real, z_dim, device, None
+        self.real_samples, self.z_dim, self.device = real, z_dim, device
+        self.source: torch.Generator | None = None
 
     def real(self, count):
         return self.real_samples(count, self.source)

@@ -1,5 +1,6 @@
 """Metrics by name, as Measurements."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -33,24 +34,24 @@ class Samples(NamedTuple):
     features: Features
 
     @classmethod
-    def of(cls, images, extractor: Extractor):
+    def of(cls, images: torch.Tensor, extractor: Extractor) -> "Samples":
         return cls(images, extractor.features(images))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.features.values)
 
 
-def names():
+def names() -> tuple[str, ...]:
     return tuple(METRICS)
 
 
-def check_names(metrics):
+def check_names(metrics: Iterable[str]) -> None:
     """ValueError for a name that no metric has."""
     if unknown := [name for name in metrics if name not in METRICS]:
         raise ValueError(f"metrics must be among {', '.join(METRICS)}; got {', '.join(unknown)}")
 
 
-def measure(real, fake, metrics=DEFAULT):
+def measure(real: Samples, fake: Samples, metrics: Iterable[str] = DEFAULT) -> list[Measurement]:
     """A list of Measurements: those of each name in `metrics`, in this order.
 
     real, fake: Samples. Errors: ValueError for an unknown name, features of two extractors, too few samples.

@@ -2,14 +2,16 @@
 
 import dataclasses
 import importlib.metadata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 import fastgan
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Of what a number depends on, as far as it is installed."""
     found = {"fastgan": fastgan.__version__, "torch": torch.__version__}
     for name in ("numpy", "scipy", "torch-fidelity"):
@@ -40,15 +42,15 @@ class Measurement:
     versions: dict = field(default_factory=versions, compare=False)
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.metric if self.extractor is None else f"{self.metric}({self.extractor.partition('#')[0]})"
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {"name": self.name, **dataclasses.asdict(self)}
 
 
-def column(measurements):
+def column(measurements: Iterable[Measurement]) -> tuple[str, list[float]]:
     """(name, values) of measurements that may stand in one column: of one metric, extractor and N; else ValueError."""
     measurements = list(measurements)
     if not measurements:
@@ -60,7 +62,7 @@ def column(measurements):
     return measurements[0].name, [m.value for m in measurements]
 
 
-def table(rows):
+def table(rows: Mapping[str, Iterable[Measurement]]) -> str:
     """Text from {row's name: measurements}; every row has the same metrics in the same order, see `column`."""
     columns = [column(measurements) for measurements in zip(*rows.values(), strict=True)]
     cells = [["", *(name for name, _ in columns)]]

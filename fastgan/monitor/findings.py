@@ -1,6 +1,8 @@
 """From the rows of a run's log to sentences that say what is wrong, since when, and what helps against it."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 PATIENCE = 3  # observations in a row: a single one may be chance
 COLLAPSED = 0.6  # of the diversity of real samples
@@ -22,11 +24,11 @@ class Finding:
     steps: int  # for which it held so far
     text: str  # a sentence, with what to try
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name}: {self.text}"
 
 
-def findings(rows, recipe=None):
+def findings(rows: Sequence[Mapping[str, Any]], recipe: Any = None) -> list[Finding]:
     """rows: dicts of a metrics log, each with "step"; observations have keys "watch_...". What holds in the last three
     observations, as a list of Finding, the gravest first; none before there are three of them. Samples that are not
     finite are reported at once. recipe: the run's Recipe; the advice leaves out what it already has.
@@ -36,7 +38,7 @@ def findings(rows, recipe=None):
     if broken := _not_finite(rows):
         return [broken]
     seen = [row for row in _with_trained(rows) if "watch_auc" in row]
-    found = []
+    found: list[Finding] = []
     for name, holds, say, remedies in RULES:
         if name in FOLLOWS and any(finding.name in DIVERGED for finding in found):
             continue
@@ -54,7 +56,7 @@ def _not_finite(rows):
     return Finding("not finite", 0, f"{text}: go on from an earlier checkpoint with a lower generator_lr")
 
 
-def advice(remedies, recipe=None):
+def advice(remedies: Iterable[tuple[str, Callable[[Any], bool] | None]], recipe: Any = None) -> str:
     """ ": try a, b, or c" of the remedies (text, condition of a recipe that has it already or None) that are not in
     use."""
     texts = [text for text, used in remedies if recipe is None or used is None or not used(recipe)]
@@ -263,7 +265,7 @@ RULES = (  # name, whether it holds at an observation, the sentence, the remedie
         "steep penalty",
         _steep,
         lambda row, steps: (
-            "the penalty's gradient norm is {:.3g}, its target is {:.3g},".format(*_too_steep(row))
+            "the penalty's gradient norm is {:.3g}, its target is {:.3g},".format(*(_too_steep(row) or ()))
             + f" for {steps} steps"
         ),
         (("a larger weight of the penalty", None), LOWER_DISCRIMINATOR_LR),

@@ -1,5 +1,7 @@
 """What a look at a generator in training sees, as plain numbers: generated samples against a fixed set of real ones."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -20,7 +22,14 @@ class Reference:
     `real`, or None; classes: how many there are. source: the torch.Generator that draws the subsets of the noise band.
     """
 
-    def __init__(self, real, held_out, labels=None, classes=0, source=None):
+    def __init__(
+        self,
+        real: torch.Tensor,
+        held_out: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        classes: int = 0,
+        source: torch.Generator | None = None,
+    ) -> None:
         self.real, self.spread = real.flatten(1), _spread(torch.cat([real, held_out]).flatten(1))
         self.coverage = expected_coverage(len(real), len(held_out), NEIGHBOURS)
         both = torch.cat([real, held_out]).flatten(1)
@@ -28,12 +37,13 @@ class Reference:
         ratios = torch.stack([_spread(both[subset.to(both.device)]) for subset in subsets]) / self.spread
         # Subsets of half the set vary less than fresh samples do, by sqrt(1 - 1/2).
         self.lowest_diversity = 1 - 4 * ratios.std().item() * 2**0.5
-        self.labels = self.due = None
+        self.labels: Any = None
+        self.due: torch.Tensor | None = None
         if labels is not None and classes and len(real) >= PER_CLASS * classes:
             self.labels, self.classes = labels, classes
             self.due = self.classes_of(held_out.flatten(1))  # with the mistakes that nearest neighbours make
 
-    def classes_of(self, samples):
+    def classes_of(self, samples: torch.Tensor) -> torch.Tensor:
         """Samples of each class, (classes,): each sample has that of its nearest real one."""
         return torch.bincount(self.labels[torch.cdist(samples, self.real).argmin(1)], minlength=self.classes)
 
@@ -45,17 +55,17 @@ class Modes:
     next mode, whichever is more: coarse, so that a generator that is not sharp yet misses none.
     """
 
-    def __init__(self, means, sigma, count):
+    def __init__(self, means: torch.Tensor, sigma: float, count: int) -> None:
         apart = torch.cdist(means, means).fill_diagonal_(float("inf")).amin(1)
         self.means, self.radius, self.due = means, (apart / 4).clamp_min(3 * sigma), count / len(means)
 
     @classmethod
-    def of(cls, data, count):
+    def of(cls, data: Any, count: int) -> "Modes | None":
         """Those of a toy; None for data without modes, and where too few samples are due to each."""
         means = getattr(data, "modes", None)
         return None if means is None or count < PER_CLASS * len(means) else cls(means, data.sigma, count)
 
-    def missing(self, samples):
+    def missing(self, samples: torch.Tensor) -> list[int]:
         """The numbers of the modes that have less than a tenth of what is due, a list."""
         distance, nearest = torch.cdist(samples, self.means.to(samples.device)).min(1)
         there = nearest[distance < self.radius.to(samples.device)[nearest]]
@@ -63,14 +73,14 @@ class Modes:
         return (counts < ABSENT * self.due).nonzero().flatten().tolist()
 
 
-def pooled(samples):
+def pooled(samples: torch.Tensor) -> torch.Tensor:
     """Images (N, C, H, W) -> their averages over about 8 x 8 fields, (N, C, 8, 8); other samples as they are."""
     if samples.ndim != 4:
         return samples.float()
-    return F.adaptive_avg_pool2d(samples.float(), [min(SIDE, side) for side in samples.shape[2:]])
+    return F.adaptive_avg_pool2d(samples.float(), (min(SIDE, samples.shape[2]), min(SIDE, samples.shape[3])))
 
 
-def observe(reference, fake, before=None):
+def observe(reference: Reference, fake: torch.Tensor, before: torch.Tensor | None = None) -> dict[str, float]:
     """-> name -> float.
 
     fake: (M, ...) as `pooled` returns them, finite; before: what the same latents were at the observation before.
@@ -94,20 +104,20 @@ def observe(reference, fake, before=None):
     return seen | {"coverage_expected": reference.coverage}
 
 
-def auc(real_logits, fake_logits):
+def auc(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
     """P(D(x) > D(G(z))), ties as half: 1/2 where the critic tells nothing apart, 1 where it tells all. () float."""
     difference = real_logits.flatten()[:, None] - fake_logits.flatten()
     return (difference.sign().mean() + 1) / 2
 
 
-def gradient_norm(module):
+def gradient_norm(module: nn.Module) -> torch.Tensor:
     """The Euclidean norm of all .grad together, () float32."""
     norms = [p.grad.norm().float() for p in module.parameters() if p.grad is not None]
     return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
 @torch.no_grad()
-def largest_spectral_norm(network, iterations=8):
+def largest_spectral_norm(network: nn.Module, iterations: int = 8) -> torch.Tensor:
     """The largest of all layers' weights (as matrices, with the scale of an equalised layer), () float32, from below by
     power iteration; 0 where each is divided by its own (spectral norm: all are 1)."""
     source, largest = torch.Generator().manual_seed(0), [torch.zeros(())]

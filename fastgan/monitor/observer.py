@@ -1,6 +1,8 @@
 """The trainer's observations: from the networks to the tensors that the monitors look at."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -29,10 +31,15 @@ class Watch:
     forward, are seeded again before each step.
     """
 
-    def __init__(self, recipe, data, state, features=None):
+    def __init__(
+        self, recipe: Any, data: Any, state: Any, features: Callable[[torch.Tensor], Any] | None = None
+    ) -> None:
         self.recipe, self.features = recipe, features
         self.count = min(COUNT, len(data) // 2) // recipe.pack * recipe.pack
-        self.references, self.qualities, self.before, self.step = {}, {}, None, state.step
+        self.references: dict[torch.Size, Reference] = {}
+        self.qualities: dict[torch.Size, Quality] = {}
+        self.before: torch.Tensor | None = None
+        self.step = state.step
         if self.count < FEWEST:
             return
         self.device = next(state.generator.parameters()).device
@@ -46,13 +53,13 @@ class Watch:
         self.pooled = [pooled(samples.to(self.device)) for samples, _ in halves]
         self.halves = [small(samples.to(self.device)) for samples, _ in halves]
         self.modes = Modes.of(data, self.count)
-        labelled = self.modes is None and data.classes is not None and condition is not None and condition.ndim == 1
+        labelled = self.modes is None and data.classes is not None and getattr(condition, "ndim", 0) == 1
         self.labels = condition.to(self.device) if labelled else None
         self.classes = len(data.classes) if labelled else 0
         self.estimates_wasserstein = estimates_wasserstein(recipe, state.discriminator)
         self.before = pooled(self._generate(state.generator))
 
-    def __call__(self, state):
+    def __call__(self, state: Any) -> dict[str, Any]:
         """name -> number, each name begins with "watch_"; nothing if the data are too few. Samples that are not finite
         are counted, and nothing else is seen of them."""
         if self.count < FEWEST:
@@ -64,7 +71,7 @@ class Watch:
             return {"watch_not_finite": broken, "watch_samples": len(samples) + len(average)}
         fake = pooled(samples)
         before = self.before if self.before is not None and self.before.shape == fake.shape else None
-        seen = observe(self._reference(fake.shape), fake, before)
+        seen: dict[str, Any] = {**observe(self._reference(fake.shape), fake, before)}
         if self.recipe.generator_lr:
             seen["rate"] = self.recipe.at(self.step).generator_lr / self.recipe.generator_lr
         seen["interval"], self.before, self.step = state.step - self.step, fake, state.step
@@ -89,8 +96,7 @@ class Watch:
         }
         if self.estimates_wasserstein:
             numbers["wasserstein"] = real_logits.mean() - fake_logits.mean()
-            variances = real_logits.var(), fake_logits.var()
-            numbers["wasserstein_noise"] = (sum(variances) / len(real_logits)).sqrt()
+            numbers["wasserstein_noise"] = ((real_logits.var() + fake_logits.var()) / len(real_logits)).sqrt()
         if samples.ndim == 4:
             numbers |= {"saturated": _at_an_end(samples), "saturated_real": _at_an_end(real)}
         if average.shape == samples.shape:
@@ -125,14 +131,14 @@ class Watch:
         if shape not in self.qualities:
             source = randomness.generator(self.recipe.seed, "watch halves")
             sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.halves]
-            self.qualities[shape] = Quality(*sets, self.features, source)
+            self.qualities[shape] = Quality(sets[0], sets[1], self.features, source)
         return self.qualities[shape]
 
     def _reference(self, shape):
         if shape not in self.references:
             source = randomness.generator(self.recipe.seed, "watch subsets")
             sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.pooled]
-            self.references[shape] = Reference(*sets, self.labels, self.classes, source)
+            self.references[shape] = Reference(sets[0], sets[1], self.labels, self.classes, source)
         return self.references[shape]
 
 

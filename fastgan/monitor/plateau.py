@@ -1,6 +1,8 @@
 """When a run has stopped getting better."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 FEWEST = 3  # observations without an improvement beyond the noise
 
@@ -16,7 +18,7 @@ class Series:
     noise: str
     from_peak: bool = False
 
-    def of(self, rows):
+    def of(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The rows that count: those that have it and, of a pair that grows, those of the whole pair, since numbers
         of two resolutions do not compare."""
         seen = [row for row in rows if self.value in row and not row.get("watch_growing")]
@@ -30,17 +32,17 @@ WASSERSTEIN = Series("watch_wasserstein", "watch_wasserstein_noise", from_peak=T
 GAP = Series("watch_gap", "watch_gap_noise")
 
 
-def best(rows, series=KERNEL_DISTANCE):
+def best(rows: Sequence[Mapping[str, Any]], series: Series = KERNEL_DISTANCE) -> Mapping[str, Any] | None:
     """The row of the lowest value of those that count, the first of equal ones; None without any."""
     return min(series.of(rows), key=lambda row: row[series.value], default=None)
 
 
-def is_best(rows, series=KERNEL_DISTANCE):
+def is_best(rows: Sequence[Mapping[str, Any]], series: Series = KERNEL_DISTANCE) -> bool:
     """Whether the last row is the best: what a run keeps as its best state."""
     return bool(rows) and best(rows, series) is rows[-1]
 
 
-def plateau(rows, series=KERNEL_DISTANCE, patience=1000):
+def plateau(rows: Sequence[Mapping[str, Any]], series: Series = KERNEL_DISTANCE, patience: float = 1000) -> int | None:
     """The step of the best row, if for `patience` steps, and half of the steps before them, nothing improved; else
     None.
 
@@ -51,11 +53,14 @@ def plateau(rows, series=KERNEL_DISTANCE, patience=1000):
     """
     if patience < 1:
         raise ValueError(f"patience must be at least 1 step, got {patience}")
-    lowest, last, since = None, None, 0
+    lowest: Any = None
+    last: Any = None
+    since = 0
     for row in series.of(rows):
         if lowest is None or row[series.value] < lowest - 2 * row[series.noise]:
             lowest, last, since = row[series.value], row["step"], 0
         else:
             since += 1
     waited = since >= FEWEST and row["step"] - last >= max(patience, last / 2)
-    return best(rows, series)["step"] if waited else None
+    kept = best(rows, series) if waited else None
+    return None if kept is None else kept["step"]

@@ -1,5 +1,8 @@
 """How far generated samples are from real ones, as a number that a run can be stopped by."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.nn.functional import avg_pool2d
 
@@ -20,7 +23,13 @@ class Quality:
     source: the torch.Generator that draws those sets.
     """
 
-    def __init__(self, real, held_out, features=None, source=None):
+    def __init__(
+        self,
+        real: torch.Tensor,
+        held_out: torch.Tensor,
+        features: Callable[[torch.Tensor], Any] | None = None,
+        source: torch.Generator | None = None,
+    ) -> None:
         self.features = features or (Structure().to(real.device) if real.ndim == 4 else lambda x: x.flatten(1).float())
         both = self._of(torch.cat([real, held_out]))
         self.mean, deviation = both.mean(0), both.std(0)
@@ -31,7 +40,7 @@ class Quality:
         halves = [kernel_distance(*both[order].chunk(2), subset_size=None).mean for order in orders]
         self.noise = torch.tensor(halves).std().item()
 
-    def distance(self, fake):
+    def distance(self, fake: torch.Tensor) -> float:
         """Of samples (m, ...) of the real ones' shape, a float; 0 is the expectation for samples of the real
         distribution."""
         return kernel_distance(self.real, (self._of(fake) - self.mean) / self.deviation, subset_size=None).mean
@@ -43,7 +52,7 @@ class Quality:
         return torch.cat([f[0] if isinstance(f, tuple) else f for f in found])
 
 
-def small(images):
+def small(images: torch.Tensor) -> torch.Tensor:
     """Images (N, C, H, W) halved until no side is above 64 pixels; other samples as they are."""
     while images.ndim == 4 and max(images.shape[2:]) > LARGEST:
         images = avg_pool2d(images, 2)

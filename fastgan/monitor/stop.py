@@ -1,8 +1,11 @@
 """When a run ends by itself: a series of numbers of its observations, and what measures them."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from fastgan import losses, metrics, penalties, randomness
 from fastgan.models import sampling
@@ -21,17 +24,17 @@ class Stop:
     series = KERNEL_DISTANCE
     IMAGES = 128_000
 
-    def __init__(self, recipe, data, generator, discriminator):
+    def __init__(self, recipe: Any, data: Any, generator: nn.Module, discriminator: nn.Module) -> None:
         self.patience = math.ceil(self.IMAGES / recipe.batch_size)
 
-    def measure(self, state):
+    def measure(self, state: Any) -> dict[str, float]:
         return {}
 
-    def ended(self, rows):
+    def ended(self, rows: Sequence[Mapping[str, Any]]) -> int | None:
         """The step of the best state, if the run should end; else None."""
         return plateau(rows, self.series, self.patience)
 
-    def is_best(self, rows):
+    def is_best(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the last row's state is the best so far."""
         return is_best(rows, self.series)
 
@@ -39,7 +42,7 @@ class Stop:
 class WassersteinStop(Stop):
     series = WASSERSTEIN
 
-    def __init__(self, recipe, data, generator, discriminator):
+    def __init__(self, recipe: Any, data: Any, generator: nn.Module, discriminator: nn.Module) -> None:
         super().__init__(recipe, data, generator, discriminator)
         if not estimates_wasserstein(recipe, discriminator):
             raise ValueError(
@@ -59,7 +62,7 @@ class GapStop(Stop):
     series = GAP
     STEPS, REPEATS, EVALUATED = 50, 3, 8
 
-    def __init__(self, recipe, data, generator, discriminator):
+    def __init__(self, recipe: Any, data: Any, generator: nn.Module, discriminator: nn.Module) -> None:
         super().__init__(recipe, data, generator, discriminator)
         refuse = 'stop_when="gap" measures {}; try stop_when="plateau"'
         if getattr(generator, "classes", None) or sampling.takes_source(generator):
@@ -70,7 +73,7 @@ class GapStop(Stop):
             raise ValueError(refuse.format("losses with a bounded payoff").replace("plateau", "wasserstein"))
         self.recipe, self.data, self.loss = recipe, data, losses.get(recipe.loss)
 
-    def measure(self, state):
+    def measure(self, state: Any) -> dict[str, float]:
         device = next(state.discriminator.parameters()).device
 
         def real(count, source):
@@ -78,8 +81,10 @@ class GapStop(Stop):
             return self.data.batch(chosen.cpu())[0].to(device)
 
         # A relativistic critic's logits mean something only beside each other.
-        payoff = {"payoff": lambda x, y: -self.loss.discriminator(x, y)} if self.loss.generator_needs_real else {}
-        gaps = [
+        payoff: dict[str, Any] = (
+            {"payoff": lambda x, y: -self.loss.discriminator(x, y)} if self.loss.generator_needs_real else {}
+        )
+        found = [
             metrics.duality_gap(
                 state.generator,
                 state.discriminator,
@@ -95,7 +100,7 @@ class GapStop(Stop):
             ).gap
             for repeat in range(self.REPEATS)
         ]
-        gaps = torch.tensor(gaps, dtype=torch.float64)
+        gaps = torch.tensor(found, dtype=torch.float64)
         if not gaps.isfinite().all():  # a copy diverged: nothing is known of this moment
             return {}
         return {"watch_gap": gaps.mean().item(), "watch_gap_noise": (gaps.std() / self.REPEATS**0.5).item()}
@@ -105,14 +110,14 @@ CRITERIA = {"plateau": Stop, "gap": GapStop, "wasserstein": WassersteinStop}
 CHOICES = (*CRITERIA, "never")
 
 
-def criterion(stop_when, recipe, data, generator, discriminator):
+def criterion(stop_when: str, recipe: Any, data: Any, generator: nn.Module, discriminator: nn.Module) -> "Stop | None":
     """The Stop of this name, or None for "never". Errors: ValueError."""
     if stop_when not in CHOICES:
         raise ValueError(f"stop_when must be one of {', '.join(CHOICES)}; got {stop_when!r}")
     return None if stop_when == "never" else CRITERIA[stop_when](recipe, data, generator, discriminator)
 
 
-def estimates_wasserstein(recipe, discriminator):
+def estimates_wasserstein(recipe: Any, discriminator: nn.Module) -> bool:
     """Whether mean D(x) - mean D(G(z)) is an estimate of the Wasserstein distance, up to the Lipschitz constant."""
     bounded = any(isinstance(p, (penalties.WGANGP, penalties.WeightClip)) for p in recipe.penalties)
     return recipe.loss == "wasserstein" and (

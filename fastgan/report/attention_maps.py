@@ -1,12 +1,19 @@
 """What attention looks at: a red dot in an image, and beside it the map of that position over the image."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 
 INCHES = 1.1  # the side of one picture
 
 
-def save_attention_maps(images, queries, maps, path):
+def save_attention_maps(
+    images: torch.Tensor, queries: Sequence[tuple[int, int]], maps: Mapping[str, torch.Tensor], path: Path | str
+) -> None:
     """A PNG with a row for each image; for each query the image with the dot, and then each layer's map over it.
 
     images (N, 1 or 3, H, W) in [-1, 1]; queries: positions (row, column) in pixels of these; maps: title ->

@@ -1,12 +1,18 @@
 """Runs side by side."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 from fastgan.report.grid import make_grid
 from fastgan.report.scatter import draw_points
 
 
-def save_comparison(runs, path, modes=None):
+def save_comparison(runs: Sequence[Mapping[str, Any]], path: Path | str, modes: torch.Tensor | None = None) -> None:
     """A column for each run: its samples over time, its losses, and its scores over time on one scale with the others.
 
     runs: dicts with

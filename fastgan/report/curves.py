@@ -1,5 +1,9 @@
 """How the two players fared."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 
@@ -7,7 +11,7 @@ PANELS = {"losses": ("d_loss", "g_loss"), "mean logits": ("d_real", "d_fake")}
 LABELS = {"d_loss": "discriminator", "g_loss": "generator", "d_real": "D(x)", "d_fake": "D(G(z))"}
 
 
-def save_curves(rows, path):
+def save_curves(rows: Sequence[Mapping[str, Any]], path: Path | str) -> None:
     """rows: the dicts of a metrics log, each with "step" -> a PNG with the losses and the critic's mean logits."""
     figure = require("matplotlib.figure").Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(len(PANELS), 1, sharex=True)

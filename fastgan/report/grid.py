@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ SMALLEST_SIDE = 56  # smaller images are enlarged by a whole factor, pixel by pi
 CAPTION = 12  # pixels under an image for its caption
 
 
-def save_grid(images, path, columns=None, captions=None):
+def save_grid(
+    images: torch.Tensor, path: Path | str, columns: int | None = None, captions: Sequence[str] | None = None
+) -> None:
     """images (N, 1 or 3, H, W) in [-1, 1] -> one picture, row by row, in the format of the path's suffix (PNG if it has
     none).
 
@@ -37,7 +40,7 @@ def save_grid(images, path, columns=None, captions=None):
         picture.save(unfinished, format=format)
 
 
-def save_images(images, folder):
+def save_images(images: torch.Tensor, folder: Path | str) -> list[Path]:
     """images (N, 1 or 3, H, W) in [-1, 1] -> folder/00000.png, 00001.png, ..., each in its own size. Returns paths."""
     _check(images)
     paths = [Path(folder) / f"{index:05d}.png" for index in range(len(images))]
@@ -47,7 +50,7 @@ def save_images(images, folder):
     return paths
 
 
-def make_grid(images, columns=None, space=0):
+def make_grid(images: torch.Tensor, columns: int | None = None, space: int = 0) -> torch.Tensor:
     """images (N, C, H, W) in [-1, 1] -> uint8 (C, height, width); space: white rows under each image."""
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     factor = math.ceil(SMALLEST_SIDE / min(images.shape[2:]))
@@ -62,7 +65,7 @@ def make_grid(images, columns=None, space=0):
     return grid
 
 
-def to_bytes(images):
+def to_bytes(images: torch.Tensor) -> torch.Tensor:
     """[-1, 1] -> uint8, on the CPU. NaN and infinity become grey, with a warning."""
     images = images.detach().cpu().float()
     broken = int((~images.flatten(1).isfinite().all(1)).sum())

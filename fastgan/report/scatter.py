@@ -1,10 +1,16 @@
 """Points of the plane."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 
 
-def save_scatter(panels, path, modes=None):
+def save_scatter(panels: Mapping[str, torch.Tensor], path: Path | str, modes: torch.Tensor | None = None) -> None:
     """panels: title -> points (N, 2), side by side on one scale, which grows with the points; modes (K, 2): the real
     ones, circled."""
     figure = require("matplotlib.figure").Figure(figsize=(4 * len(panels), 4.2), layout="constrained")
@@ -22,7 +28,7 @@ def _within(points):
     return finite.quantile(0.95, dim=0).tolist() if len(finite) else (0.0,)
 
 
-def draw_points(axis, points, modes=None):
+def draw_points(axis: Any, points: torch.Tensor, modes: torch.Tensor | None = None) -> None:
     points = points.detach().cpu()
     if modes is not None:
         axis.scatter(*modes.cpu().T, s=160, facecolors="none", edgecolors="tab:orange", linewidths=1.2, zorder=3)

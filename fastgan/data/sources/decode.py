@@ -1,5 +1,7 @@
 """One image file to pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -12,7 +14,7 @@ class ImageError(ValueError):
     """An image that cannot be used; the message names its path."""
 
 
-def decode(path, resolution, channels):
+def decode(path: Path | str, resolution: int, channels: int) -> torch.Tensor:
     """The image as uint8 (channels, resolution, resolution).
 
     Turned upright by its EXIF tag; alpha is dropped, grey and colour are converted to the other as `channels` says; the

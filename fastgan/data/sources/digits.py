@@ -1,5 +1,7 @@
 """A thousand modes of real images: three handwritten digits, one on each channel."""
 
+from typing import Literal
+
 import torch
 
 from fastgan import randomness
@@ -17,19 +19,19 @@ class StackedDigits:
     shape = (3, 8, 8)
     classes = tuple(f"{number:03d}" for number in range(1000))
 
-    def __init__(self, digits, names, triples):
+    def __init__(self, digits: torch.Tensor, names: torch.Tensor, triples: torch.Tensor) -> None:
         self.digits, self.triples = digits, triples
         a, b, c = names[triples].unbind(1)
         self.labels = 100 * a + 10 * b + c
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.triples)
 
-    def batch(self, indices):
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.digits[self.triples[indices]], self.labels[indices]
 
 
-def digits(part="all"):
+def digits(part: Literal["all", "train", "held_out"] = "all") -> tuple[torch.Tensor, torch.Tensor]:
     """The 1,797 digits of 8x8 pixels that come with scikit-learn (Alpaydin and Kaynak, 1998).
 
     -> images (n, 8, 8) float32 in [-1, 1], names (n,) int64. part: "all", "held_out" (every fifth) or "train" (others).
@@ -43,7 +45,9 @@ def digits(part="all"):
     return images[keep], names[keep]
 
 
-def stacked_digits(part="all", count=100_000, seed=0):
+def stacked_digits(
+    part: Literal["all", "train", "held_out"] = "all", count: int = 100_000, seed: int = 0
+) -> StackedDigits:
     """`count` triples of digits, each drawn uniformly and independently: the idea of stacked MNIST at 8x8 pixels."""
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")

@@ -12,7 +12,7 @@ from fastgan.data.sources.tensor_data import TensorData
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
-def fashion_mnist(resolution=28, channels=1):
+def fashion_mnist(resolution: int = 28, channels: int = 1) -> TensorData:
     """The embedded garments as TensorData.
 
     28 pixels are the images as they are; 32 adds two black pixels on each side; any other size resamples the 28 pixels

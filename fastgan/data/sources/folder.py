@@ -1,7 +1,9 @@
 """Folders of images: one sub-folder for each class, or one flat folder."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 
@@ -13,7 +15,9 @@ __all__ = ["FolderData", "ImageError", "image_folder"]
 THREADS = 4  # PIL decodes and resamples outside of Python's lock
 
 
-def image_folder(folder, resolution=64, channels=3, memory=2**30, skip_broken=False):
+def image_folder(
+    folder: Path | str, resolution: int = 64, channels: int = 3, memory: int = 2**30, skip_broken: bool = False
+) -> "TensorData | FolderData":
     """The images under `folder`, fitted to (channels, resolution, resolution) as `decode` says.
 
     Sub-folders are classes, searched to any depth; without any, the images lie in the folder itself and have no labels.
@@ -30,12 +34,11 @@ def image_folder(folder, resolution=64, channels=3, memory=2**30, skip_broken=Fa
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     paths, labels, classes, skipped = list_images(folder)
-    data = FolderData(paths, labels, classes, (channels, resolution, resolution), skipped)
+    found = FolderData(paths, labels, classes, (channels, resolution, resolution), skipped)
     if skip_broken:
-        data.leave_out_broken(folder)
-    if len(data) * channels * resolution**2 <= memory:
-        data = data.in_memory()
-    warn_of_skipped(folder, data.skipped)
+        found.leave_out_broken(folder)
+    data = found.in_memory() if len(found) * channels * resolution**2 <= memory else found
+    warn_of_skipped(folder, found.skipped)
     return data
 
 
@@ -44,19 +47,26 @@ class FolderData:
 
     prefetch = 2  # decoding goes on while the networks train
 
-    def __init__(self, paths, labels, classes, shape, skipped=()):
+    def __init__(
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int] | None,
+        classes: Sequence[str] | None,
+        shape: tuple[int, int, int],
+        skipped: Mapping[str, int] | None = None,
+    ) -> None:
         self.paths, self.shape, self.classes = paths, shape, classes and tuple(classes)
         self.labels = None if labels is None else torch.tensor(labels)
         self.skipped = Counter(skipped)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def batch(self, indices):
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         samples = self.decode(indices.tolist()) / 127.5 - 1
         return samples, None if self.labels is None else self.labels[indices]
 
-    def decode(self, indices):
+    def decode(self, indices: Sequence[int]) -> torch.Tensor:
         """uint8 (B, *shape)"""
         pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         with ThreadPoolExecutor(THREADS) as pool:
@@ -64,12 +74,12 @@ class FolderData:
                 pixels[row] = image
         return pixels
 
-    def in_memory(self):
+    def in_memory(self) -> TensorData:
         data = TensorData(self.decode(range(len(self))), self.labels, self.classes)
         data.skipped = self.skipped
         return data
 
-    def leave_out_broken(self, folder):
+    def leave_out_broken(self, folder: Path | str) -> None:
         """Decode each image once, and forget those that cannot be decoded. Errors: ValueError if a class has none
         left."""
         with ThreadPoolExecutor(THREADS) as pool:
@@ -82,7 +92,7 @@ class FolderData:
         self.paths = [self.paths[index] for index in whole]
         if self.labels is not None:
             self.labels = self.labels[whole]
-            check_classes(folder, self.classes, self.labels.tolist())
+            check_classes(folder, self.classes or (), self.labels.tolist())
         self.skipped["broken"] += broken
 
     def _decode_one(self, index):

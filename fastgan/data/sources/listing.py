@@ -4,6 +4,7 @@ import os
 import stat
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 READ = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
@@ -11,7 +12,7 @@ NOT_READ = {".gif", ".avif", ".jfif", ".heic", ".heif", ".jxl", ".jp2", ".svg", 
 LEFT_BEHIND = "__MACOSX"  # by archives of macOS
 
 
-def list_images(folder):
+def list_images(folder: Path | str) -> tuple[list[str], list[int] | None, list[str] | None, Counter[str]]:
     """-> paths, labels (or None), classes' names (or None), skipped; sorted, so that an index means the same
     everywhere.
 
@@ -43,13 +44,13 @@ def list_images(folder):
     return [str(path) for path, _ in samples], labels, classes, walk.skipped
 
 
-def check_classes(folder, classes, labels):
+def check_classes(folder: Path | str, classes: Sequence[str], labels: Iterable[int]) -> None:
     """ValueError for the first class that no label names."""
     for empty in sorted(set(range(len(classes))).difference(labels)):
         raise ValueError(f"{Path(folder) / classes[empty]}: has no images, but is taken for a class; remove it")
 
 
-def warn_of_skipped(folder, skipped):
+def warn_of_skipped(folder: Path | str, skipped: Mapping[str, int]) -> None:
     """One line, if anything was left out."""
     if skipped:
         warnings.warn(f"{folder}: {sum(skipped.values())} left out{_because(skipped)}", stacklevel=3)

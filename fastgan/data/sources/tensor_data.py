@@ -1,6 +1,7 @@
 """A data set that lies in memory."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,14 @@ class TensorData:
     Errors: TypeError for other types; ValueError for NaN, infinity, and float images in 0..255, with what to do.
     """
 
-    def __init__(self, samples, labels=None, classes=None):
+    skipped: Mapping[str, int]  # of a folder in memory: what was left out, by reason
+
+    def __init__(
+        self,
+        samples: torch.Tensor | np.ndarray,
+        labels: torch.Tensor | np.ndarray | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         if isinstance(samples, np.ndarray):
             samples = torch.from_numpy(samples) if samples.dtype.kind in "fu" and samples.itemsize <= 8 else samples
         if not isinstance(samples, torch.Tensor) or not (samples.dtype == torch.uint8 or samples.is_floating_point()):
@@ -43,10 +51,10 @@ class TensorData:
                     f"labels must lie in 0..{len(self.classes) - 1}, got {int(self.labels.min())}..{highest}"
                 )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, indices):
+    def batch(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         samples = self.samples[indices]
         samples = samples / 127.5 - 1 if samples.dtype == torch.uint8 else samples.float()
         return samples, None if self.labels is None else self.labels[indices]

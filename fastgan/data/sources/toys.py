@@ -31,26 +31,28 @@ class Toy(TensorData):
 
     replacement = True
 
-    def __init__(self, samples, labels, modes, sigma):
+    def __init__(
+        self, samples: torch.Tensor, labels: torch.Tensor | None, modes: torch.Tensor | None, sigma: float
+    ) -> None:
         super().__init__(samples, labels, None if modes is None else tuple(str(k) for k in range(len(modes))))
         self.modes, self.sigma = modes, sigma
 
 
-def ring(preset="pacgan", count=COUNT, seed=0):
+def ring(preset: str = "pacgan", count: int = COUNT, seed: int = 0) -> Toy:
     """Equally likely Gaussians at (cos 2 pi k/K, sin 2 pi k/K) * radius, k = 0..K-1."""
     modes, radius, sigma = _preset(RINGS, preset)
     angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes  # a linspace up to 2 pi would meet its start
     return _mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), sigma, count, seed)
 
 
-def grid(preset="pacgan", count=COUNT, seed=0):
+def grid(preset: str = "pacgan", count: int = COUNT, seed: int = 0) -> Toy:
     """25 equally likely Gaussians at scale * {-4, -2, 0, 2, 4}^2."""
     scale, sigma = _preset(GRIDS, preset)
     ticks = scale * torch.arange(-4.0, 5.0, 2.0, dtype=torch.float64)
     return _mixture(torch.cartesian_prod(ticks, ticks), sigma, count, seed)
 
 
-def swiss_roll(count=COUNT, seed=0):
+def swiss_roll(count: int = COUNT, seed: int = 0) -> Toy:
     """(t cos t, t sin t) + 0.25 N(0, I), all divided by 7.5; t uniform in [1.5 pi, 4.5 pi] (WGAN-GP's code)."""
     source = _source(count, seed)
     t = 1.5 * math.pi * (1 + 2 * torch.rand(count, generator=source, dtype=torch.float64))

@@ -12,7 +12,7 @@ SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 ACROSS = ((0, 1), (1, 1), (1, 0), (1, -1))
 
 
-def edges(images, sigma=0.8, low=0.1, high=0.2):
+def edges(images: torch.Tensor, sigma: float = 0.8, low: float = 0.1, high: float = 0.2) -> torch.Tensor:
     """images (B, 1 or 3, H, W) in [-1, 1] -> (B, 1, H, W), 1 on an edge, -1 elsewhere.
 
     Blur of `sigma` pixels, Sobel's gradient, thinned to where its size is largest across the edge; kept where it is

@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 from fastgan.data.transforms.grey import grey
 
 
-def silhouette(images, threshold=0.06):
+def silhouette(images: torch.Tensor, threshold: float = 0.06) -> torch.Tensor:
     """images (B, 1 or 3, H, W) in [-1, 1] -> (B, 1, H, W), 1 on the object, -1 around it.
 
     Background is what differs by at most `threshold` from the border's median brightness and is connected with the

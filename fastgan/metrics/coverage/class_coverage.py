@@ -1,5 +1,6 @@
 """Mode coverage by a classifier: labelled images, and images stacked of several (stacked MNIST, Metz et al., 2017)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ class ClassCoverage(NamedTuple):
     reverse_kl: float  # KL(predicted modes || uniform); floor (K - 1) / (2 N): kl_floor
 
 
-def class_coverage(labels, classes):
+def class_coverage(labels: torch.Tensor, classes: int) -> ClassCoverage:
     """labels: (N,) integers in 0..classes-1, as a classifier predicts them.
 
     A classifier's mistakes cover modes that no sample is of. So publish beside it the values on held-out real samples
@@ -29,7 +30,9 @@ def class_coverage(labels, classes):
 
 
 @torch.no_grad()
-def stacked_labels(classify, images, *, batch=256):
+def stacked_labels(
+    classify: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, *, batch: int = 256
+) -> torch.Tensor:
     """Which of the K^C modes each image is of: the channels' classes as the digits of a number, first channel highest.
 
     images: (N, C, H, W), each channel an image of its own. classify: (B, 1, H, W) -> logits (B, K), a network in

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from fastgan.metrics.features.feature_tensor import check_features
 
@@ -14,7 +15,7 @@ class InceptionScore(NamedTuple):
     std: float
 
 
-def inception_score(logits, *, splits=10, seed=2020):
+def inception_score(logits: torch.Tensor, *, splits: int = 10, seed: int | None = 2020) -> InceptionScore:
     """exp E KL(p(y|x) || p(y)), mean over `splits` parts of the samples; between 1 and the number of classes.
 
     logits: (N, classes) of any floating-point dtype, N >= splits; computed in float64. seed: of the permutation before
@@ -36,7 +37,7 @@ def inception_score(logits, *, splits=10, seed=2020):
         part = slice(i * n // splits, (i + 1) * n // splits)
         marginal = p[part].mean(0)
         # Where p(y) is 0 so is every p(y|x), and 0 log 0 is 0.
-        log_marginal = marginal.clamp_min(np.finfo(np.float64).tiny).log()
+        log_marginal = marginal.clamp_min(torch.finfo(torch.float64).tiny).log()
         divergence = (p[part] * (log_p[part] - log_marginal)).where(p[part] > 0, 0.0).sum(1)
         scores.append(divergence.mean().exp().item())
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)))

@@ -1,7 +1,7 @@
 """How many modes of a mixture a generator reaches, and how evenly (PacGAN, Lin et al., 2018, section 4.1)."""
 
 from math import log
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -21,7 +21,15 @@ class ModeCoverage(NamedTuple):
     rule: str  # "ball" or "box"
 
 
-def mode_coverage(samples, means, std, *, rule="ball", radius=3.0, block=4096):
+def mode_coverage(
+    samples: torch.Tensor,
+    means: torch.Tensor,
+    std: float | torch.Tensor,
+    *,
+    rule: Literal["ball", "box"] = "ball",
+    radius: float = 3.0,
+    block: int = 4096,
+) -> ModeCoverage:
     """Each sample belongs to its nearest mode, and is of high quality where it lies less than `radius` deviations off.
 
     samples: (N, D); means: (K, D) of the modes; std: their common deviation, a number or (D,).
@@ -57,12 +65,12 @@ def mode_coverage(samples, means, std, *, rule="ball", radius=3.0, block=4096):
     )
 
 
-def reverse_kl(counts):
+def reverse_kl(counts: torch.Tensor) -> float:
     """KL(q || uniform) = log K - H(q) in nats, q = counts / their sum, counts (K,); NaN where the sum is 0."""
     q = counts.double() / counts.sum()
     return log(len(counts)) - torch.special.entr(q).sum().item()
 
 
-def kl_floor(modes, n):
+def kl_floor(modes: int, n: int) -> float:
     """(K - 1) / (2 N): about what n perfect samples of K equal modes have as their plug-in KL."""
     return (modes - 1) / (2 * n)

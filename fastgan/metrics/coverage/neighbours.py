@@ -1,5 +1,7 @@
 """Distances between points, a block at a time, and the balls around them."""
 
+from collections.abc import Iterator
+
 import torch
 
 BLOCK = 1024  # a block of float64 distances stays in a cache of 8 MiB
@@ -13,22 +15,23 @@ class Points:
     equal distances compare equal whichever product they came from: in a collapsed or a copied set, ties decide.
     """
 
-    def __init__(self, rows, block):
+    def __init__(self, rows: torch.Tensor, block: int) -> None:
         self.rows, self.block = rows, block
 
     @classmethod
-    def pair(cls, a, b, block=BLOCK):
+    def pair(cls, a: torch.Tensor, b: torch.Tensor, block: int = BLOCK) -> "tuple[Points, Points]":
         """Both sets (N, D) with one centre, near which a lies, and one scale: no point is farther than 1 from it."""
         centre = a[:block].double().mean(0)
         a, b = (s.double().sub_(centre) if s.dtype != torch.float64 else s - centre for s in (a, b))
         scale = max(torch.linalg.vector_norm(s, dim=1).max() for s in (a, b))
         scale = torch.where(scale > 0, scale, 1.0)
-        return tuple(cls(_with_norms(s.div_(scale)), block) for s in (a, b))
+        first, second = (cls(_with_norms(s.div_(scale)), block) for s in (a, b))
+        return first, second
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def blocks(self, start=0):
+    def blocks(self, start: int = 0) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yields slice, rows (b, D + 2) from block number `start` on."""
         for begin in range(start * self.block, len(self.rows), self.block):
             part = slice(begin, min(begin + self.block, len(self.rows)))
@@ -40,12 +43,12 @@ def _with_norms(x):
     return torch.cat([x, norms, torch.ones_like(norms)], 1)
 
 
-def opposite(rows):
+def opposite(rows: torch.Tensor) -> torch.Tensor:
     """(-2 x, 1, |x|^2), whose product with (y, |y|^2, 1) is |x - y|^2."""
     return torch.cat([-2 * rows[:, :-2], rows[:, -1:], rows[:, -2:-1]], 1)
 
 
-def squared_distances(a, b):
+def squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(n, m) float32 between `opposite` rows a and rows b."""
     d = a @ b.T
     if d.numel() and d.min() <= 2 * SAME:  # no norm is above 1
@@ -53,7 +56,7 @@ def squared_distances(a, b):
     return d.float()
 
 
-def squared_radii(points, k):
+def squared_radii(points: Points, k: int) -> torch.Tensor:
     """Squared distance of each point to its k-th other neighbour, (N,) float32. Each pair of blocks is met once."""
     if not 1 <= k < len(points):
         raise ValueError(f"k must be from 1 to one less than the number of samples ({len(points)}), got {k}")

@@ -14,7 +14,7 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-def precision_recall(real, fake, *, k=3, block=BLOCK):
+def precision_recall(real: torch.Tensor, fake: torch.Tensor, *, k: int = 3, block: int = BLOCK) -> PrecisionRecall:
     """precision: the share of fake samples in a real sample's ball; recall: of real samples in a fake sample's
     (equations 1 and 2 of Kynkaanniemi et al.).
 
@@ -37,7 +37,9 @@ class PRDC(NamedTuple):
     coverage: float
 
 
-def precision_recall_density_coverage(real, fake, *, k=5, block=BLOCK):
+def precision_recall_density_coverage(
+    real: torch.Tensor, fake: torch.Tensor, *, k: int = 5, block: int = BLOCK
+) -> PRDC:
     """density: real balls around a fake sample, over k, on average; coverage: the share of real balls with a fake in
     (sections 3 and 4 of Naeem et al.).
 
@@ -57,7 +59,7 @@ def precision_recall_density_coverage(real, fake, *, k=5, block=BLOCK):
     )
 
 
-def expected_coverage(n, m, k=5):
+def expected_coverage(n: int, m: int, k: int = 5) -> float:
     """1 - prod_{j<k} (n - 1 - j) / (n + m - 1 - j): of n real and m fake samples of one continuous distribution.
 
     A ball is empty where the k nearest of the n + m - 1 other samples are all real.
@@ -73,19 +75,19 @@ class Balls(NamedTuple):
     real_ball_hit: torch.Tensor  # (N,) whether the real sample's ball holds any fake sample
 
 
-def balls(real, fake, k, border, block=BLOCK):
+def balls(real: torch.Tensor, fake: torch.Tensor, k: int, border: bool, block: int = BLOCK) -> Balls:
     """border: whether a sample on a ball's border lies in it. Memory O(block^2 + (N + M) D)."""
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block}")
-    real, fake = Points.pair(*check_pair(real, fake), block)
+    ours, theirs = Points.pair(*check_pair(real, fake), block)
     inside = torch.le if border else torch.lt
-    real_radii, fake_radii = squared_radii(real, k), squared_radii(fake, k)
+    real_radii, fake_radii = squared_radii(ours, k), squared_radii(theirs, k)
     device = real_radii.device
-    around = torch.zeros(len(fake), dtype=torch.int64, device=device)
-    in_fake, hit = (torch.zeros(len(real), dtype=torch.bool, device=device) for _ in range(2))
-    for rows, a in real.blocks():
+    around = torch.zeros(len(theirs), dtype=torch.int64, device=device)
+    in_fake, hit = (torch.zeros(len(ours), dtype=torch.bool, device=device) for _ in range(2))
+    for rows, a in ours.blocks():
         a = opposite(a)
-        for columns, b in fake.blocks():
+        for columns, b in theirs.blocks():
             d = squared_distances(a, b)  # (real, fake)
             in_real_ball = inside(d, real_radii[rows, None])
             around[columns] += in_real_ball.sum(0)

@@ -5,7 +5,7 @@ import torch
 from fastgan.metrics.features.feature_tensor import check_features
 
 
-def vendi_score(features):
+def vendi_score(features: torch.Tensor) -> float:
     """exp(-sum_i l_i log l_i), l the eigenvalues of K / N with K_ij the cosine of samples i and j; from 1 to min(N, D).
 
     features: (N, D) of any floating-point dtype, no row of zeros; computed in float64. The eigenvalues are taken from

@@ -8,7 +8,7 @@ from fastgan.metrics.features.feature_tensor import check_features
 FAR_FROM_SINGULAR = 1e-4  # smallest to largest pivot, a root of the covariance's
 
 
-def frechet_distance(real, fake):
+def frechet_distance(real: torch.Tensor | GaussianStatistics, fake: torch.Tensor | GaussianStatistics) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), a float.
 
     real, fake: features (N, D) of any floating-point dtype, N >= 2, or GaussianStatistics. Computed in float64.
@@ -28,7 +28,7 @@ def frechet_distance(real, fake):
     return distance.item()
 
 
-def _statistics(value, name):
+def _statistics(value: torch.Tensor | GaussianStatistics, name: str) -> GaussianStatistics:
     if not isinstance(value, GaussianStatistics):
         value = GaussianStatistics.of(check_features(value, name))
     if value.n < 2:

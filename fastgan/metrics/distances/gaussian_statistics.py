@@ -1,6 +1,8 @@
 """Mean and covariance of features that stream by, in float64."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,29 +21,33 @@ class GaussianStatistics:
     zero. `extractor` names what made the features; statistics of different extractors do not mix (ValueError).
     """
 
-    def __init__(self, extractor=None):
-        self.extractor, self.n, self.mean, self.scatter = extractor, 0, None, None
+    def __init__(self, extractor: str | None = None) -> None:
+        self.extractor, self.n = extractor, 0
+        self.mean: Any = None  # a tensor once n is above 0, as the scatter is
+        self.scatter: Any = None
 
     @classmethod
-    def of(cls, features, extractor=None):
+    def of(cls, features: torch.Tensor, extractor: str | None = None) -> "GaussianStatistics":
         """The statistics of one set (N, D)."""
         return cls(extractor).update(features)
 
     @classmethod
-    def from_moments(cls, mean, covariance, n, extractor=None):
+    def from_moments(
+        cls, mean: torch.Tensor, covariance: torch.Tensor, n: int, extractor: str | None = None
+    ) -> "GaussianStatistics":
         """The statistics that have this mean (D,) and this unbiased covariance (D, D)."""
         self = cls(extractor)
         self.n, self.mean, self.scatter = n, mean.double(), covariance.double() * (n - 1)
         return self
 
     @property
-    def covariance(self):
+    def covariance(self) -> torch.Tensor:
         """scatter / (n - 1)"""
         if self.n < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.n}")
         return self.scatter / (self.n - 1)
 
-    def update(self, features):
+    def update(self, features: torch.Tensor) -> "GaussianStatistics":
         """Take in a batch (B, D) of any floating-point dtype, on any device that has float64. Returns self."""
         for rows in check_features(features, "features", 1).split(ROWS):
             rows = rows.double()
@@ -49,14 +55,14 @@ class GaussianStatistics:
             self._merge(len(rows), mean, _scatter(rows - mean))
         return self
 
-    def merge(self, other):
+    def merge(self, other: "GaussianStatistics") -> "GaussianStatistics":
         """Take in what other statistics have seen. Returns self."""
         same_extractor(self, other)
         if other.n:
             self._merge(other.n, other.mean, other.scatter.clone())
         return self
 
-    def reduce(self, group=None):
+    def reduce(self, group: Any = None) -> "GaussianStatistics":
         """Merge over all processes of torch.distributed, after which each has the whole; alone: nothing. Returns self.
 
         Every process must have seen at least one batch, and must call.
@@ -76,7 +82,7 @@ class GaussianStatistics:
         self.n, self.mean, self.scatter = int(total), mean, scatter
         return self
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """As safetensors, whole or not at all: what real data costs is paid once."""
         tensors = {"mean": self.mean.cpu(), "scatter": self.scatter.cpu()}
         about = {"fastgan_statistics": json.dumps({"n": self.n, "extractor": self.extractor})}
@@ -84,7 +90,7 @@ class GaussianStatistics:
             require("safetensors.torch").save_file(tensors, unfinished, metadata=about)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: Path | str) -> "GaussianStatistics":
         """The inverse of save. Errors: ValueError for a file that holds something else."""
         safetensors = require("safetensors")
         try:
@@ -100,7 +106,7 @@ class GaussianStatistics:
             self.n, self.mean, self.scatter = about["n"], file.get_tensor("mean"), file.get_tensor("scatter")
         return self
 
-    def _merge(self, n, mean, scatter):
+    def _merge(self, n: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
         if self.n == 0:
             self.n, self.mean, self.scatter = n, mean, scatter
             return
@@ -113,7 +119,7 @@ class GaussianStatistics:
         self.n = total
 
 
-def same_extractor(a, b):
+def same_extractor(a: GaussianStatistics, b: GaussianStatistics) -> None:
     if a.extractor != b.extractor:
         raise ValueError(f"features of different extractors do not compare: {a.extractor} and {b.extractor}")
 

@@ -19,7 +19,17 @@ class KernelDistance(NamedTuple):
     std: float
 
 
-def kernel_distance(real, fake, *, subsets=100, subset_size=1000, degree=3, gamma=None, coef0=1.0, seed=2020):
+def kernel_distance(
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    *,
+    subsets: int = 100,
+    subset_size: int | None = 1000,
+    degree: int = 3,
+    gamma: float | None = None,
+    coef0: float = 1.0,
+    seed: int = 2020,
+) -> KernelDistance:
     """Mean over random subsets of the unbiased MMD^2 under k(x, y) = (gamma x.y + coef0)^degree, gamma = 1/D.
 
     real, fake: features (N, D), both N >= subset_size, of float64, else computed in float32 (in float64 if the kernel

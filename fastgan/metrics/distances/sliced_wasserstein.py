@@ -5,14 +5,24 @@ import torch
 from fastgan.metrics.features.feature_tensor import check_pair
 
 
-def random_directions(count, width, seed, dtype=torch.float64, device="cpu"):
+def random_directions(
+    count: int, width: int, seed: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """Unit vectors, uniform on the sphere: (width, count)"""
     source = torch.Generator().manual_seed(seed)
     directions = torch.randn(width, count, generator=source, dtype=torch.float64)
     return (directions / torch.linalg.vector_norm(directions, dim=0)).to(device, dtype)
 
 
-def sliced_wasserstein(real, fake, *, directions=128, p=2, seed=0, block=32):
+def sliced_wasserstein(
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    *,
+    directions: int | torch.Tensor = 128,
+    p: float = 2,
+    seed: int = 0,
+    block: int = 32,
+) -> float:
     """(mean over directions of W_p(real . u, fake . u)^p)^(1/p), a float.
 
     real, fake: (N, D), (M, D) of float64, else computed in float32. directions: how many, or their unit vectors

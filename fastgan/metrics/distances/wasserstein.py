@@ -8,7 +8,7 @@ from fastgan.metrics.features.feature_tensor import check_pair
 AT_MOST = 20_000  # the assignment needs the whole cost matrix
 
 
-def wasserstein(real, fake, *, p=1):
+def wasserstein(real: torch.Tensor, fake: torch.Tensor, *, p: float = 1) -> float:
     """W_p = (min over permutations s of mean_i |x_i - y_s(i)|^p)^(1/p), Euclidean norm, a float, in float64.
 
     real, fake: (N, D) with the same N, at most 20,000: O(N^2) memory, O(N^3) time, by SciPy's solver; points on a line

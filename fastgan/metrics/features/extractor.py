@@ -1,7 +1,8 @@
 """What turns samples into features."""
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +36,16 @@ class Extractor:
     for samples that are neither uint8 nor in about [-1, 1], or not finite, among others.
     """
 
-    def __init__(self, network, name, *, channels=None, resolution=None, takes="float", device="cpu"):
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        *,
+        channels: int | None = None,
+        resolution: int | None = None,
+        takes: Literal["float", "uint8", "samples"] = "float",
+        device: torch.device | str = "cpu",
+    ) -> None:
         if not isinstance(network, nn.Module):
             raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
         if takes not in ("float", "uint8", "samples"):
@@ -47,12 +57,21 @@ class Extractor:
         self.hash = _hash(network, (type(network).__qualname__, channels, resolution, takes))
 
     @classmethod
-    def samples(cls):
+    def samples(cls) -> "Extractor":
         """The samples themselves, flattened: for points of the plane, and for pixels."""
         return cls(nn.Flatten(), "samples", takes="samples")
 
     @classmethod
-    def torch_fidelity(cls, extractor, features=None, logits=None, *, name=None, resolution=None, device="cpu"):
+    def torch_fidelity(
+        cls,
+        extractor: Any,
+        features: str | None = None,
+        logits: str | None = None,
+        *,
+        name: str | None = None,
+        resolution: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> "Extractor":
         """From torch-fidelity's interface: uint8 images -> a tuple in the order of its features_list.
 
         features, logits: names in that list; by default its first, and none.
@@ -67,48 +86,50 @@ class Extractor:
         return cls(network, name, channels=3, resolution=resolution, takes="uint8", device=device)
 
     @property
-    def identity(self):
+    def identity(self) -> str:
         return f"{self.name}#{self.hash}"
 
     @torch.no_grad()
-    def __call__(self, samples):
+    def __call__(self, samples: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
         """A batch (B, ...) -> features (B, D) float32, logits or None; on the extractor's device."""
         given = self.network(self.prepare(samples))
         features, logits = given if isinstance(given, tuple) else (given, None)
         return features.flatten(1).float(), None if logits is None else logits.float()
 
-    def prepare(self, samples):
+    def prepare(self, samples: torch.Tensor | np.ndarray) -> torch.Tensor:
         """What the network is given for these samples."""
-        samples = _as_tensor(samples)
+        given = _as_tensor(samples)
         if self.takes == "samples":
-            if not samples.isfinite().all():
+            if not given.isfinite().all():
                 raise ValueError("samples must be finite, got NaN or infinity")
-            return samples.to(self.device).float()
-        images = to_bytes(samples, "samples").to(self.device)
+            return given.to(self.device).float()
+        images = to_bytes(given, "samples").to(self.device)
         if self.channels not in (None, images.shape[1]):
             images = _convert(images, self.channels)
         if self.resolution is not None:
             images = resize(images, self.resolution, self.resolution)
         return images / 127.5 - 1 if self.takes == "float" else images.round().to(torch.uint8)
 
-    def features(self, batches):
+    def features(self, batches: torch.Tensor | np.ndarray | Iterable[Any]) -> Features:
         """Features of all samples: one tensor or NumPy array (N, ...), which is cut into batches; or an iterable of
         batches, as a DataLoader is one. A batch that is a tuple or a list, as (images, labels), counts by its first
         entry.
         """
         if isinstance(batches, (torch.Tensor, np.ndarray)):
             batches = torch.as_tensor(batches).split(BATCH)
-        values, logits = [], []
+        values: list[torch.Tensor] = []
+        logits: list[torch.Tensor] = []
         for batch in batches:
-            v, p = self(batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch)
+            first: Any = batch[0] if isinstance(batch, (tuple, list)) and len(batch) else batch
+            v, p = self(first)
             values.append(v)
-            logits.append(p)
+            logits += [] if p is None else [p]
         if not values:
             raise ValueError("batches must not be empty")
-        return Features(torch.cat(values), None if logits[0] is None else torch.cat(logits), self.identity)
+        return Features(torch.cat(values), torch.cat(logits) if logits else None, self.identity)
 
 
-def _as_tensor(samples):
+def _as_tensor(samples: Any) -> torch.Tensor:
     if isinstance(samples, np.ndarray):
         return torch.from_numpy(samples)
     if isinstance(samples, torch.Tensor):

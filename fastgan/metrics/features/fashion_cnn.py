@@ -22,7 +22,7 @@ HELD_OUT = 10  # every tenth image of the file tells the accuracy, and trains no
 class FashionCNN(nn.Module):
     """(B, 1, 28, 28) in [-1, 1] -> features (B, 128) after the ReLU, logits (B, 10)"""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 16, 5, stride=2, padding=2),
@@ -38,22 +38,22 @@ class FashionCNN(nn.Module):
         )
         self.logits = nn.Linear(FEATURES, 10)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.features(images)
         return features, self.logits(features)
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where fastgan keeps what it can make again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastgan"
 
 
-def default_path():
+def default_path() -> Path:
     """In the user's cache folder; another recipe or torch trains other weights."""
     return cache_folder() / f"{NAME}-{RECIPE}-torch-{torch.__version__}.safetensors"
 
 
-def fashion_cnn(path=None, *, device="cpu"):
+def fashion_cnn(path: Path | str | None = None, *, device: torch.device | str = "cpu") -> Extractor:
     """The Extractor "fashion-cnn", with logits. Read from `path`, by default in the user's cache folder; where the
     file is missing, the network is trained first (in well under a minute on one core) and kept there.
 
@@ -74,7 +74,7 @@ def fashion_cnn(path=None, *, device="cpu"):
     return Extractor(network, NAME, channels=1, resolution=28, device=device)
 
 
-def train(network, epochs=EPOCHS):
+def train(network: nn.Module, epochs: int = EPOCHS) -> float:
     """Adam with a one-cycle rate and mirrored images, on one thread, whose sums have one order. -> held-out accuracy"""
     data = fashion_mnist()
     every = torch.arange(len(data))
@@ -84,8 +84,9 @@ def train(network, epochs=EPOCHS):
     try:
         with randomness.global_seed(0, NAME):
             for module in network.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
+                reset = getattr(module, "reset_parameters", None)
+                if callable(reset):
+                    reset()
             optimizer = torch.optim.Adam(network.parameters(), LR)
             steps = epochs * (len(kept) // BATCH)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
@@ -96,6 +97,7 @@ def train(network, epochs=EPOCHS):
                     mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
                     images = torch.where(mirrored, images.flip(3), images)
                     optimizer.zero_grad(set_to_none=True)
+                    assert labels is not None  # of the garments
                     cross_entropy(network(images)[1], labels).backward()
                     optimizer.step()
                     schedule.step()

@@ -3,7 +3,7 @@
 import torch
 
 
-def check_features(features, name, at_least=2):
+def check_features(features: torch.Tensor, name: str, at_least: int = 2) -> torch.Tensor:
     """features as (N, D) floating point, finite, N >= at_least; else ValueError, TypeError that name the argument."""
     if not isinstance(features, torch.Tensor) or not features.is_floating_point():
         got = getattr(features, "dtype", type(features).__name__)
@@ -17,7 +17,7 @@ def check_features(features, name, at_least=2):
     return features.detach() if features.dtype in (torch.float32, torch.float64) else features.detach().float()
 
 
-def check_pair(real, fake, at_least=2):
+def check_pair(real: torch.Tensor, fake: torch.Tensor, at_least: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """Both sets, of one width and on one device."""
     real, fake = check_features(real, "real", at_least), check_features(fake, "fake", at_least)
     if real.shape[1] != fake.shape[1]:

@@ -6,7 +6,7 @@ import torch
 FAR = 2.0  # beyond what a generator without a tanh may overshoot
 
 
-def check_images(images, name):
+def check_images(images: torch.Tensor | np.ndarray, name: str) -> torch.Tensor:
     """images as a tensor (B, C, H, W): uint8, or floating point in about [-1, 1]; NumPy arrays become tensors.
 
     Errors: TypeError, ValueError that name the argument, for other types and shapes, values beyond 2, NaN and infinity.
@@ -26,7 +26,7 @@ def check_images(images, name):
     return images
 
 
-def check_range(images, name):
+def check_range(images: torch.Tensor, name: str) -> None:
     """TypeError, ValueError for what is neither uint8 nor floating point in about [-1, 1]."""
     if images.dtype == torch.uint8:
         return
@@ -45,7 +45,7 @@ def check_range(images, name):
         )
 
 
-def check_extent(images, name, data_range):
+def check_extent(images: torch.Tensor, name: str, data_range: float) -> None:
     """(B, C, H, W) of any type and offset, finite, whose values lie no farther apart than twice data_range."""
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or 0 in images.shape:
         got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
@@ -57,7 +57,7 @@ def check_extent(images, name, data_range):
         raise ValueError(f"{name} must fit data_range ({data_range:g}), got values in {low:.4g}..{high:.4g}")
 
 
-def to_bytes(images, name="images"):
+def to_bytes(images: torch.Tensor | np.ndarray, name: str = "images") -> torch.Tensor:
     """Checked images as they would be saved: uint8, rounded. uint8 stays as it is."""
     images = check_images(images, name)
     if images.dtype == torch.uint8:

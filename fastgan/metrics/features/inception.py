@@ -4,6 +4,7 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,7 +15,9 @@ from fastgan.metrics.features.weights_file import load_weights, one_line
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
 
-def inception(path, *, resize="clean", device="cpu"):
+def inception(
+    path: Path | str, *, resize: Literal["clean", "legacy"] = "clean", device: torch.device | str = "cpu"
+) -> Extractor:
     """The Extractor of 2,048 pooled features and the unbiased logits, through torch-fidelity's network.
 
     path: the weights that torch-fidelity converted from TensorFlow's, or the same tensors as safetensors. Nothing is

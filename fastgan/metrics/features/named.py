@@ -3,6 +3,7 @@
 import importlib
 import inspect
 
+import torch
 from torch import nn
 
 from fastgan.metrics.features.extractor import Extractor
@@ -13,7 +14,7 @@ from fastgan.metrics.features.pretrained import pretrained
 CHOICES = "fashion-cnn, inception:FILE, torchvision:NAME or module:function"
 
 
-def extractor(name, *, device="cpu"):
+def extractor(name: str, *, device: torch.device | str = "cpu") -> Extractor:
     """The Extractor that a text names.
 
     fashion-cnn        the classifier of garments, trained at its first use

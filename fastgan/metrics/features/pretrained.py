@@ -12,7 +12,7 @@ from fastgan.metrics.features.weights_file import load_weights, one_line
 NORMALISES_ITSELF = ("googlenet", "inception_v3")  # their published weights expect [-1, 1]-like input, made inside
 
 
-def pretrained(name, path=None, *, device="cpu"):
+def pretrained(name: str, path: Path | str | None = None, *, device: torch.device | str = "cpu") -> Extractor:
     """The Extractor torchvision:`name`: input of the classifier's last linear layer as features, its output as logits.
 
     name: of a classifier in torchvision.models, as "resnet50". path: its weights; by default the file that torchvision
@@ -26,7 +26,7 @@ def pretrained(name, path=None, *, device="cpu"):
         )
     published = models.get_model_weights(name).DEFAULT
     if path is None:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2]
+        path = str(Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2])
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"{path}: no weights of {name} lie there; fastgan downloads none: run python -c"

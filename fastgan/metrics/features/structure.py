@@ -17,14 +17,14 @@ class Structure(nn.Module):
     fixed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         source = torch.Generator().manual_seed(0)
         self.register_buffer("first", _filters(1, source))
         self.register_buffer("second", _filters(FILTERS, source))
 
     @torch.no_grad()
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         found, scale = [], images.flatten(0, 1).unsqueeze(1)  # (B C, 1, H, W)
         while min(scale.shape[2:]) >= SMALLEST:
             energies = _energies(scale, self.first)  # (B C, 16, h, w)
@@ -48,4 +48,4 @@ def _energies(images, filters, stride=1):
 
 
 def _fields(energies):
-    return adaptive_avg_pool2d(energies, [min(GRID, side) for side in energies.shape[2:]]).flatten(1)
+    return adaptive_avg_pool2d(energies, (min(GRID, energies.shape[2]), min(GRID, energies.shape[3]))).flatten(1)

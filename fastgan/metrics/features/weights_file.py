@@ -7,7 +7,7 @@ import torch
 from fastgan.extras import require
 
 
-def load_weights(path):
+def load_weights(path: Path | str) -> dict[str, torch.Tensor]:
     """name -> tensor, from safetensors, or from a file of torch.save that holds tensors alone. Errors: ValueError."""
     path = Path(path)
     try:
@@ -21,5 +21,5 @@ def load_weights(path):
     return weights
 
 
-def one_line(error):
+def one_line(error: BaseException) -> str:
     return f"{' '.join(str(error).split()):.200}"

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 
-def laplacian_pyramid(images, levels):
+def laplacian_pyramid(images: torch.Tensor, levels: int) -> list[torch.Tensor]:
     """images (B, C, H, W), H and W divisible by 2^(levels - 1) -> `levels` tensors, finest first.
 
     Each is the image minus the next coarser one, enlarged; the last is the coarsest image itself.

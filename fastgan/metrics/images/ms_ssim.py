@@ -10,7 +10,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = 11
 
 
-def fitting_scales(side):
+def fitting_scales(side: int) -> tuple[int, int]:
     """(scales, window) for images whose shorter side is this: 5 and 11 from 176 pixels on, else what there is room for.
 
     First scales go, down to two, then the window shrinks, to an odd number of at least 3.
@@ -23,13 +23,15 @@ def fitting_scales(side):
     return scales, window
 
 
-def ms_ssim_name(side):
+def ms_ssim_name(side: int) -> str:
     """ "MS-SSIM" for the standard one, else a name that says what was cut."""
     scales, window = fitting_scales(side)
     return "MS-SSIM" if (scales, window) == (len(WEIGHTS), WINDOW) else f"MS-SSIM[{scales} scales, window {window}]"
 
 
-def ms_ssim(x, y, *, data_range=2.0, scales=None, window=None):
+def ms_ssim(
+    x: torch.Tensor, y: torch.Tensor, *, data_range: float = 2.0, scales: int | None = None, window: int | None = None
+) -> torch.Tensor:
     """prod_j mean(cs_j)^w_j times mean(ssim)^w of the last scale, per pair: (B,) float64; 1 where x = y.
 
     x, y: (B, C, H, W) images of any dtype, finite. data_range: highest minus lowest value that images may have, 2 for
@@ -38,7 +40,8 @@ def ms_ssim(x, y, *, data_range=2.0, scales=None, window=None):
     fitting_scales says; with fewer than five scales the weights are scaled to the sum of all five.
     Errors: ValueError.
     """
-    check_extent(x, "x", data_range), check_extent(y, "y", data_range)
+    check_extent(x, "x", data_range)
+    check_extent(y, "y", data_range)
     if x.shape != y.shape:
         raise ValueError(f"x and y must have one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(y.shape)}")
     fitting = fitting_scales(min(x.shape[2:]))
@@ -56,7 +59,9 @@ def ms_ssim(x, y, *, data_range=2.0, scales=None, window=None):
     return result
 
 
-def ms_ssim_diversity(images, *, pairs=10_000, data_range=2.0, seed=0, batch=64):
+def ms_ssim_diversity(
+    images: torch.Tensor, *, pairs: int = 10_000, data_range: float = 2.0, seed: int = 0, batch: int = 64
+) -> float:
     """Mean MS-SSIM of random pairs of different samples: high where the generator has collapsed.
 
     images: (N, C, H, W), N >= 2. Compare it with that of real images, for it depends on them. Memory O(batch).

@@ -11,8 +11,16 @@ COARSEST, BATCH = 16, 256
 
 
 def patch_sliced_wasserstein(
-    real, fake, *, patches=128, patch=7, directions=128, repeats=4, per_image_scale=1e3, seed=0
-):
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    *,
+    patches: int = 128,
+    patch: int = 7,
+    directions: int = 128,
+    repeats: int = 4,
+    per_image_scale: float = 1e3,
+    seed: int = 0,
+) -> dict[int | str, float]:
     """{side in pixels: distance} for each level of the Laplacian pyramid down to 16 pixels, and their mean as "mean".
 
     real, fake: images (N, C, H, H) of any dtype, finite, equal N, H = 16 2^l (or any H below 32: one level). Of every
@@ -22,7 +30,8 @@ def patch_sliced_wasserstein(
     level at a time. The sets should hold thousands of images (the paper: 16,384).
     Errors: ValueError.
     """
-    check_extent(real, "real", float("inf")), check_extent(fake, "fake", float("inf"))
+    check_extent(real, "real", float("inf"))
+    check_extent(fake, "fake", float("inf"))
     if real.shape != fake.shape or real.shape[2] != real.shape[3]:
         raise ValueError(
             f"real and fake must have one shape (N, C, H, H), got {tuple(real.shape)} and {tuple(fake.shape)}"
@@ -34,7 +43,7 @@ def patch_sliced_wasserstein(
     sides.append(side)
     if side < patch:
         raise ValueError(f"real and fake must have at least {patch} pixels a side at the coarsest level, got {side}")
-    distances = {}
+    distances: dict[int | str, float] = {}
     for level, side in enumerate(sides):
         sets = [
             _descriptors(images, len(sides), level, patches, patch, randomness.derive(seed, name, level))

@@ -1,6 +1,7 @@
 """Perceptual path length (Karras et al., 2019, section 4.1), with a distance that the caller supplies."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -18,17 +19,17 @@ class PathLength(NamedTuple):
 
 @torch.no_grad()
 def perceptual_path_length(
-    generator,
-    distance,
-    latents,
+    generator: Callable[..., torch.Tensor],
+    distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    latents: torch.Tensor,
     *,
-    labels=None,
-    epsilon=1e-4,
-    discard=(0.01, 0.99),
-    interpolation="lerp",
-    seed=0,
-    batch=64,
-):
+    labels: torch.Tensor | None = None,
+    epsilon: float = 1e-4,
+    discard: tuple[float, float] = (0.01, 0.99),
+    interpolation: Literal["lerp", "slerp"] = "lerp",
+    seed: int = 0,
+    batch: int = 64,
+) -> PathLength:
     """Mean of d(G(z(t)), G(z(t + epsilon))) / epsilon^2, z(t) between two latents, t ~ U[0, 1].
 
     generator: called with z, or z and labels, in evaluation mode; each module is given back in its own mode. Both ends
@@ -55,11 +56,11 @@ def perceptual_path_length(
                 randomness.reseed(seed, "path", number)
                 pair.append(generator(between(a, b, position), *conditions))
             values.append(distance(*pair).double().flatten() / epsilon**2)
-    values = torch.cat(values)
-    if not values.isfinite().all():
+    lengths = torch.cat(values)
+    if not lengths.isfinite().all():
         raise ValueError("distance must be finite, got NaN or infinity: look at the generator's samples")
-    low, high = (values.quantile(q, interpolation=i) for q, i in zip(discard, ("lower", "higher"), strict=True))
-    kept = values[(values >= low) & (values <= high)]
+    low, high = (lengths.quantile(q, interpolation=i) for q, i in zip(discard, ("lower", "higher"), strict=True))
+    kept = lengths[(lengths >= low) & (lengths <= high)]
     return PathLength(kept.mean().item(), kept.std(correction=0).item(), len(kept))
 
 
