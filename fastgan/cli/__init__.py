@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 
 from fastgan.cli import exit_codes
 
@@ -24,12 +25,12 @@ COMMANDS = {
 class BadInput(Exception):
     """What the user can mend, in one line."""
 
-    def __init__(self, message, code=exit_codes.USAGE):
+    def __init__(self, message: str, code: int = exit_codes.USAGE) -> None:
         super().__init__(message)
         self.code = code
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Returns the exit code (fastgan.cli.exit_codes); for what the user can mend, after one line on
     stderr."""
     _open_closed_streams()
@@ -58,7 +59,7 @@ def main(argv=None):
         )
 
 
-def _run(arguments):
+def _run(arguments: list[str]) -> int:
     command, *rest = arguments
     if command in ("-h", "--help"):
         print(_help())
@@ -75,7 +76,7 @@ def _run(arguments):
     return importlib.import_module(COMMANDS[command][0]).main(rest) or 0
 
 
-def _help():
+def _help() -> str:
     commands = "\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items())
     codes = "\n".join(f"  {code:<15}{meaning}" for code, meaning in exit_codes.MEANINGS.items())
     return (
@@ -84,7 +85,7 @@ def _help():
     )
 
 
-def _say(error, code):
+def _say(error: object, code: int) -> int:
     with contextlib.suppress(BrokenPipeError):
         print(f"fastgan: {' '.join(str(error).split())}", file=sys.stderr)
     return code

@@ -54,7 +54,7 @@ class Compare:
     alone."""
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     names = []
     while arguments and not arguments[0].startswith("-"):
         names.append(arguments.pop(0))

@@ -6,7 +6,7 @@ from fastgan import data
 from fastgan.data.load import FIXED
 
 
-def load(source, resolution, channels, skip_broken=False):
+def load(source: str, resolution: int | None, channels: int | None, skip_broken: bool = False) -> data.DataSet:
     """A data set whose images must have this size. Errors: ValueError if a data set of fixed shape has another one."""
     if source not in FIXED:
         return data.load(source, resolution, channels, skip_broken=skip_broken)
@@ -16,6 +16,6 @@ def load(source, resolution, channels, skip_broken=False):
     return found
 
 
-def absolute(source):
+def absolute(source: str) -> str:
     """The text that means the same data from every folder: a name as it is, a path as an absolute one."""
     return source if source in data.names() or not Path(source).exists() else str(Path(source).resolve())

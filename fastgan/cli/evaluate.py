@@ -61,7 +61,7 @@ class Evaluate:
     """Print JSON, one line a number, instead of a table."""
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     flags = parse("evaluate", Evaluate(), arguments)
     with mendable(ValueError, TypeError, OSError):
         rows, kept = _evaluate(flags)
@@ -111,7 +111,7 @@ def _run(flags):
     if against is None or (run.generator.z_dim == 0 and trained_on is None):
         raise ValueError(f"{flags.run_dir}: does not name the data it was trained on: give --against")
     z = sampling.latents(run.generator, flags.count, flags.seed, "evaluation")
-    source = data_source.load(trained_on, *size) if run.generator.z_dim == 0 else None
+    source = None if trained_on is None or run.generator.z_dim else data_source.load(trained_on, *size)
     images = sampling.sample(run.generator, z, sampling.conditions(run.generator, source, flags.count)).clamp(-1, 1)
     about = {"of": str(flags.run_dir), "step": run.step, "against": against, "size": size}
     return images, about, run.folder.evaluations
@@ -139,7 +139,7 @@ def _real(flags, source, size, extractor, names):
     """Samples whose features are kept; without images where no metric in `names` looks at those."""
 
     def images():
-        return _images(data_source.load(source, *size, flags.skip_broken), flags)
+        return _images(data_source.load(source, size[0], size[1], flags.skip_broken), flags)
 
     about = {
         "data": stamp(source),

@@ -19,7 +19,7 @@ MEANINGS = {
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
-def of(error):
+def of(error: BaseException) -> int:
     """The exit code for an error that the user can mend."""
     from fastgan.data import ImageError
     from fastgan.training import Diverged
@@ -33,7 +33,7 @@ def of(error):
     return USAGE
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory, in Python's, torch's or its CPU allocator's words."""
     import torch
 

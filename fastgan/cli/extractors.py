@@ -7,7 +7,7 @@ from fastgan import metrics
 GARMENTS_ONLY = "fashion-cnn"
 
 
-def of(name, source):
+def of(name: str | None, source: str) -> metrics.Extractor:
     """The Extractor of a flag, the classifier of garments by default: with a warning if `source` is something else."""
     if name is None and not source.startswith("fashion"):
         print(

@@ -1,43 +1,47 @@
 """Flags from dataclasses."""
 
 import argparse
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from fastgan.cli import BadInput, exit_codes
 from fastgan.extras import require
 from fastgan.training import Recipe
 
 MOST = 2**31 - 1
+Flags = TypeVar("Flags")
 
 
 @dataclass(frozen=True)
 class RecipeFlags(Recipe):
     """What the networks learn by: losses, optimiser, regularisers."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Text stays text: flags have no objects. `recipe_of` reads and checks the values."""
 
 
-def recipe_flags(recipe):
+def recipe_flags(recipe: Recipe) -> RecipeFlags:
     """The flags' values for a Recipe."""
-    values = recipe.as_dict().items()
-    return RecipeFlags(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
+    values = recipe.as_dict()
+    flags: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return RecipeFlags(**flags)
 
 
-def recipe_of(flags):
+def recipe_of(flags: RecipeFlags) -> Recipe:
     """The Recipe of flags. Errors: ValueError that names the field."""
     return Recipe(**{field.name: getattr(flags, field.name) for field in fields(flags)})
 
 
-def parse(command, default, arguments):
+def parse(command: str, default: Flags, arguments: Sequence[str]) -> Flags:
     """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
     tyro = require("tyro")
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
 
 
-def glance(arguments, *names, switches=()):
+def glance(arguments: Sequence[str], *names: str, switches: Sequence[str] = ()) -> dict[str, Any]:
     """The text of these flags alone, before all are parsed: a dict, None for a flag that is not given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:
@@ -47,7 +51,7 @@ def glance(arguments, *names, switches=()):
     return vars(parser.parse_known_args(arguments)[0])
 
 
-def at_least_one(flags, *names):
+def at_least_one(flags: object, *names: str) -> None:
     """Errors: ValueError for the first of these flags that is given and not a size."""
     for name in names:
         value = getattr(flags, name)
@@ -57,7 +61,7 @@ def at_least_one(flags, *names):
 
 
 @contextmanager
-def mendable(*errors):
+def mendable(*errors: type[BaseException]) -> Iterator[None]:
     """These errors are the user's to mend: one line, no traceback."""
     try:
         yield

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,11 +12,11 @@ import fastgan
 from fastgan import data
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
-from fastgan.metrics import Features
+from fastgan.metrics import Extractor, Features
 from fastgan.metrics.features.fashion_cnn import cache_folder
 
 
-def real_features(about, extractor, make):
+def real_features(about: dict[str, Any], extractor: Extractor, make: Callable[[], Features]) -> Features:
     """The Features that `make()` computes, read from the user's cache folder if an earlier call kept the same.
 
     about: plain values that determine the images: data (see `stamp`), resolution, channels, count, seed. The key has
@@ -37,11 +39,11 @@ def real_features(about, extractor, make):
     return Features(tensors["values"], tensors.get("logits"), extractor.identity)
 
 
-def folder():
+def folder() -> Path:
     return cache_folder() / "real_features"
 
 
-def stamp(source):
+def stamp(source: str) -> Any:
     """What tells one state of a data set from another: its name, or each file's path, size and time of change."""
     if source in data.names():
         return source

@@ -41,7 +41,7 @@ class Sample:
     """Images in a row; by default as many as rows, or a column for each class."""
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     arguments = [a.replace("--class", "--classes", 1) if a.split("=")[0] == "--class" else a for a in arguments]
     flags = parse("sample", Sample(), arguments)
     with mendable(ValueError, TypeError, OSError):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fastgan import data, training
 from fastgan.cli.flags import RecipeFlags, at_least_one, mendable, parse, recipe_flags, recipe_of
@@ -42,14 +43,19 @@ class Stages:
     learning: RecipeFlags = field(default_factory=lambda: recipe_flags(presets.recipe("two-stage").settings))
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     flags = parse("stages", Stages(), arguments)
     with mendable(ValueError, TypeError, OSError, training.Diverged):
         at_least_one(flags, "first_steps", "second_steps", "width", "z_dim", "resolution")
         images = data.load(flags.data, flags.resolution)
         if len(images.shape) != 3 or images.shape[0] not in (1, 3):
             raise ValueError(f"data must be images with 1 or 3 channels; {flags.data} has samples {images.shape}")
-        size = {"joint": flags.joint, "width": flags.width, "z_dim": flags.z_dim, "device": flags.device}
+        size: dict[str, Any] = {
+            "joint": flags.joint,
+            "width": flags.width,
+            "z_dim": flags.z_dim,
+            "device": flags.device,
+        }
         stages = training.TwoStage(images, recipe_of(flags.learning), run_dir=flags.run_dir, **size)
         trainer = stages.fit(flags.first_steps, flags.second_steps)
     print(f"shapes:  {flags.run_dir / 'stage_one' / 'samples.png'}\nsamples: {trainer.folder.samples}")

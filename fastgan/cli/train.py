@@ -76,7 +76,7 @@ class Train:
     learning: RecipeFlags = field(default_factory=RecipeFlags)
 
 
-def main(arguments):
+def main(arguments: list[str]) -> int:
     with mendable(ValueError, TypeError, OSError):
         flags = parse("train", _defaults(arguments), arguments)
         trainer, model, source = _prepare(flags)
@@ -97,6 +97,7 @@ def main(arguments):
     for line in folder.findings.read_text().splitlines() if folder.findings.exists() else ():
         print(f"finding: {line}")
     print(f"more:    fastgan sample --run-dir {run} --out more.png")
+    return 0
 
 
 def _defaults(arguments):

@@ -1,7 +1,7 @@
 """The batches of a run, one after the other."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -9,7 +9,9 @@ import torch
 from fastgan.data.data_set import DataSet
 
 
-def batches(data: DataSet, updates: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+def batches(
+    data: DataSet, updates: Iterable[torch.Tensor]
+) -> Generator[tuple[torch.Tensor, torch.Tensor | None], None, None]:
     """Yields (samples, condition) for each tensor of indices in `updates`.
 
     Errors: ValueError, with the data set's name and the sample's index, for samples that are not finite.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fastgan.models.biggan import biggan
 from fastgan.models.dcgan import dcgan
@@ -79,5 +79,5 @@ def create(
     pair = Pair(*(fuse_spectral_norm(network) for network in MODELS[name](**chosen)))
     if all(isinstance(value, (str, int, float, bool, list, tuple)) for value in chosen.values()):
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
-        pair.generator.created_as = {"name": name, **plain}
+        cast(Any, pair.generator).created_as = {"name": name, **plain}
     return pair

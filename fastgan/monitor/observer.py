@@ -55,7 +55,7 @@ class Watch:
         self.modes = Modes.of(data, self.count)
         labelled = self.modes is None and data.classes is not None and getattr(condition, "ndim", 0) == 1
         self.labels = condition.to(self.device) if labelled else None
-        self.classes = len(data.classes) if labelled else 0
+        self.classes = len(data.classes or ()) if labelled else 0
         self.estimates_wasserstein = estimates_wasserstein(recipe, state.discriminator)
         self.before = pooled(self._generate(state.generator))
 

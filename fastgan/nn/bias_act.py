@@ -1,12 +1,14 @@
 """Bias, activation, gain and clamp as a layer."""
 
+from typing import Literal
+
 import torch
 from torch import nn
 
 from fastgan import ops
-from fastgan.ops.bias_act import ACTIVATIONS
+from fastgan.ops.bias_act import ACTIVATIONS, ActivationName
 
-SYNONYMS = {"lrelu": "leaky_relu", "swish": "silu"}
+NAMES: dict[str, ActivationName] = {**{name: name for name in ACTIVATIONS}, "lrelu": "leaky_relu", "swish": "silu"}
 
 
 class BiasAct(nn.Module):
@@ -17,10 +19,12 @@ class BiasAct(nn.Module):
         act, alpha, gain, clamp, dim: as in the op; "lrelu" is "leaky_relu", and "swish" is "silu".
     """
 
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         channels: int | None = None,
-        act: str = "leaky_relu",
+        act: ActivationName | Literal["lrelu", "swish"] = "leaky_relu",
         *,
         alpha: float = 0.2,
         gain: float = 1.0,
@@ -30,10 +34,10 @@ class BiasAct(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        act = SYNONYMS.get(act, act)
-        if act not in ACTIVATIONS:
+        if act not in NAMES:
             raise ValueError(f"act must be one of {', '.join(ACTIVATIONS)}; got {act!r}")
-        self.act, self.alpha, self.gain, self.clamp, self.dim = act, alpha, gain, clamp, dim
+        self.act: ActivationName = NAMES[act]
+        self.alpha, self.gain, self.clamp, self.dim = alpha, gain, clamp, dim
         bias = None if channels is None else nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
         self.register_parameter("bias", bias)
 

@@ -25,7 +25,7 @@ class ConditionalBatchNorm2d(BatchNorm2d):
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         if (labels is None) != (self.gain_and_bias is None):
             raise ValueError("labels must be given exactly where the layer was made with num_classes")
-        if labels is None:
+        if labels is None or self.gain_and_bias is None:
             return super().forward(x)
         gain, bias = self.gain_and_bias(labels).chunk(2, 1)  # (B, C)
         return self.normalize(x, 1 + gain, bias)

@@ -3,8 +3,9 @@
 import functools
 import types
 import weakref
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -38,7 +39,9 @@ def couples_samples(network: nn.Module) -> bool:
     return coupling_layer(network) is not None
 
 
-def coupling(function, network, x, y):
+def coupling(
+    function: Callable[[torch.Tensor], torch.Tensor], network: Any, x: torch.Tensor, y: torch.Tensor
+) -> Coupling:
     """The Coupling of a function (B, ...) -> (B, ...) in the modes in which its networks are now.
 
     network: the module that the function calls, or the function itself. x, y: two batches of samples, as they are
@@ -59,7 +62,7 @@ def coupling(function, network, x, y):
     return found
 
 
-_KNOWN = weakref.WeakKeyDictionary()  # module, or code of a function -> its modules and their modes -> Coupling
+_KNOWN: Any = weakref.WeakKeyDictionary()  # module, or code of a function -> its modules and their modes -> Coupling
 
 
 def _find(function, network, roots, x, y):

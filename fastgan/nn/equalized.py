@@ -20,6 +20,8 @@ BEFORE_RELU = math.sqrt(2)
 class EqualizedConv2d(nn.Conv2d):
     """torch.nn.Conv2d with the weight scaled at run time. Arguments: torch's, and gain, 1 if no ReLU follows."""
 
+    scale: float
+
     def __init__(self, *args: Any, gain: float = BEFORE_RELU, lr_multiplier: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _equalize(self, self.weight[0].numel(), gain, lr_multiplier)
@@ -33,6 +35,8 @@ class EqualizedConv2d(nn.Conv2d):
 
 class EqualizedLinear(nn.Linear):
     """torch.nn.Linear with the weight scaled at run time. Arguments: torch's, and those of EqualizedConv2d."""
+
+    scale: float
 
     def __init__(self, *args: Any, gain: float = BEFORE_RELU, lr_multiplier: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,10 +1,18 @@
 """torch's normalisation layers on the ops: its arguments, its state_dict, its running statistics, and a fast second
 derivative."""
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import nn
 
 from fastgan import ops
+
+if TYPE_CHECKING:  # what each norm below has beside its mixin
+    from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
+    from torch.nn.modules.instancenorm import _InstanceNorm as _TorchInstanceNorm
+else:
+    _TorchBatchNorm = _TorchInstanceNorm = object
 
 
 class GroupNorm(nn.GroupNorm):
@@ -24,10 +32,10 @@ class LayerNorm(nn.LayerNorm):
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class _InstanceNorm:
+class _InstanceNorm(_TorchInstanceNorm):
     def _apply_instance_norm(self, x):
         own = self.training or not self.track_running_stats
-        momentum = 0.0 if self.momentum is None else self.momentum
+        momentum: Any = 0.0 if self.momentum is None else self.momentum
         return ops.instance_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, own, momentum, self.eps
         )
@@ -45,18 +53,18 @@ class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
     """torch.nn.InstanceNorm3d on `fastgan.ops.instance_norm`: (N, C, D, H, W) or (C, D, H, W); dtypes as GroupNorm."""
 
 
-class _BatchNorm:
+class _BatchNorm(_TorchBatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.normalize(x, self.weight, self.bias)
 
     def normalize(self, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
         """With weight and bias from elsewhere: (C,), or (N, C) for one of each sample."""
         self._check_input_dim(x)
-        momentum = 0.0 if self.momentum is None else self.momentum
+        momentum: Any = 0.0 if self.momentum is None else self.momentum
         tracks = self.training and self.track_running_stats
         if tracks and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-            if self.momentum is None:
+            if self.momentum is None and self.running_mean is not None:
                 momentum = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         given = (self.running_mean, self.running_var) if tracks or not self.training else (None, None)
         own = self.training or self.running_mean is None

@@ -69,10 +69,11 @@ class SelfAttention2d(nn.Module):
         if not project and v_channels != channels:
             raise ValueError(f"v_channels must be channels={channels} if project=False, got {v_channels}")
         if which_conv is None:
-            settings = {"n_power_iterations": n_power_iterations, "eps": eps}
+            settings: dict[str, Any] = {"n_power_iterations": n_power_iterations, "eps": eps}
             which_conv = partial(SNConv2d, **settings) if spectral_norm else nn.Conv2d
         conv = partial(which_conv, kernel_size=1, padding=0, bias=bias)
-        self.channels, self.heads, self.pool, self.similarity = channels, heads, pool, similarity
+        self.channels, self.heads, self.pool = channels, heads, pool
+        self.similarity: Literal["dot", "l2"] = similarity
         self.scale = scale if scale is not None else 1.0 if similarity == "dot" else math.sqrt(heads / qk_channels)
         self.theta = conv(channels, qk_channels)
         if similarity == "dot":

@@ -1,17 +1,21 @@
 """Spectral norm on any network, by one field of the recipe."""
 
 import warnings
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from fastgan.nn import fuse_spectral_norm, spectral_norm
+from fastgan.training.recipe.recipe import Recipe
+
+Networks = TypeVar("Networks", bound=tuple[nn.Module, nn.Module])  # a Pair, or a plain pair
 
 PLAYERS = {"generator": (True, False), "discriminator": (False, True), "both": (True, True)}
 
 
-def add_spectral_norm(pair, recipe):
+def add_spectral_norm(pair: Networks, recipe: Recipe) -> Networks:
     """The pair, in place, with spectral norm on the networks that recipe.spectral_norm names.
 
     On each convolution, linear layer and embedding without a parametrization; all power iterations of a network in one

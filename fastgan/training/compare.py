@@ -1,13 +1,17 @@
 """Recipes side by side: the same data, budget and seeds."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fastgan import metrics
+from fastgan.data import DataSet
 from fastgan.models import sampling
 from fastgan.training import networks
+from fastgan.training.recipe.presets import NamedRecipe
 from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.trainer import Trainer
 
@@ -26,7 +30,7 @@ class Outcome:
     over_time: dict[str, list[list[float]]] = field(default_factory=dict)  # name -> for each seed, at each moment
     log: list[dict] = field(default_factory=list)  # rows of metrics.jsonl
 
-    def picture(self):
+    def picture(self) -> dict[str, Any]:
         """What fastgan.report.save_comparison takes."""
         return {
             "title": self.recipe,
@@ -36,12 +40,22 @@ class Outcome:
             "scores": self.over_time,
         }
 
-    def summary(self):
+    def summary(self) -> dict[str, tuple[float, float]]:
         """name -> (mean, standard error over the seeds; NaN for one)"""
         return {name: _mean_and_error(values) for name, values in self.scores.items()}
 
 
-def compare(recipes, data, *, steps, seeds=1, run_dir, moments=5, observe=None, **options):
+def compare(
+    recipes: Mapping[str, NamedRecipe],
+    data: DataSet,
+    *,
+    steps: int,
+    seeds: int = 1,
+    run_dir: Path | str,
+    moments: int = 5,
+    observe: Callable[[Trainer], Mapping[str, float]] | None = None,
+    **options: Any,
+) -> list[Outcome]:
     """Train each recipe from each seed 0..seeds-1 for the same number of steps; -> a list of Outcomes.
 
     recipes: name -> NamedRecipe. run_dir: each run is kept in run_dir/NAME/seed_K, and goes on where it was stopped.
@@ -78,24 +92,23 @@ def compare(recipes, data, *, steps, seeds=1, run_dir, moments=5, observe=None, 
                 outcome.over_time.setdefault(key, []).append([values[key] for values in observed])
             if seed == 0:
                 outcome.log = read_metrics(trainer.folder.metrics)
-                outcome.parameters = tuple(
-                    sum(p.numel() for p in network.parameters())
-                    for network in (trainer.state.generator, trainer.state.discriminator)
-                )
+                players = trainer.state.generator, trainer.state.discriminator
+                first, second = (sum(p.numel() for p in network.parameters()) for network in players)
+                outcome.parameters = first, second
         outcomes.append(outcome)
     return outcomes
 
 
-def draw(trainer, count, purpose="comparison", averaged=True):
+def draw(trainer: Trainer, count: int, purpose: str = "comparison", averaged: bool = True) -> torch.Tensor:
     """Samples of the averaged generator (or of the last weights), always from the same latents."""
     network = trainer.state.average if averaged else trainer.state.generator
     z = sampling.latents(network, count, trainer.recipe.seed, purpose, device=trainer.device)
     return sampling.sample(network, z, sampling.conditions(network, trainer.data, count, trainer.device)).cpu()
 
 
-def observe_modes(trainer):
+def observe_modes(trainer: Trainer) -> dict[str, float]:
     """Modes with a sample of high quality, the share of such samples, and the reverse KL of their modes (PacGAN)."""
-    data = trainer.data
+    data: Any = trainer.data  # of a toy: `modes` and `sigma`
     coverage = metrics.mode_coverage(draw(trainer, COUNT, "mode coverage"), data.modes, data.sigma)
     return {
         "modes": float(coverage.modes),

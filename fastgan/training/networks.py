@@ -1,11 +1,26 @@
 """The pair of networks of a recipe on a data set."""
 
+from typing import Any
+
 from fastgan import models, randomness
+from fastgan.data import DataSet
+from fastgan.models.pair import Pair
 from fastgan.models.parts.layers import SPECTRAL_NORM
 from fastgan.training.add_spectral_norm import add_spectral_norm
+from fastgan.training.recipe.presets import NamedRecipe
+from fastgan.training.recipe.recipe import Recipe
 
 
-def describe(data, named, recipe, *, model=None, conditional=False, width=None, z_dim=None):
+def describe(
+    data: DataSet,
+    named: NamedRecipe,
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    conditional: bool = False,
+    width: int | None = None,
+    z_dim: int | None = None,
+) -> dict[str, Any]:
     """The arguments of models.create, as plain values that a file can hold.
 
     named: a NamedRecipe, for its model and options when `model` is None. Data of vectors then get an "mlp".
@@ -22,7 +37,7 @@ def describe(data, named, recipe, *, model=None, conditional=False, width=None, 
         )
     size = {"channels": data.shape[0], "resolution": data.shape[1]} if images else {"features": data.shape[0]}
     chosen = {
-        "classes": len(data.classes) if conditional else None,
+        "classes": len(data.classes or ()) if conditional else None,
         "width": width,
         "z_dim": z_dim,
         "spectral_norm": recipe.spectral_norm if recipe.spectral_norm in SPECTRAL_NORM else None,
@@ -35,7 +50,7 @@ def describe(data, named, recipe, *, model=None, conditional=False, width=None, 
     return {"name": name, **size, **{k: v for k, v in chosen.items() if v is not None}, **options}
 
 
-def build(model, recipe):
+def build(model: dict[str, Any], recipe: Recipe) -> Pair:
     """The Pair of these arguments, its weights drawn from the recipe's seed, as Trainer has it."""
     with randomness.global_seed(recipe.seed, "initial weights"):
         return add_spectral_norm(models.create(**model), recipe)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -283,7 +283,7 @@ class Trainer:
         return samples if stage is None else shrink(samples, self.schedule.levels - stage.level, stage.alpha)
 
     def _latents(self, source, count):
-        return torch.randn(count, self.state.generator.z_dim, generator=source, device=self.device)
+        return torch.randn(count, cast(int, self.state.generator.z_dim), generator=source, device=self.device)
 
 
 def _choose_device(device):

@@ -33,6 +33,6 @@ def fashion_mnist(resolution: int = 28, channels: int = 1) -> TensorData:
 
 def _read_idx(name):
     """An IDX file of bytes: two zeros, the type 8, the number of dimensions, each of them in 4 bytes, the values."""
-    data = gzip.decompress(files("fastgan.data.sources").joinpath("fashion_mnist", name).read_bytes())
+    data = gzip.decompress(files("fastgan.data.sources").joinpath("fashion_mnist").joinpath(name).read_bytes())
     shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape).copy())

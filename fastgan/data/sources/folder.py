@@ -55,7 +55,8 @@ class FolderData:
         shape: tuple[int, int, int],
         skipped: Mapping[str, int] | None = None,
     ) -> None:
-        self.paths, self.shape, self.classes = paths, shape, classes and tuple(classes)
+        self.paths, self.shape = list(paths), shape
+        self.classes = tuple(classes) if classes else None
         self.labels = None if labels is None else torch.tensor(labels)
         self.skipped = Counter(skipped)
 

@@ -1,6 +1,7 @@
 """A trained network for a place without fastgan: the same numbers by torch's own operations."""
 
 import copy
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import nn
@@ -32,7 +33,7 @@ def to_torch(model: nn.Module) -> nn.Module:
         unfuse_spectral_norm(module)
     for module in list(plain.modules()):
         if parametrize.is_parametrized(module):
-            for name, parametrizations in list(module.parametrizations.items()):
+            for name, parametrizations in list(cast(Any, module.parametrizations).items()):
                 if all(isinstance(p, SpectralNorm) for p in parametrizations):
                     parametrize.remove_parametrizations(module, name)
         if type(module) in PLAIN:
@@ -56,7 +57,7 @@ def _attend(q, k, v, *, scale, similarity):
 
 
 class _PlainSelfAttention2d(SelfAttention2d):
-    attend = staticmethod(_attend)
+    attend = staticmethod(_attend)  # type: ignore[assignment]  # it has the arguments that the layer gives
 
 
 class _PlainConditionalBatchNorm2d(ConditionalBatchNorm2d):
@@ -68,7 +69,7 @@ class _PlainConditionalBatchNorm2d(ConditionalBatchNorm2d):
         return x if bias is None else x + bias[..., None, None]
 
 
-PLAIN = {
+PLAIN: dict[type, Any] = {
     BiasAct: _PlainBiasAct,
     SelfAttention2d: _PlainSelfAttention2d,
     ConditionalBatchNorm2d: _PlainConditionalBatchNorm2d,

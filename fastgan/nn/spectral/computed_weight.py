@@ -6,6 +6,7 @@ normalised layer is computed, so that such a write would change a copy and nothi
 
 import threading
 import warnings
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -24,7 +25,7 @@ class _Forward(threading.local):
 forward = _Forward()
 
 
-def is_plain_reading():
+def is_plain_reading() -> bool:
     """Whether a weight that is read now is used for a computation and nothing else."""
     return (
         forward.running
@@ -35,6 +36,9 @@ def is_plain_reading():
     )
 
 
+_DATA: Any = torch.Tensor.data  # the property
+
+
 class ComputedWeight(torch.Tensor):
     """W / sigma, or a view of it. Operations give plain tensors; views and `.data` stay what this is.
 
@@ -43,8 +47,10 @@ class ComputedWeight(torch.Tensor):
     Any other in-place operation is a computation with a copy: without a graph it warns.
     """
 
+    reading: "_Reading"
+
     @staticmethod
-    def of(weight, parametrizations):
+    def of(weight: torch.Tensor, parametrizations: Any) -> "ComputedWeight":
         """weight as it is handed out; parametrizations: the one list that computes it, of one SpectralNorm."""
         strides = parametrizations.original.stride()
         if weight.stride() != strides:  # of dimensions of one element, or of memory with gaps
@@ -54,7 +60,7 @@ class ComputedWeight(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func == torch.Tensor.data.__set__:
+        if func == _DATA.__set__:
             return args[0]._assign(args[1])
         weights = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, ComputedWeight)]
         with without_subclasses():
@@ -63,14 +69,14 @@ class ComputedWeight(torch.Tensor):
             for weight, version in zip(weights, versions, strict=True):
                 if weight._version != version:
                     weight._written_by(func, kwargs)
-            if func == torch.Tensor.data.__get__:
+            if func == _DATA.__get__:
                 args[0].reading.for_writing = True
             return pytree.tree_map_only(torch.Tensor, lambda t: _share_again(t, weights), result)
 
     def _assign(self, value):
         self._write(value)
         with without_subclasses():
-            torch.Tensor.data.__set__(self, value.as_subclass(torch.Tensor))
+            _DATA.__set__(self, value.as_subclass(torch.Tensor))
 
     def _written_by(self, func, kwargs):
         of_init = getattr(func, "__module__", None) == "torch.nn.init"

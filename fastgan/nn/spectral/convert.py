@@ -1,6 +1,7 @@
 """An existing model's spectral norms, torch's old one and its parametrization, become fastgan's."""
 
 import warnings
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -49,7 +50,11 @@ def convert_layer(module: nn.Module) -> None:
 def has_spectral_norm(module: nn.Module) -> bool:
     """Whether the weight of this module has torch's spectral norm, old or new, or fastgan's."""
     old = any(isinstance(hook, OldSpectralNorm) for hook in module._forward_pre_hooks.values())
-    new = [p for of in module.parametrizations.values() for p in of] if parametrize.is_parametrized(module) else ()
+    new = (
+        [p for of in cast(Any, module.parametrizations).values() for p in of]
+        if parametrize.is_parametrized(module)
+        else ()
+    )
     return old or any(isinstance(p, (_SpectralNorm, SpectralNorm)) for p in new)
 
 

@@ -1,5 +1,7 @@
 """One power-iteration op per forward of a model, in place of one per layer."""
 
+from typing import Any, cast
+
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -44,22 +46,22 @@ def unfuse_spectral_norm(model: nn.Module) -> nn.Module:
 class FusedSpectralNorm:
     """The two hooks of a fused model: weights are handed to its layers before the forward, and taken back after it."""
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         # A norm that follows another parametrization does not read `original`: it stays with its layer.
-        self.layers = [
+        self.layers: list[tuple[nn.Module, str, SpectralNorm, Any]] = [
             (module, name, parametrizations[0], parametrizations)
             for module in model.modules()
             if is_parametrized(module)
-            for name, parametrizations in module.parametrizations.items()
+            for name, parametrizations in cast(Any, module.parametrizations).items()
             if isinstance(parametrizations[0], SpectralNorm) and parametrizations.original.ndim > 1
         ]
 
-    def normalize_all(self, model, inputs):
+    def normalize_all(self, model: nn.Module, inputs: Any) -> None:
         if getattr(model, "_is_replica", False):  # of DataParallel: its layers are others, and on their own
             return
-        groups = {}
+        groups: dict[tuple[Any, ...], tuple[list[SpectralNorm], list[Any]]] = {}
         for module, name, norm, parametrization in self.layers:
-            held = module._modules.get("parametrizations")
+            held: Any = module._modules.get("parametrizations")
             if held is None or held._modules.get(name) is not parametrization:  # removed since
                 continue
             weight = parametrization._parameters.get("original")
@@ -75,6 +77,6 @@ class FusedSpectralNorm:
             for norm, weight, normalized in zip(norms, weights, power_iterate(norms, weights), strict=True):
                 norm.set_ready(weight, normalized)
 
-    def forget_all(self, model, inputs, output):
+    def forget_all(self, model: nn.Module, inputs: Any, output: Any) -> None:
         for _, _, norm, _ in self.layers:
             norm.forget_ready()

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -42,16 +42,17 @@ def load_spectral_norm_state(
     All other keys are loaded as they are. Returns what model.load_state_dict returns, and raises as it does:
     RuntimeError for missing keys, unexpected keys and shapes that differ, under the names of the parametrization.
     """
-    translated = OrderedDict(state_dict)
-    if hasattr(state_dict, "_metadata"):  # versions of the other layers, for load_state_dict
-        translated._metadata = state_dict._metadata.copy()
+    translated: Any = OrderedDict(state_dict)
+    versions = getattr(state_dict, "_metadata", None)  # of the other layers, for load_state_dict
+    if versions is not None:
+        translated._metadata = versions.copy()
     for prefix in WHOLE:
         own = any(key.startswith(prefix) for key in model.state_dict())
         if not own and translated and all(key.startswith(prefix) for key in translated):
             consume_prefix_in_state_dict_if_present(translated, prefix)
     for path, module in model.named_modules():
         if parametrize.is_parametrized(module):
-            for name, parametrizations in module.parametrizations.items():
+            for name, parametrizations in cast(Any, module.parametrizations).items():
                 for i, norm in enumerate(parametrizations):
                     if isinstance(norm, (SpectralNorm, _SpectralNorm)) and hasattr(norm, "_u"):
                         _translate_layer(translated, f"{path}." if path else "", name, i, norm)

@@ -1,7 +1,8 @@
 """Spectral normalisation of a module's weight, as a torch parametrization (Miyato et al., 2018)."""
 
 import threading
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -67,7 +68,10 @@ class Ready(NamedTuple):
 class SpectralNorm(nn.Module):
     """The parametrization W -> W / sigma; buffers _u (out,) and _v (in * kh * kw,) estimate singular vectors."""
 
-    def __init__(self, weight, n_power_iterations=1, dim=0, eps=1e-12):
+    _u: torch.Tensor
+    _v: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, n_power_iterations: int = 1, dim: int = 0, eps: float = 1e-12) -> None:
         super().__init__()
         if not -weight.ndim <= dim < weight.ndim:
             raise IndexError(
@@ -88,7 +92,7 @@ class SpectralNorm(nn.Module):
                 self.register_buffer(name, self._draw(weight.new_empty(size)))
             self._warm_up(weight)
 
-    def forward(self, weight):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
         ready = self.ready  # read once: another thread may take it away
@@ -97,7 +101,7 @@ class SpectralNorm(nn.Module):
         return power_iterate([self], [weight])[0]
 
     @torch.no_grad()
-    def settle(self, weight):
+    def settle(self, weight: torch.Tensor) -> None:
         """Let u and v follow a weight that was set from outside; draw them first if they are zero or not finite."""
         if weight.ndim > 1 and not weight.is_meta:
             for vector in (self._u, self._v):
@@ -116,17 +120,17 @@ class SpectralNorm(nn.Module):
     def _draw(self, vector):
         return vector.copy_(F.normalize(vector.normal_(), dim=0, eps=self.eps))
 
-    def right_inverse(self, value):
+    def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
         return value
 
-    def set_ready(self, weight, normalized):
+    def set_ready(self, weight: torch.Tensor, normalized: torch.Tensor) -> None:
         # Past nn.Module's own __setattr__, which looks for parameters: a tenth of a small network's forward.
         object.__setattr__(self, "ready", Ready(weight, _stamp(weight), normalized))
 
-    def forget_ready(self):
+    def forget_ready(self) -> None:
         object.__setattr__(self, "ready", None)
 
-    def check_recomputation(self):
+    def check_recomputation(self) -> None:
         """Raise a RuntimeError unless u and v are those of the forward that a backward pass recomputes now."""
         if getattr(self, "_is_replica", False):  # of DataParallel: its forwards run in threads that number nodes alike
             raise RuntimeError(
@@ -137,25 +141,27 @@ class SpectralNorm(nn.Module):
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name not in ("ready", "iterations")}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state) -> None:
         super().__setstate__({**state, "ready": None, "iterations": Iterations()})
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"n_power_iterations={self.n_power_iterations}, dim={self.dim}, eps={self.eps}"
 
 
-def is_current(ready, weight):
+def is_current(ready: Ready, weight: torch.Tensor) -> bool:
     """Whether this weight was normalised already, here, in the value and with the graph that are wanted now."""
     if ready.weight is not weight or ready.stamp != _stamp(weight):
         return False
     return ready.normalized.requires_grad or not (weight.requires_grad and torch.is_grad_enabled())
 
 
-def power_iterate(norms, weights):
+def power_iterate(norms: Sequence[SpectralNorm], weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """One op call for weights of one dtype and device whose norms share eps, n_power_iterations and training."""
     first = norms[0]
-    old_us = [norm._buffers["_u"] for norm in norms]  # what norm._u finds, after a search that costs ten times more
-    old_vs = [norm._buffers["_v"] for norm in norms]
+    old_us: list[Any] = [
+        norm._buffers["_u"] for norm in norms
+    ]  # what norm._u finds, after a search that costs ten times more
+    old_vs: list[Any] = [norm._buffers["_v"] for norm in norms]
     update, recorded = first.training, not torch.compiler.is_compiling()
     if update and recorded and backward_pass() != -1:  # activation checkpointing: this forward has iterated already
         for norm in norms:
@@ -179,12 +185,12 @@ def power_iterate(norms, weights):
     return [as_weight(m, w, norm.dim) for m, w, norm in zip(normalized, weights, norms, strict=True)]
 
 
-def as_matrix(weight, dim):
+def as_matrix(weight: torch.Tensor, dim: int) -> torch.Tensor:
     """(..., out at dim, ...) -> (out, ...), contiguous, which the op reads as a matrix (out, rest)."""
     return (weight.movedim(dim, 0) if dim else weight).contiguous()
 
 
-def as_weight(matrix, weight, dim):
+def as_weight(matrix: torch.Tensor, weight: torch.Tensor, dim: int) -> torch.Tensor:
     """The inverse of as_matrix, in the shape and memory format of weight."""
     if not dim and weight.is_contiguous():
         return matrix

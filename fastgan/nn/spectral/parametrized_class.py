@@ -6,6 +6,7 @@ remove_parametrizations on the copy takes the property away from the original as
 """
 
 from functools import wraps
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +15,9 @@ from torch.nn.utils import parametrize
 from fastgan.nn.spectral.computed_weight import ComputedWeight, forward, is_plain_reading
 
 
-def complete_class(module):
+def complete_class(module: Any) -> Any:
     """Let a parametrised module be pickled, copied and initialised like any other. Returns the module."""
-    own_class = type(module)
+    own_class: Any = type(module)
     for method in ("__getstate__", "__deepcopy__"):  # the two that parametrize puts there
         if method in vars(own_class):
             delattr(own_class, method)
@@ -75,7 +76,7 @@ def _forward_of(own_class):
 
 
 def _reduce_ex(module, protocol):
-    own_class = type(module)
+    own_class: Any = type(module)
     state = super(own_class, module).__reduce_ex__(protocol)[2:]
     return _empty, (parametrize.type_before_parametrizations(module), tuple(module.parametrizations)), *state
 

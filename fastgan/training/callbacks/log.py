@@ -1,6 +1,7 @@
 """The lines of the log."""
 
 import time
+from typing import Any
 
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.run.metrics_log import MetricsLog
@@ -10,15 +11,15 @@ class Log(Callback):
     """Writes metrics.jsonl: every so many steps the means since the last time and the speed; observations when they
     come. Completes the row for the callbacks after it; trainer.rows holds all rows of the run."""
 
-    def __init__(self, every):
+    def __init__(self, every: int) -> None:
         self.every = every
 
-    def on_start(self, trainer):
+    def on_start(self, trainer: Any) -> None:
         self.file = MetricsLog(trainer.folder.metrics, trainer.state.step)
         trainer.rows = self.file.rows
         self.since = (trainer.state.step, time.perf_counter())
 
-    def on_step(self, trainer, row):
+    def on_step(self, trainer: Any, row: dict[str, Any]) -> None:
         due, step = trainer.is_due(self.every), trainer.state.step
         if not (due or row):
             return

@@ -1,10 +1,12 @@
 """The pictures of a run."""
 
 import shutil
+from typing import Any
 
 import torch
 
 from fastgan.atomic_file import replacing
+from fastgan.data import DataSet
 from fastgan.models import sampling
 from fastgan.nn.attention_maps import attention_layers, attention_maps
 from fastgan.nn.pack import pack
@@ -19,21 +21,21 @@ QUERIES = ((0.5, 0.5), (0.25, 0.5), (0.75, 0.25))  # rows and columns, as shares
 class Pictures(Callback):
     """Images or points of the averaged generator every so many steps, curves of the log, attention maps."""
 
-    def __init__(self, every, data):
+    def __init__(self, every: int, data: DataSet) -> None:
         self.every = every
         self.images = len(data.shape) == 3 and data.shape[0] <= 4
         self.points = tuple(data.shape) == (2,)
 
-    def on_start(self, trainer):
+    def on_start(self, trainer: Any) -> None:
         if self.images:
             real = trainer.data.batch(torch.arange(min(PICTURES, len(trainer.data))))[0]
             save_grid(_side_by_side(real), trainer.folder.real)
 
-    def on_step(self, trainer, row):
+    def on_step(self, trainer: Any, row: dict[str, Any]) -> None:
         if (self.images or self.points) and trainer.is_due(self.every):
             self.draw(trainer)
 
-    def draw(self, trainer):
+    def draw(self, trainer: Any) -> None:
         state, device, folder = trainer.state, trainer.device, trainer.folder
         count = POINTS if self.points else PICTURES
         z = sampling.latents(state.average, count, trainer.recipe.seed, "pictures", device=device)

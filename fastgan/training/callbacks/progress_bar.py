@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 from fastgan.extras import require
 from fastgan.training.callbacks.callback import Callback
@@ -12,11 +13,11 @@ SECONDS = 10  # between plain lines
 class ProgressBar(Callback):
     """Steps, the newest numbers of the log, and the first finding; once, the route of the gradient penalty."""
 
-    def on_start(self, trainer):
+    def on_start(self, trainer: Any) -> None:
         self.progress = Progress(trainer.steps, trainer.state.step)
         self.said_route = False
 
-    def on_step(self, trainer, row):
+    def on_step(self, trainer: Any, row: dict[str, Any]) -> None:
         self.progress.update()
         if row:
             self.progress.describe(trainer.findings[0].name if trainer.findings else "")
@@ -27,12 +28,12 @@ class ProgressBar(Callback):
                 self.said_route = True
             self.progress.numbers(numbers.format(**row))
 
-    def on_end(self, trainer):
+    def on_end(self, trainer: Any) -> None:
         self.progress.close()
 
 
 class Progress:
-    def __init__(self, total, initial):
+    def __init__(self, total: int, initial: int) -> None:
         self.step, self.total, self.title = initial, total, ""
         in_notebook = "ipykernel" in sys.modules
         terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -44,25 +45,25 @@ class Progress:
         self.begin = self.last = time.monotonic()
         self.initial = initial
 
-    def update(self):
+    def update(self) -> None:
         self.step += 1
         if self.bar is not None:
             self.bar.update()
 
-    def describe(self, title):
+    def describe(self, title: str) -> None:
         """title: of what seems wrong, or "" """
         self.title = title
         if self.bar is not None:
             self.bar.set_description_str(title)
 
-    def write(self, line):
+    def write(self, line: str) -> None:
         """A line of its own."""
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)
         elif self.plain:
             print(line, file=sys.stderr, flush=True)
 
-    def numbers(self, text):
+    def numbers(self, text: str) -> None:
         """The newest numbers of the log."""
         if self.bar is not None:
             self.bar.set_postfix_str(text)
@@ -73,6 +74,6 @@ class Progress:
             print(f"step {self.step}/{self.total}  {rate:.3g} step/s  {text}{title}", file=sys.stderr, flush=True)
             self.last = now
 
-    def close(self):
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()

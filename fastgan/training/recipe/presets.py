@@ -254,11 +254,11 @@ RECIPES = {
 }
 
 
-def names():
+def names() -> tuple[str, ...]:
     return tuple(RECIPES)
 
 
-def recipe(name):
+def recipe(name: str) -> NamedRecipe:
     """The NamedRecipe of this name. Errors: ValueError, with the names that there are."""
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}; got {name!r}")

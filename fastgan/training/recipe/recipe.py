@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 
@@ -143,7 +143,7 @@ class Recipe:
         if not (isinstance(burst, tuple) and len(burst) == 3 and all(_is_integer(n) and n >= 0 for n in burst)):
             self._refuse("discriminator_burst", "three integers of at least 0")
         for name in ("optimizer", "update", "spectral_norm"):
-            allowed = next(f.type for f in dataclasses.fields(self) if f.name == name).__args__
+            allowed = get_args(next(f.type for f in dataclasses.fields(self) if f.name == name))
             if getattr(self, name) not in allowed:
                 self._refuse(name, f"one of {', '.join(allowed)}")
         if not (is_number(self.eps) and self.eps >= 0):
@@ -246,7 +246,7 @@ class Recipe:
         name, _, rest = field.partition(".")
         if rest.isdigit():
             return float(getattr(self, name)[int(rest)])
-        holder = {type(p).__name__: p for p in self._terms()}[name] if rest else self
+        holder: Any = {type(p).__name__: p for p in self._terms()}[name] if rest else self
         kinds = {f.name: f.type for f in dataclasses.fields(holder)}
         if kinds[rest or name] not in (float, "float"):
             raise TypeError(f"{field} is not a float")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 SHAPES = {
     "linear": lambda t: t,
@@ -28,7 +29,7 @@ class Schedule:
     begin: int = 0
     shape: str = "linear"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise ValueError(f"shape must be one of {', '.join(SHAPES)}; got {self.shape!r}")
         for name, least in (("steps", 1), ("begin", 0)):
@@ -49,6 +50,6 @@ class Schedule:
         return start + (self.to - start) * SHAPES[self.shape](t)
 
 
-def is_number(value):
+def is_number(value: Any) -> bool:
     """Whether the value is a finite real number, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -127,8 +128,8 @@ def read_description(path):
     if isinstance(described, dict) and described.get("format") == FORMAT:
         needed |= {"sha256": dict, "extra_state": dict, "optimizers": dict}
     for key, kind in needed.items():
-        value = described.get(key) if isinstance(described, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 0):
+        value: Any = described.get(key) if isinstance(described, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             allowed = "an integer of at least 0" if kind is int else "a mapping"
             raise Damaged(f"{file}: is damaged: {key} must be {allowed}, got {value!r:.100}; {_instead(path)}")
     if Path(path).name != f"step_{described['step']:08d}":

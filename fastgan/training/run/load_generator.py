@@ -41,7 +41,7 @@ def load_generator(run_dir: str | Path, best: bool = False) -> Loaded:
         raise FileNotFoundError(where if best else f"{path}: has no checkpoint yet")
     step = checkpoint.read_description(found)["step"]
     recipe = Recipe.load(folder.recipe)
-    generator = networks.build(model, recipe).generator.eval()
+    generator: Any = networks.build(model, recipe).generator.eval()
     checkpoint.load_network(generator, found, "average")
     if stage := StepSchedule(recipe, generator).at(step).stage:
         generator.set_stage(stage.level, stage.alpha)

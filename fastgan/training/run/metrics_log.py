@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from fastgan.atomic_file import naming, replacing
 from fastgan.training.run.damaged import Damaged
@@ -10,20 +11,20 @@ from fastgan.training.run.damaged import Damaged
 class MetricsLog:
     """rows: all that the file holds, in memory, so that nobody parses the file while a run goes on."""
 
-    def __init__(self, path, last_step):
+    def __init__(self, path: Path, last_step: int) -> None:
         """last_step: where the run goes on; what a killed run logged after it is dropped, since it comes again."""
         self.path = Path(path)
         self.rows = kept = [row for row in read_metrics(path) if row["step"] <= last_step] if last_step else []
         with replacing(path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
-    def write(self, **row):
+    def write(self, **row: dict[str, Any]) -> None:
         self.rows.append(row)
         with naming(self.path), open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def read_metrics(path):
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """The rows of a log, as dicts; an empty list without a file. A last line that was cut off is left out.
 
     Errors: Damaged (a ValueError) with the path and the number of a line that cannot be read as a row.

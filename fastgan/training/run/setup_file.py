@@ -1,14 +1,17 @@
 """What the recipe of a run does not hold: its model, and what the command line was called with."""
 
+from pathlib import Path
+from typing import Any
+
 from fastgan.training.yaml_file import read_mapping, write_mapping
 
 
-def save(path, model, flags=None):
+def save(path: Path, model: dict[str, Any] | None, flags: dict[str, Any] | None = None) -> None:
     """model: the arguments of models.create. flags: of `fastgan train`, {} for a run made from Python."""
     write_mapping(path, {"flags": flags or {}, "model": model})
 
 
-def load(path):
+def load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """-> flags, model, as dicts. Errors: FileNotFoundError, ValueError with the path."""
     if not path.exists():
         raise FileNotFoundError(

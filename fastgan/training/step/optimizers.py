@@ -20,7 +20,7 @@ def set_rates(state, recipe):
         for group in optimizer.param_groups:
             group["lr"] = lr
             if "betas" in group:
-                group["betas"] = tuple(float(b) for b in recipe.betas)
+                group["betas"] = (float(recipe.betas[0]), float(recipe.betas[1]))
             if "eps" in group:
                 group["eps"] = recipe.eps
 
@@ -32,4 +32,4 @@ def _optimizer(network, lr, recipe):
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, lr, eps=recipe.eps)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.Adam(parameters, lr, tuple(float(b) for b in recipe.betas), recipe.eps, fused=fused)
+    return torch.optim.Adam(parameters, lr, (float(recipe.betas[0]), float(recipe.betas[1])), recipe.eps, fused=fused)
