@@ -22,6 +22,8 @@ lint: .venv/packages
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(filter %.h %.cpp %.cuh %.cu,$(shell find csrc tests -type f))
 	$(BIN)/python tests/language.py
+	$(BIN)/mypy
+	$(BIN)/basedpyright
 
 format: .venv/packages
 	$(BIN)/ruff check --fix .

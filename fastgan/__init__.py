@@ -29,11 +29,13 @@ __all__ = [
 _LAZY = {"Recipe": "fastgan.training", "Trainer": "fastgan.training"}
 
 
-def __getattr__(name: str) -> Any:
-    """Import what lies above the layers at its first use: `import fastgan` needs torch and numpy alone."""
-    if name not in __all__:
-        raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
-    module = importlib.import_module(_LAZY.get(name, f"fastgan.{name}"))
-    value = getattr(module, name) if name in _LAZY else module
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker would take any name for one that this function finds
+
+    def __getattr__(name: str) -> Any:
+        """Import what lies above the layers at its first use: `import fastgan` needs torch and numpy alone."""
+        if name not in __all__:
+            raise AttributeError(f"module 'fastgan' has no attribute {name!r}")
+        module = importlib.import_module(_LAZY.get(name, f"fastgan.{name}"))
+        value = getattr(module, name) if name in _LAZY else module
+        globals()[name] = value
+        return value

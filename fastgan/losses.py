@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import relu, softplus
 
+__all__ = ["LOSSES", "AdversarialLoss", "get", "names"]
+
 
 class AdversarialLoss(NamedTuple):
     """The losses that the discriminator and the generator minimise.

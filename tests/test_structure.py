@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "doctor": {"_library", "ops"},
     "cli": {"atomic_file", "data", "doctor", "extras", "metrics", "models", "randomness", "report", "training"},
 }
-ALWAYS_THERE = {"fastgan", "torch", "numpy"} | sys.stdlib_module_names
+ALWAYS_THERE = {"fastgan", "torch", "numpy", "typing_extensions"} | sys.stdlib_module_names
 
 
 def name_of(path):

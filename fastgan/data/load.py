@@ -35,6 +35,7 @@ FIXED: Mapping[str, Callable[[], DataSet]] = {  # in shape
 
 
 def names() -> tuple[str, ...]:
+    """The names that `load` takes."""
     return (*IMAGES, *FIXED)
 
 

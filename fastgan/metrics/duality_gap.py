@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -84,9 +84,9 @@ def duality_gap(
 
 
 class _Sampler:
-    def __init__(self, real, z_dim, device):
+    def __init__(self, real: Callable[[int, torch.Generator], torch.Tensor], z_dim: Any, device: torch.device) -> None:
         self.real_samples, self.z_dim, self.device = real, z_dim, device
-        self.source: torch.Generator | None = None
+        self.source: Any = None  # a torch.Generator
 
     def real(self, count):
         return self.real_samples(count, self.source)

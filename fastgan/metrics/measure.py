@@ -42,6 +42,7 @@ class Samples(NamedTuple):
 
 
 def names() -> tuple[str, ...]:
+    """The names that `measure` takes."""
     return tuple(METRICS)
 
 

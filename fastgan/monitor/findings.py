@@ -20,6 +20,8 @@ SATURATED = 0.98  # of all values are at an end of [-1, 1]
 
 @dataclass(frozen=True)
 class Finding:
+    """What is wrong with a run, and what helps."""
+
     name: str
     steps: int  # for which it held so far
     text: str  # a sentence, with what to try

@@ -31,7 +31,7 @@ from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.terms import Constraint, GeneratorTerm
 from fastgan.penalties.weight_clip import WeightClip
 
-OF_THE_CRITIC = (
+_OF_THE_CRITIC = (
     WGANGP,
     DRAGAN,
     R1,
@@ -42,9 +42,9 @@ OF_THE_CRITIC = (
     CriticDrift,
     AuxiliaryClassifier,
 )
-OF_THE_GENERATOR = (L1, FeatureMatching, PathLength, AuxiliaryClassifier, ConditioningKL, OrthogonalRegularization)
-PENALTIES = {term.__name__: term for term in OF_THE_CRITIC}
-GENERATOR_TERMS = {term.__name__: term for term in OF_THE_GENERATOR}
+_OF_THE_GENERATOR = (L1, FeatureMatching, PathLength, AuxiliaryClassifier, ConditioningKL, OrthogonalRegularization)
+PENALTIES = {term.__name__: term for term in _OF_THE_CRITIC}
+GENERATOR_TERMS = {term.__name__: term for term in _OF_THE_GENERATOR}
 CONSTRAINTS = {"WeightClip": WeightClip}
 
 __all__ = [

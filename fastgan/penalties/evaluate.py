@@ -27,6 +27,8 @@ class Visitor(Protocol):
 
 
 class Evaluation(NamedTuple):
+    """The logits of a critic on both batches, and the values of its penalties."""
+
     real_logits: torch.Tensor
     fake_logits: torch.Tensor
     terms: list[Measured | None]

@@ -132,7 +132,7 @@ class Constraint(Term):
     """A constraint on the critic's weights: apply_(module), "before" or "after" the optimiser's step, as `when` is."""
 
     roles = (CONSTRAINT,)
-    when: str = "after"
+    when = "after"
 
     def apply_(self, module: nn.Module) -> nn.Module:
         raise NotImplementedError

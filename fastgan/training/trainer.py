@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from fastgan import losses, metrics, randomness
-from fastgan.data import Order, as_data
+from fastgan.data import DataSet, Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
 from fastgan.models import sampling
@@ -32,7 +33,7 @@ from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
-from fastgan.training.run.options import RunOptions
+from fastgan.training.run.options import Options, RunOptions
 from fastgan.training.step.augmentation import augmentation, observe
 from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.objective import Objective
@@ -40,6 +41,9 @@ from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, simultaneous
+
+if TYPE_CHECKING:  # in `typing` from Python 3.11 on
+    from typing_extensions import Unpack
 
 NEEDED = ("tqdm", "yaml", "safetensors.torch", "matplotlib.figure", "PIL.Image")
 
@@ -75,7 +79,7 @@ class Trainer:
         generator: nn.Module,
         discriminator: nn.Module,
         recipe: Recipe,
-        data: Any,
+        data: torch.Tensor | np.ndarray | DataSet,
         *,
         run_dir: str | Path | None = None,
         resume: bool | Literal["auto"] = False,
@@ -83,7 +87,7 @@ class Trainer:
         device: str | torch.device | None = None,
         channels_last: bool = True,
         callbacks: Iterable[Callback] = (),
-        **options: Any,
+        **options: "Unpack[Options]",
     ) -> None:
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due

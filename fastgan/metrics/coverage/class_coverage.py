@@ -10,6 +10,8 @@ from fastgan.metrics.evaluated import evaluated
 
 
 class ClassCoverage(NamedTuple):
+    """How many classes the samples reach, and how evenly."""
+
     modes: int  # predicted for at least one sample
     of: int  # modes that there are
     reverse_kl: float  # KL(predicted modes || uniform); floor (K - 1) / (2 N): kl_floor

@@ -10,6 +10,8 @@ from fastgan.metrics.features.feature_tensor import check_pair
 
 
 class PrecisionRecall(NamedTuple):
+    """Shares in [0, 1]."""
+
     precision: float
     recall: float
 
@@ -31,6 +33,8 @@ def precision_recall(real: torch.Tensor, fake: torch.Tensor, *, k: int = 3, bloc
 
 
 class PRDC(NamedTuple):
+    """Precision, recall and coverage are shares in [0, 1]; the density can exceed 1."""
+
     precision: float
     recall: float
     density: float

@@ -12,6 +12,8 @@ INTERPOLATIONS = ("lerp", "slerp")
 
 
 class PathLength(NamedTuple):
+    """Mean and standard deviation of the paths' lengths."""
+
     mean: float
     std: float
     kept: int  # paths left after the discards

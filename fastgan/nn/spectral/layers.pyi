@@ -1,5 +1,7 @@
 # The layers as a type checker and an editor see them: `_with_spectral_norm` makes their constructors when it runs.
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ class _Convolution:
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
@@ -36,7 +38,7 @@ class _Transposed:
         groups: int = 1,
         bias: bool = True,
         dilation: int | tuple[int, ...] = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 import torch
 
@@ -25,6 +25,15 @@ class Penalty(Protocol):
     ) -> torch.Tensor: ...
 
 
+if TYPE_CHECKING:  # objects, or their text
+    Terms = tuple[str | Term | Penalty, ...]
+    Schedules = tuple[str | Schedule, ...]
+    Growth = str | ProgressiveSchedule
+else:  # what the flags of a recipe take
+    Terms = Schedules = tuple[str, ...]
+    Growth = str
+
+
 # Tricks are fields, and each field has one place that reads it: nothing here is a branch of the loop.
 @dataclass(frozen=True)
 class Recipe:
@@ -33,11 +42,11 @@ class Recipe:
     loss: str = "hinge"
     """Adversarial loss, by its name in fastgan.losses."""
 
-    penalties: tuple[str, ...] = ()
+    penalties: Terms = ()
     """Terms of the critic's loss and constraints on its weights: objects of fastgan.penalties, or their text, like
     "R1(gamma=1.0)"; from Python any callable penalty(critic, real=x, fake=y)."""
 
-    generator_terms: tuple[str, ...] = ()
+    generator_terms: Terms = ()
     """Terms of the generator's loss beside the adversarial one, in the same form: "L1(weight=100.0)"."""
 
     generator_lr: float = 1e-4
@@ -101,11 +110,11 @@ class Recipe:
     """Networks with spectral norm: `fastgan train` builds them so, and Trainer adds it to each convolution, linear
     layer and embedding that has none yet. "as built": the architecture's own choice."""
 
-    progressive: str = ""
+    progressive: Growth = ""
     """Growing of a pair that has levels (Karras et al., 2018), as the text
     "ProgressiveSchedule(phase_images=600000)" or as an object."""
 
-    schedules: tuple[str, ...] = ()
+    schedules: Schedules = ()
     """Numbers that change with the step, objects or text: "Schedule('generator_lr', to=0.0, steps=50000)"."""
 
     ema_decay: float = 0.999
@@ -241,7 +250,7 @@ class Recipe:
             else (self.discriminator_steps * step)
         )
 
-    def _own_value(self, field):
+    def _own_value(self, field: str) -> float:
         """The number that a schedule changes. Errors: of many kinds, for what is not a fractional number."""
         name, _, rest = field.partition(".")
         if rest.isdigit():

@@ -115,7 +115,7 @@ def load_network(network, path, name):
         raise ValueError(f"{file}: is not of this {type(network).__name__}: {reason:.300}") from None
 
 
-def read_description(path):
+def read_description(path: Path) -> dict[str, Any]:
     """What state.json holds, checked. Errors: Damaged, FileNotFoundError."""
     file = Path(path) / "state.json"
     if not file.exists():
@@ -124,7 +124,7 @@ def read_description(path):
         described = json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{file}: is damaged ({error!s:.100}); {_instead(path)}") from None
-    needed = {"format": int, "step": int}
+    needed: dict[str, type] = {"format": int, "step": int}
     if isinstance(described, dict) and described.get("format") == FORMAT:
         needed |= {"sha256": dict, "extra_state": dict, "optimizers": dict}
     for key, kind in needed.items():

@@ -2,7 +2,9 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -10,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupted(KeyboardInterrupt):
     """A run ended at a signal, with a checkpoint of its last whole step."""
 
-    def __init__(self, number, step):
+    def __init__(self, number: int, step: int) -> None:
         super().__init__(f"{signal.Signals(number).name} at step {step}")
         self.signal, self.step = number, step
 
@@ -20,14 +22,14 @@ class Asked:
 
     signal = None
 
-    def __call__(self, number, frame):
+    def __call__(self, number: int, frame: Any) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt  # the second one: leave at once
         self.signal = number
 
 
 @contextmanager
-def asked_to_stop():
+def asked_to_stop() -> Iterator[Asked]:
     """Yields an Asked. Signals inside the block are noted there; outside of the main thread none are caught."""
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
 """How a run is kept and shown: what the recipe does not hold, since the trained networks do not depend on it."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, TypedDict
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,20 @@ class RunOptions:
     progress: bool = True
     """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
                 raise ValueError(f"{field.name} must be at least 1; got {value!r}")
+
+
+class Options(TypedDict, total=False):
+    """The fields of RunOptions as arguments of the Trainer, for a type checker."""
+
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    stop_when: Literal["plateau", "gap", "wasserstein", "never"]
+    extractor: str | None
+    progress: bool
