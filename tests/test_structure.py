@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": {"extras", "randomness"},
     "models": {"nn", "ops", "randomness"},
     "penalties": {"augment", "losses", "nn", "ops"},
-    "metrics": {"atomic_file", "data", "extras", "nn", "randomness"},
+    "metrics": {"atomic_file", "data", "extras", "losses", "nn", "randomness"},
     "report": {"atomic_file", "extras"},
     "monitor": {"losses", "metrics", "models", "nn", "penalties", "randomness"},
     "training": {
