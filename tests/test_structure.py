@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": {"nn", "ops", "randomness"},
     "penalties": {"augment", "losses", "nn", "ops"},
     "metrics": {"atomic_file", "data", "extras", "nn", "randomness"},
-    "report": {"atomic_file", "extras"},
+    "figures": {"atomic_file", "extras"},
     "monitor": {"losses", "metrics", "models", "nn", "penalties", "randomness"},
     "training": {
         "atomic_file",
@@ -41,9 +41,9 @@ MAY_IMPORT = {
         "nn",
         "penalties",
     }
-    | {"randomness", "report"},
+    | {"figures", "randomness"},
     "doctor": {"_library", "ops"},
-    "cli": {"atomic_file", "data", "doctor", "extras", "metrics", "models", "randomness", "report", "training"},
+    "cli": {"atomic_file", "data", "doctor", "extras", "figures", "metrics", "models", "randomness", "training"},
 }
 ALWAYS_THERE = {"fastgan", "torch", "numpy"} | sys.stdlib_module_names
 

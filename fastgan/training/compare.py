@@ -27,7 +27,7 @@ class Outcome:
     log: list[dict] = field(default_factory=list)  # rows of metrics.jsonl
 
     def picture(self):
-        """What fastgan.report.save_comparison takes."""
+        """What fastgan.figures.save_comparison takes."""
         return {
             "title": self.recipe,
             "moments": self.moments,
