@@ -185,7 +185,7 @@ if CUDA:
 setup(
     packages=[*find_packages(include=["fastgan", "fastgan.*"]), "fastgan.kernels"],
     package_dir={"fastgan.kernels": "kernels"},
-    package_data={"fastgan": ["py.typed"], "fastgan.data.sources": ["fashion_mnist/*"]},
+    package_data={"fastgan": ["py.typed"], "fastgan.data.sources": ["fashion_mnist/*"], "fastgan.report": ["page/*"]},
     ext_modules=extensions,
     cmdclass={"build_ext": Build},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
