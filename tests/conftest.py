@@ -1,4 +1,7 @@
-"""What holds for all tests. Compiled graphs do not come from an earlier build's cache: a graph calls the ops by the schemas of its build."""
+"""What holds for all tests.
+
+Compiled graphs do not come from an earlier build's cache: a graph calls the ops by the schemas of its build.
+"""
 
 import atexit
 import os

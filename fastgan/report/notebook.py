@@ -17,6 +17,8 @@ def show(run: Any, *others: Any) -> Any:
     page = html.escape(render([run, *others]))
     display = require("IPython.display", "notebook")
     sandbox = 'sandbox="allow-scripts" style="width: 100%; border: 0; border-radius: 12px"'
-    frame = display.HTML(f'<iframe title="fastgan report" height="{HEIGHT}" {sandbox} srcdoc="{page}"></iframe>')
+    frame = display.HTML(
+        f'<div><iframe title="fastgan report" height="{HEIGHT}" {sandbox} srcdoc="{page}"></iframe></div>'
+    )
     display.display(frame)
     return frame

@@ -14,7 +14,7 @@ from fastgan.monitor import findings
 from fastgan.report.views import Views, views
 from fastgan.training import Recipe, load_generator
 from fastgan.training.recipe import presets
-from fastgan.training.run import setup_file
+from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 
 JUDGED = 400  # observations at which the findings are computed; of more, every second, third, ... is left out
@@ -75,7 +75,15 @@ def record(run: Any, *, draw: bool = True) -> Record:
         return found.record
     if hasattr(run, "state"):
         return found.with_views(lambda: (run.state.average, run.state.step, run.data))
-    return found.with_views(lambda: _loaded(folder, found.flags))
+    if checkpoint.latest(folder.checkpoints) is None:
+        found.missing["generator"] = "The run has no checkpoint, so there is no generator to draw from."
+    elif not folder.setup.exists():
+        found.missing["generator"] = (
+            "The networks are not of fastgan.models, so only the page that training writes shows what they draw."
+        )
+    else:
+        return found.with_views(lambda: _loaded(folder, found.flags))
+    return found.record
 
 
 def _loaded(folder, flags):

@@ -23,6 +23,7 @@ from fastgan.training.add_spectral_norm import add_spectral_norm
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.checkpoints import Checkpoints
 from fastgan.training.callbacks.log import Log
+from fastgan.training.callbacks.notebook import Notebook, in_notebook
 from fastgan.training.callbacks.observations import Findings, Observations
 from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.callbacks.progress_bar import ProgressBar
@@ -129,6 +130,7 @@ class Trainer:
             Checkpoints(self.options.checkpoint_every, self.options.keep_checkpoints),
             Report(self.options.report),
             *([ProgressBar()] if self.options.progress else []),
+            *([Notebook()] if self.options.progress and in_notebook() else []),
             *callbacks,
         ]
 

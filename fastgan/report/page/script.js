@@ -193,10 +193,11 @@
       const start = ((index * rows + row) * columns + column) * height * width;
       return [start, start + height * width];
     };
+    // how far the attention is from looking everywhere alike
+    const peak = (weights) => (Math.max(...weights) * weights.length) / Math.max(weights.reduce((sum, one) => sum + one, 0), 1);
     const say = (index, row, column) => {
       const layer = chosen();
-      const weights = layer.bytes.slice(...place(layer, index, row, column));
-      const times = (Math.max(...weights) * weights.length) / weights.reduce((sum, one) => sum + one, 0);
+      const times = peak(layer.bytes.slice(...place(layer, index, row, column)));
       text.textContent = `Image ${index + 1}, row ${row + 1} of ${layer.shape[1]}, column ${column + 1} of ${layer.shape[2]}: the strongest place has ${times.toFixed(1)} times the mean weight.`;
     };
     for (const canvas of all("canvas", block)) {
@@ -219,8 +220,9 @@
         map.width = width;
         map.height = height;
         const pixels = new ImageData(width, height);
-        const [start] = place(layer, index, row, column);
-        for (let i = 0; i < height * width; i++) pixels.data.set([255, 176, 64, 255 * (layer.bytes[start + i] / 255) ** 1.5 * 0.85], 4 * i);
+        const weights = layer.bytes.slice(...place(layer, index, row, column));
+        const strength = Math.min(0.2 + 0.25 * (peak(weights) - 1), 0.85) * 255;
+        weights.forEach((weight, i) => pixels.data.set([255, 176, 64, strength * (weight / 255) ** 1.5], 4 * i));
         map.getContext("2d").putImageData(pixels, 0, 0);
         context.imageSmoothingEnabled = true;
         context.drawImage(map, 0, 0, size, size);
