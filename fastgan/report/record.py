@@ -19,6 +19,7 @@ from fastgan.training.run.folder import RunFolder
 
 JUDGED = 400  # observations at which the findings are computed; of more, every second, third, ... is left out
 RATES = 200  # points of a schedule's curve
+SECONDS_OF_A_RUN, SECONDS_OF_A_COMMAND = 1.5, 60.0  # for what the generator shows, at the end of a run and later
 
 
 class Held(NamedTuple):
@@ -74,15 +75,15 @@ def record(run: Any, *, draw: bool = True) -> Record:
     if not draw:
         return found.record
     if hasattr(run, "state"):
-        return found.with_views(lambda: (run.state.average, run.state.step, run.data))
+        return found.with_views(lambda: (run.state.average, run.state.step, run.data), SECONDS_OF_A_RUN)
     if checkpoint.latest(folder.checkpoints) is None:
-        found.missing["generator"] = "The run has no checkpoint, so there is no generator to draw from."
+        found.missing["generator"] = "The run has no checkpoint to draw images from."
     elif not folder.setup.exists():
         found.missing["generator"] = (
             "The networks are not of fastgan.models, so only the page that training writes shows what they draw."
         )
     else:
-        return found.with_views(lambda: _loaded(folder, found.flags))
+        return found.with_views(lambda: _loaded(folder, found.flags), SECONDS_OF_A_COMMAND)
     return found.record
 
 
@@ -134,20 +135,20 @@ class _Reader:
             missing=self.missing,
         )
         if not rows:
-            self.missing.setdefault("curves", "The log has no line yet, so there are no curves.")
+            self.missing.setdefault("curves", "The log has no line yet, so the page has no curves.")
         if not self.record.pictures:
             self.missing["samples"] = "The run has drawn no samples."
         if rows and not any("watch_auc" in row for row in rows):
             self.missing["findings"] = "The monitors have not looked at this run: it has no observation yet."
 
-    def with_views(self, load: Callable[[], tuple[nn.Module, int, Any]]) -> Record:
-        """The record with what the generator shows."""
+    def with_views(self, load: Callable[[], tuple[nn.Module, int, Any]], patience: float) -> Record:
+        """The record with what the generator shows. patience: seconds for that, about."""
         loaded = self._part("generator", load)
         if loaded is None:
             return self.record
         generator, step, data = loaded
         seed = self.record.recipe.get("seed", 0)
-        drawn = self._part("generator", lambda: views(generator, step, data, seed))
+        drawn = self._part("generator", lambda: views(generator, step, data, seed, patience))
         if drawn is None:
             return self.record
         self.missing.update(drawn.missing)

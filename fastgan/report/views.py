@@ -13,10 +13,11 @@ from fastgan.models import sampling
 from fastgan.nn.attention_maps import attention_layers, attention_maps
 
 WALKS, STOPS, FRAMES = 8, 4, 12  # images side by side; latents on the way of each; frames from one to the next
+FEWEST_FRAMES = 3
 SIDE = 128  # of the walk's images at most
 COMPARED = 12  # samples with their nearest training image
 COMPARED_SIDE = 32  # to which images are averaged before they are compared
-SEARCHED, SECONDS = 20_000, 0.7  # training images that are searched, and how long
+SEARCHED = 20_000  # training images that are searched at most
 ATTENDING, POSITIONS = 6, 16  # images with an attention map; positions a side, of queries and of keys, at most
 
 
@@ -52,41 +53,46 @@ class Views:
 
 
 @torch.no_grad()
-def views(generator: nn.Module, step: int, data: Any, seed: int = 0) -> Views:
-    """data: a data set, or a sentence that says why there is none."""
+def views(generator: nn.Module, step: int, data: Any, seed: int = 0, patience: float = 60.0) -> Views:
+    """data: a data set, or a sentence that says why the page has none.
+
+    patience: seconds, about. A slow generator's walk has fewer frames or is left out; slow data are searched in part.
+    """
     device = next(generator.parameters()).device
-    first = sampling.latents(generator, 1, seed, "report", device=device)
     if sampling.takes_source(generator):
-        why = "The generator translates images: it has no latents to walk between."
+        why = "The generator translates images, so it has no latents to walk between."
         return Views(step, missing={"walk": why, "nearest": "A translated image is not compared with training images."})
-    labels = sampling.labels_in_turn(generator, 1, device)
-    shape = sampling.sample(generator, first, labels).shape[1:]
+    began = time.monotonic()
+    z = sampling.latents(generator, WALKS, seed, "report", device=device)
+    shape = sampling.sample(generator, z, sampling.labels_in_turn(generator, WALKS, device)).shape[1:]
+    seconds = time.monotonic() - began  # of a frame
     if len(shape) != 3 or shape[0] not in (1, 3):
-        return Views(step, missing={"walk": "The run does not make images: there is no walk to show."})
+        return Views(step, missing={"walk": "The run makes no images of 1 or 3 channels, so the page has no walk."})
     missing = {}
-    nearest, found = None, data
-    if not isinstance(data, str):
-        found = _nearest(generator, data, seed, device)
+    frames = min(int(patience / 2 / (STOPS * max(seconds, 1e-6))), FRAMES)
+    if frames < FEWEST_FRAMES:
+        missing["walk"] = (
+            f"A walk takes too long here: {WALKS} images take {seconds:.1f} s. `fastgan report` waits longer."
+        )
+    found = data if isinstance(data, str) else _nearest(generator, data, seed, device, patience / 2)
     if isinstance(found, str):
-        missing["nearest"] = found
-    else:
-        nearest = found
-    return Views(step, _walk(generator, seed, device), nearest, _attention(generator, seed, device), missing)
+        missing["nearest"], found = found, None
+    walk = None if "walk" in missing else _walk(generator, seed, device, frames)
+    return Views(step, walk, found, _attention(generator, seed, device), missing)
 
 
-def _walk(generator, seed, device):
+def _walk(generator, seed, device, frames):
     """Each image goes round a circle of latents, along great circles: every latent is as far from 0 as its ends."""
     stops = sampling.latents(generator, WALKS * STOPS, seed, "report walk", device=device).unflatten(0, (STOPS, WALKS))
-    t = torch.arange(FRAMES, device=device)[:, None, None] / FRAMES
+    t = torch.arange(frames, device=device)[:, None, None] / frames
     t = (1 - torch.cos(math.pi * t)) / 2  # slow at the latents, fast between them
-    parts = [_great_circle(stops[i], stops[(i + 1) % STOPS], t) for i in range(STOPS)]
-    z = torch.cat(parts).flatten(0, 1)  # (STOPS * FRAMES * WALKS, z_dim)
+    path = torch.cat([_great_circle(stops[i], stops[(i + 1) % STOPS], t) for i in range(STOPS)])
     labels = sampling.labels_in_turn(generator, WALKS, device)
-    labels = None if labels is None else labels.repeat(STOPS * FRAMES)
-    images = sampling.sample(generator, z, labels)
-    if images.shape[2] > SIDE:
-        images = F.interpolate(images, size=(SIDE, SIDE), mode="area")
-    return images.cpu().unflatten(0, (STOPS * FRAMES, WALKS))
+    return torch.stack([_reduced(sampling.sample(generator, z, labels)).cpu() for z in path])
+
+
+def _reduced(images):
+    return images if images.shape[2] <= SIDE else F.interpolate(images, size=(SIDE, SIDE), mode="area")
 
 
 def _great_circle(a, b, t):
@@ -96,7 +102,7 @@ def _great_circle(a, b, t):
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
-def _nearest(generator, data, seed, device):
+def _nearest(generator, data, seed, device, patience):
     z = sampling.latents(generator, COMPARED, seed, "report nearest", device=device)
     images = sampling.sample(generator, z, sampling.labels_in_turn(generator, COMPARED, device)).cpu().clamp(-1, 1)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:SEARCHED]
@@ -108,7 +114,7 @@ def _nearest(generator, data, seed, device):
         if samples.shape[1:] != images.shape[1:]:
             return "The generator has not grown to the size of the training images yet."
         searched.append(_small(samples))
-        if time.monotonic() - began > SECONDS:
+        if time.monotonic() - began > patience:
             break
     real = torch.cat(searched)
     distances, at = _distances(_small(images), real).min(1)

@@ -64,7 +64,7 @@ def compare(recipes, data, *, steps, seeds=1, run_dir, moments=5, observe=None, 
                 data,
                 run_dir=folder,
                 resume="auto",
-                **options,
+                **{"report": False} | options,  # of many runs the figure side by side is enough
             )
             observed = []
             for moment in at:

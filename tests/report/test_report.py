@@ -182,6 +182,13 @@ def test_copies_of_training_images_have_distance_zero():
     assert min(far.distances) > 0.2 * near.typical
 
 
+def test_what_takes_too_long_is_left_out_with_a_sentence():
+    images = torch.rand(1024, 1, 16, 16)
+    seen = views(Copies(images, 0.0), 1, fastgan.data.as_data(images), patience=0.0)
+    assert seen.walk is None and seen.missing["walk"].startswith("A walk takes too long here")
+    assert seen.nearest.searched == 512
+
+
 def test_the_walk_is_a_closed_path_on_the_sphere():
     a, b = torch.randn(2, 3, 8, dtype=torch.float64).unbind()
     b = b * (a.norm(dim=1) / b.norm(dim=1))[:, None]
@@ -205,7 +212,7 @@ def test_the_attention_of_the_page_is_that_of_the_generator(attending):
 
 def test_the_command_reads_the_newest_checkpoint(points, tmp_path, capsys):
     assert main(["report", str(points), "--out", str(tmp_path / "page.html")]) == 0
-    assert "points: The run does not make images" in capsys.readouterr().out
+    assert "points: The run makes no images" in capsys.readouterr().out
     page = (tmp_path / "page.html").read_text()
     assert len(drawn(page)["runs"][0]["pictures"]) == 2 and "mlp on ring, 4 steps" in page
 
