@@ -3,7 +3,7 @@
 from fastgan.figures import save_attention_maps, save_comparison, save_curves, save_grid, save_images, save_scatter
 from fastgan.report.notebook import show
 from fastgan.report.page import render, save_report
-from fastgan.report.record import Record, record
+from fastgan.report.run_record import Record, record
 
 __all__ = [
     "Record",

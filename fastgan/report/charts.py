@@ -1,14 +1,15 @@
 """Charts from the log's rows, as the plain values that plotly.js draws."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fastgan.report.record import Record
+from fastgan.report.run_record import Record
 
 MOST = 1500  # points in a curve; of more, neighbours are averaged
 DECADES = 3  # a chart of positive values over more of them has a logarithmic axis
 
+Rows = list[list[dict[str, Any]]]  # of each run
 Read = Callable[[dict[str, Any]], Any]  # a row -> the value of a curve there, or None
 NOT_A_TERM = {"step", "d_loss", "g_loss", "d_real", "d_fake", "steps_per_second"}
 
@@ -24,32 +25,29 @@ def charts(records: list[Record]) -> list[dict[str, Any]]:
     terms = sorted({name for run in rows for row in run for name, value in row.items() if _is_term(name, value)})
     metrics = sorted({str(row["name"]) for record in records for row in record.evaluations if "name" in row})
     found = [
-        _chart("Losses", "", rows, discriminator="d_loss", generator="g_loss"),
-        _chart(
-            "Discriminator's outputs", "The mean logits of a batch.", rows, **{"D(x)": "d_real", "D(G(z))": "d_fake"}
-        ),
+        _chart("Losses", "", rows, {"discriminator": "d_loss", "generator": "g_loss"}),
+        _chart("Discriminator's outputs", "The mean logits of a batch.", rows, {"D(x)": "d_real", "D(G(z))": "d_fake"}),
         _chart(
             "Gradient norms",
             "Of all weights together, and of the logits at single samples if a penalty measures them.",
             rows,
-            discriminator="watch_d_grad",
-            generator="watch_g_grad",
-            **{name.replace("_", " "): name for name in norms},
+            {"discriminator": "watch_d_grad", "generator": "watch_g_grad"}
+            | {name.replace("_", " "): name for name in norms},
         ),
-        _chart("Penalties and terms", "Each with its weight.", rows, **{name: name for name in terms}),
+        _chart("Penalties and terms", "Each with its weight.", rows, {name: name for name in terms}),
         _chart(
             "Distance from real samples",
             "Kernel distance of the averaged generator's samples; lower is better.",
             rows,
-            **{"kernel distance": "watch_kernel_distance", "noise": "watch_kernel_noise"},
+            {"kernel distance": "watch_kernel_distance", "noise": "watch_kernel_noise"},
         ),
         _chart(
             "Variety",
             "Diversity is 1 if samples are as far apart as real ones. Coverage is the share of real samples with a"
             " generated neighbour.",
             rows,
+            {"diversity": "watch_diversity", "coverage": "watch_coverage", "possible": "watch_coverage_expected"},
             zero=True,
-            **{"diversity": "watch_diversity", "coverage": "watch_coverage", "possible": "watch_coverage_expected"},
         ),
         _covered(rows),
         *(_evaluation(records, name) for name in metrics),
@@ -57,11 +55,11 @@ def charts(records: list[Record]) -> list[dict[str, Any]]:
             "What the discriminator tells apart",
             "The share of pairs of a real and a generated sample that it puts in order. Chance is 0.5.",
             rows,
+            {"pairs in order": "watch_auc"},
             zero=True,
-            **{"pairs in order": "watch_auc"},
         ),
         _learning_rates(records),
-        _chart("Speed", "", rows, zero=True, **{"steps per second": "steps_per_second"}),
+        _chart("Speed", "", rows, {"steps per second": "steps_per_second"}, zero=True),
     ]
     return [chart for chart in found if chart["curves"]]
 
@@ -72,7 +70,7 @@ def _is_term(name, value):
     )
 
 
-def _chart(title: str, note: str, rows: list[list[dict[str, Any]]], *, zero: bool = False, **series: str | Read):
+def _chart(title: str, note: str, rows: Rows, series: Mapping[str, str | Read], zero: bool = False) -> dict[str, Any]:
     """series: label -> the name in the rows, or a function of a row. zero: the axis begins at 0."""
     curves = []
     for run, run_rows in enumerate(rows):
@@ -110,7 +108,7 @@ def _spans_decades(curves):
 def _learning_rates(records):
     """As the recipes have them, schedules included."""
     rates = [[{"step": step, "generator": g, "discriminator": d} for step, g, d in r.rates] for r in records]
-    return _chart("Learning rates", "", rates, zero=True, generator="generator", discriminator="discriminator")
+    return _chart("Learning rates", "", rates, {name: name for name in ("generator", "discriminator")}, zero=True)
 
 
 def _covered(rows):
@@ -129,9 +127,8 @@ def _covered(rows):
         f"{words.capitalize()} covered",
         f"{words.capitalize()} with at least a tenth of the samples that are due to each.",
         rows,
+        {f"all {kind}": f"watch_{kind}" for kind in kinds} | {f"covered {kind}": series[kind] for kind in kinds},
         zero=True,
-        **{f"all {kind}": f"watch_{kind}" for kind in kinds},
-        **{f"covered {kind}": series[kind] for kind in kinds},
     )
 
 
@@ -139,7 +136,7 @@ def _evaluation(records, name):
     rows = [
         sorted((row for row in r.evaluations if row.get("name") == name), key=lambda row: row["step"]) for r in records
     ]
-    return _chart(name, "By `fastgan evaluate`.", rows, **{name: "value"})
+    return _chart(name, "By `fastgan evaluate`.", rows, {name: "value"})
 
 
 def _is_number(value):

@@ -14,7 +14,7 @@ import torch
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 from fastgan.report.charts import charts
-from fastgan.report.record import Record, record
+from fastgan.report.run_record import Record, record
 
 PICTURES = 24  # of the samples over time; of more, so many evenly spaced ones
 WIDEST = 720  # pixels of a picture

@@ -9,6 +9,14 @@ from fastgan import Recipe, Trainer
 OPTIONS = {"log_every": 1, "sample_every": 2, "checkpoint_every": 4, "progress": False, "report": False}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient():
+    """A page has all its parts on a busy machine, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastgan.report.run_record.SECONDS_OF_A_RUN", 120.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def attending(tmp_path_factory):
     """The Trainer of a run of 4 steps, images with attention."""

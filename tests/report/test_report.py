@@ -14,7 +14,7 @@ from fastgan.cli import BadInput, main
 from fastgan.nn.attention_maps import attention_layers, attention_maps
 from fastgan.report import record, render, save_report
 from fastgan.report.charts import charts
-from fastgan.report.record import held
+from fastgan.report.run_record import held
 from fastgan.report.views import POSITIONS, _great_circle, views
 from fastgan.training import Callback
 from fastgan.training.callbacks.report import NoReport

@@ -18,7 +18,7 @@ class NoReport(UserWarning):
 
 
 class Report(Callback):
-    """At the start environment.json; at the end report.html, of a run that failed, too. An error here is a warning."""
+    """environment.json at the start, report.html at the end, of a run that failed, too. A failed page is a warning."""
 
     def __init__(self, page: bool = True) -> None:
         """page: whether to write report.html."""
@@ -33,7 +33,7 @@ class Report(Callback):
         if not self.page or trainer.state.step == self.first:
             return
         try:
-            fastgan.report.save_report(trainer, trainer.folder.report)  # by name: the report reads what training wrote
+            fastgan.report.save_report(trainer, trainer.folder.report)  # by name: see docs/house.md
         except Exception as error:
             reason = " ".join(str(error).split())
             warnings.warn(f"{trainer.folder.report.name} is not written: {reason:.200}", NoReport, stacklevel=2)

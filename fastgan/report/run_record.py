@@ -107,12 +107,13 @@ class _Reader:
     """Reads part by part; each part that cannot be read leaves a sentence in `missing`."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder, self.missing = folder, {}
+        self.folder = folder
+        self.missing: dict[str, str] = {}
         known = (folder.recipe, folder.metrics, folder.checkpoints, folder.setup)
         if not any(path.exists() for path in known):
             raise FileNotFoundError(f"{folder.path}: holds no run: give the folder of a run, as --run-dir named it")
         setup = self._part("setup", lambda: setup_file.load(folder.setup) if folder.setup.exists() else ({}, {}))
-        self.flags, model = setup or ({}, {})
+        self.flags: dict[str, Any] = setup[0] if setup else {}
         recipe = self._part("recipe", lambda: Recipe.load(folder.recipe), folder.recipe, "The run has no recipe.yaml.")
         rows = self._rows(folder.metrics, "curves")
         origin = self.flags.get("recipe")
@@ -123,7 +124,7 @@ class _Reader:
             origin=origin if named else "",
             paper=named.paper if named else "",
             changed=_changed(named.settings.as_dict(), recipe.as_dict()) if named and recipe else {},
-            model=model,
+            model=setup[1] if setup else {},
             data=str(self.flags.get("data") or ""),
             environment=self._environment(),
             rows=rows,
