@@ -183,7 +183,7 @@ def test_copies_of_training_images_have_distance_zero():
 
 
 def test_what_takes_too_long_is_left_out_with_a_sentence():
-    images = torch.rand(1024, 1, 16, 16)
+    images = torch.rand(1024, 1, 16, 16) * 2 - 1
     seen = views(Copies(images, 0.0), 1, fastgan.data.as_data(images), patience=0.0)
     assert seen.walk is None and seen.missing["walk"].startswith("A walk takes too long here")
     assert seen.nearest.searched == 512
