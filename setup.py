@@ -189,6 +189,7 @@ setup(
         "fastgan": ["py.typed"],
         "fastgan.nn.spectral": ["*.pyi"],
         "fastgan.data.sources": ["fashion_mnist/*"],
+        "fastgan.report": ["page/*"],
     },
     ext_modules=extensions,
     cmdclass={"build_ext": Build},

@@ -106,7 +106,7 @@ class Losses(Callback):
 
 def make(recipe, points, folder, callback):
     often = {"log_every": NEVER, "sample_every": NEVER, "checkpoint_every": NEVER}
-    options = {"run_dir": folder, "device": "cpu", "progress": False, "callbacks": [callback], **often}
+    options = {"run_dir": folder, "device": "cpu", "progress": False, "report": False, "callbacks": [callback], **often}
     return Trainer(*networks(), recipe, points, **options)
 
 

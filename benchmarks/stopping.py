@@ -80,7 +80,7 @@ def run(data_name, recipe_name, steps, every, seed=0):
     real = samples.batch(order[:SAMPLES])[0]
     features, fields = extractor.features(real).values, monitor.pooled(real).flatten(1)
     with tempfile.TemporaryDirectory() as folder:
-        intervals = {"log_every": every, "sample_every": every, "checkpoint_every": steps}
+        intervals = {"report": False, "log_every": every, "sample_every": every, "checkpoint_every": steps}
         trainer = Trainer(*pair, recipe, samples, run_dir=Path(folder) / "run", progress=False, **intervals)
         trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, Pictures)]  # longer than these steps
         fids, pixels = {}, {}

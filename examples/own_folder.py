@@ -7,8 +7,8 @@ import argparse
 
 import fastgan
 from fastgan.data import load
+from fastgan.figures import save_grid
 from fastgan.models import sampling
-from fastgan.report import save_grid
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder", help="images, flat or in a sub-folder for each class")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastgan import _threads, nn, ops  # noqa: F401 (_threads first, before torch loads)
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr__` imports the same names at first use
-    from fastgan import augment, data, losses, metrics, models, monitor, penalties, report, training
+    from fastgan import augment, data, figures, losses, metrics, models, monitor, penalties, report, training
     from fastgan.training import Recipe, Trainer
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __all__ = [
     "Trainer",
     "augment",
     "data",
+    "figures",
     "losses",
     "metrics",
     "models",

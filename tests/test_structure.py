@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "models": {"nn", "ops", "randomness"},
     "penalties": {"augment", "losses", "nn", "ops"},
     "metrics": {"atomic_file", "data", "extras", "losses", "nn", "randomness"},
-    "report": {"atomic_file", "extras"},
+    "figures": {"atomic_file", "extras"},
     "monitor": {"losses", "metrics", "models", "nn", "penalties", "randomness"},
     "training": {
         "atomic_file",
@@ -41,9 +41,21 @@ MAY_IMPORT = {
         "nn",
         "penalties",
     }
-    | {"randomness", "report"},
+    | {"figures", "randomness"},
+    "report": {"atomic_file", "data", "extras", "figures", "models", "monitor", "nn", "training"},
     "doctor": {"_library", "ops"},
-    "cli": {"atomic_file", "data", "doctor", "extras", "metrics", "models", "randomness", "report", "training"},
+    "cli": {
+        "atomic_file",
+        "data",
+        "doctor",
+        "extras",
+        "figures",
+        "metrics",
+        "models",
+        "randomness",
+        "report",
+        "training",
+    },
 }
 ALWAYS_THERE = {"fastgan", "torch", "numpy", "typing_extensions"} | sys.stdlib_module_names
 
@@ -142,8 +154,9 @@ def _on_a_circle(below):
 
 
 def test_no_folder_is_a_heap():
-    """At most a dozen siblings, unless they share one idea: the models, the layers, the tests of a room, the tables."""
-    one_idea = {"fastgan/models": 15, "fastgan/nn": 15}
+    """At most a dozen siblings, unless they share one idea: the models, the layers, the commands, the tests of a
+    room, the tables."""
+    one_idea = {"fastgan/cli": 20, "fastgan/models": 15, "fastgan/nn": 15}
     for folder in {path.parent for path in FILES}:
         siblings = [p for p in folder.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
         name = str(folder.relative_to(ROOT))

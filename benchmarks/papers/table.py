@@ -121,7 +121,7 @@ def write(table, rows, criteria, draw):
 @contextmanager
 def silent_trainer(pair, recipe, samples, device, steps):
     """A Trainer in a temporary folder. It draws, logs and saves nothing before the last of `steps`."""
-    never = {"sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": max(1, steps)}
+    never = {"report": False, "sample_every": steps + 1, "checkpoint_every": steps + 1, "log_every": max(1, steps)}
     with tempfile.TemporaryDirectory() as folder:
         yield Trainer(*pair, recipe, samples, run_dir=folder, device=device, progress=False, **never)
 

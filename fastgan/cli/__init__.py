@@ -1,4 +1,4 @@
-"""The command line: `fastgan train | sample | evaluate | doctor`, a file each. Nothing but this package prints."""
+"""The command line: `fastgan train | sample | report | ...`, a file each. Nothing but this package prints."""
 
 import contextlib
 import difflib
@@ -17,6 +17,7 @@ COMMANDS = {
     "stages": ("fastgan.cli.stages", "train two stages, a silhouette first and then the image on it"),
     "recipes": ("fastgan.cli.recipes", "list the named recipes and their papers"),
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
+    "report": ("fastgan.cli.report", "write one HTML page of a run, or of runs side by side"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),
 }

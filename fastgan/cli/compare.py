@@ -10,7 +10,7 @@ from fastgan import data, metrics, training
 from fastgan.atomic_file import replacing
 from fastgan.cli import extractors
 from fastgan.cli.flags import at_least_one, mendable, parse
-from fastgan.report import save_comparison
+from fastgan.figures import save_comparison
 from fastgan.training.compare import compare, draw
 from fastgan.training.recipe import presets
 

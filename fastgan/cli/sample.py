@@ -8,8 +8,8 @@ import torch
 from fastgan import training
 from fastgan.cli import data_source
 from fastgan.cli.flags import at_least_one, mendable, parse
+from fastgan.figures import save_grid, save_images
 from fastgan.models import sampling
-from fastgan.report import save_grid, save_images
 
 WIDEST = 16  # classes in a row, a column each
 

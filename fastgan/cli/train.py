@@ -94,6 +94,8 @@ def main(arguments: list[str]) -> int:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
         print(f"best:    {folder.best}")
     print(f"samples: {folder.samples}\ncurves:  {folder.curves}")
+    if flags.run.report and folder.report.exists():
+        print(f"report:  {folder.report}")
     for line in folder.findings.read_text().splitlines() if folder.findings.exists() else ():
         print(f"finding: {line}")
     print(f"more:    fastgan sample --run-dir {run} --out more.png")

@@ -34,7 +34,7 @@ def attention_maps(
             hooks.enter_context(layer.register_forward_pre_hook(catch))
         network(*inputs)
         return {
-            name: torch.stack([layers[name].attention_map(x, _position(query, size, x.shape[2:])) for query in queries])
+            name: layers[name].attention_maps(x, [_position(query, size, x.shape[2:]) for query in queries])
             for name, x in caught.items()
         }
 

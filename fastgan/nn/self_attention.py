@@ -1,7 +1,7 @@
 """Self-attention over the positions of a feature map (Zhang et al., "Self-Attention GANs", 2019)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -95,28 +95,34 @@ class SelfAttention2d(nn.Module):
         out = out.mT.reshape(x.shape[0], -1, *x.shape[2:])
         return x + self.gamma * self.o(out)
 
-    @torch.no_grad()
     def attention_map(self, x: torch.Tensor, query: tuple[int, int]) -> torch.Tensor:
         """The attention of position `query` = (row, column) of x (B, C, h, w) to every key: (B, h', w'), sums are 1.
 
         The mean over heads; h' = h // 2 if keys are pooled. Only one row of the attention matrix is computed. Spectral
         norm's vectors stay.
         """
+        return self.attention_maps(x, [query])[0]
+
+    @torch.no_grad()
+    def attention_maps(self, x: torch.Tensor, queries: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """attention_map of each query, (queries, B, h', w'); keys are computed once."""
         self._check(x)
-        row, column = query
         h, w = x.shape[2:]
-        if not (0 <= row < h and 0 <= column < w):
-            raise ValueError(f"query must be a position (row, column) of a {h} x {w} map, got {query}")
+        for query in queries:
+            if not (0 <= query[0] < h and 0 <= query[1] < w):
+                raise ValueError(f"query must be a position (row, column) of a {h} x {w} map, got {query}")
+        rows, columns = torch.tensor(queries, device=x.device).unbind(1)
         training = self.training
         self.eval()
         try:
-            q, k = self.theta(x[:, :, row : row + 1, column : column + 1]), self._keys(x)
+            q, k = self.theta(x[:, :, None, rows, columns]), self._keys(x)  # (B, c, 1, queries), (B, c, h', w')
         finally:
             self.train(training)
         size = k.shape[2:]
         q, k = self._heads(q).float(), self._heads(k).float()
-        logits = q @ k.mT if self.similarity == "dot" else -(q - k).square().sum(-1)[..., None, :]
-        return (self.scale * logits).softmax(-1).mean(1).reshape(x.shape[0], *size)
+        logits = q @ k.mT if self.similarity == "dot" else -torch.cdist(q, k).square()
+        weights = (self.scale * logits).softmax(-1).mean(1)  # (B, queries, h' * w')
+        return weights.transpose(0, 1).unflatten(2, size)
 
     def _keys(self, x):
         return self._pooled(self.phi(x) if self.similarity == "dot" else self.theta(x))

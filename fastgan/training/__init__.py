@@ -1,7 +1,7 @@
 """Training: a recipe, a state, a step, and the loop around it."""
 
 from fastgan.training.callbacks.callback import Callback
-from fastgan.training.callbacks.tensorboard import TensorBoard
+from fastgan.training.callbacks.trackers import MLflow, TensorBoard, WandB
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
@@ -21,6 +21,7 @@ __all__ = [
     "Damaged",
     "Diverged",
     "Interrupted",
+    "MLflow",
     "ProgressiveSchedule",
     "Recipe",
     "RunOptions",
@@ -30,6 +31,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TwoStage",
+    "WandB",
     "compile_critic_loss",
     "load_generator",
     "unrolled_generator_loss",

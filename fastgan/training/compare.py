@@ -31,7 +31,7 @@ class Outcome:
     log: list[dict] = field(default_factory=list)  # rows of metrics.jsonl
 
     def picture(self) -> dict[str, Any]:
-        """What fastgan.report.save_comparison takes."""
+        """What fastgan.figures.save_comparison takes."""
         return {
             "title": self.recipe,
             "moments": self.moments,
@@ -66,6 +66,7 @@ def compare(
     described = {k: options.pop(k) for k in ("model", "conditional", "width", "z_dim") if k in options}
     observe = observe or (observe_modes if getattr(data, "modes", None) is not None else lambda trainer: {})
     at = [round(steps * (i + 1) / moments) for i in range(moments)]
+    options.setdefault("report", False)  # of many runs the figure side by side is enough
     outcomes = []
     for name, named in recipes.items():
         outcome = Outcome(name, moments=at)

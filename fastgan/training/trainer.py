@@ -24,9 +24,11 @@ from fastgan.training.add_spectral_norm import add_spectral_norm
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.checkpoints import Checkpoints
 from fastgan.training.callbacks.log import Log
+from fastgan.training.callbacks.notebook import Notebook, in_notebook
 from fastgan.training.callbacks.observations import Findings, Observations
 from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.callbacks.progress_bar import ProgressBar
+from fastgan.training.callbacks.report import Report
 from fastgan.training.first_pass import check_first_pass, check_parameters, initialize_lazy
 from fastgan.training.recipe.growth import shrink
 from fastgan.training.recipe.recipe import Recipe
@@ -67,7 +69,7 @@ class Trainer:
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
-        keep_checkpoints=2, stop_when="never", progress=True.
+        keep_checkpoints=2, stop_when="never", report=True, progress=True.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
         before the first one. The first line of the log on stderr has it.
     Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
@@ -130,7 +132,9 @@ class Trainer:
             Findings(self.options.sample_every, stop),
             Pictures(self.options.sample_every, self.data),
             Checkpoints(self.options.checkpoint_every, self.options.keep_checkpoints),
+            Report(self.options.report),
             *([ProgressBar()] if self.options.progress else []),
+            *([Notebook()] if self.options.progress and in_notebook() else []),
             *callbacks,
         ]
 

@@ -212,10 +212,8 @@ def test_the_doctor_reports_and_speaks_json(capsys):
 
 
 def test_an_unknown_command_is_one_line(capsys):
-    assert (
-        "'nothing at all' is not a command; use one of train, compare, stages, recipes, sample, evaluate, doctor"
-        in complaint(capsys, "nothing at all")
-    )
+    commands = "train, compare, stages, recipes, sample, report, evaluate, doctor"
+    assert f"'nothing at all' is not a command; use one of {commands}" in complaint(capsys, "nothing at all")
 
 
 @pytest.mark.parametrize("missing", ["tyro", "tqdm", "safetensors", "matplotlib", "PIL", "yaml"])

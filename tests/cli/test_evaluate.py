@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from fastgan import cli, metrics
 from fastgan.cli.exit_codes import DATA
 from fastgan.data import fashion_mnist
-from fastgan.report import save_grid
+from fastgan.figures import save_grid
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The protocol of callbacks, and TensorBoard's."""
+"""The protocol of callbacks, and the callbacks for other tools."""
 
 import sys
 import types
@@ -8,7 +8,7 @@ import torch
 
 import fastgan
 from fastgan import Recipe, Trainer
-from fastgan.training import Callback, TensorBoard
+from fastgan.training import Callback, MLflow, TensorBoard, WandB
 from fastgan.training.run.metrics_log import read_metrics
 
 POINTS = torch.randn(80, 2, generator=torch.Generator().manual_seed(0))
@@ -79,6 +79,7 @@ def test_tensorboard_has_the_logs_numbers_and_the_pictures(toy, tmp_path):
     assert [event.step for event in events] == [row["step"] for row in rows]
     assert [event.value for event in events] == pytest.approx([row["d_loss"] for row in rows])
     assert [event.step for event in found.Images("samples")] == [4]
+    assert "_hparams_/experiment" in found.PluginTagToContent("hparams")
 
 
 def test_a_progress_bar_counts_to_the_end(toy, tmp_path, capsys):
@@ -105,3 +106,70 @@ def test_the_distance_of_a_plateau_is_measured_in_the_extractor_that_is_named(tm
     assert calls and trainer.rows[-1]["watch_kernel_distance"] > 0
     with pytest.raises(ValueError, match="extractor must be"):
         Trainer(*pair, Recipe(batch_size=4), images, run_dir=tmp_path / "other", extractor="vgg")
+
+
+class StandIn(types.ModuleType):
+    """A tracker's module that keeps each call: (name, arguments, keywords)."""
+
+    def __init__(self):
+        super().__init__("stand_in")
+        self.calls = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def call(*arguments, **keywords):
+            self.calls.append((name, arguments, keywords))
+            return self
+
+        return call
+
+    def of(self, name):
+        return [(arguments, keywords) for called, arguments, keywords in self.calls if called == name]
+
+
+def test_weights_and_biases_gets_the_log_the_recipe_and_the_pictures(toy, tmp_path, monkeypatch):
+    module = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    make(toy, tmp_path, WandB("mine", mode="offline")).fit(4)
+    ((_, started),) = module.of("init")
+    assert started["project"] == "mine" and started["mode"] == "offline" and started["config"]["batch_size"] == 8
+    logged = [keywords["step"] for (values,), keywords in module.of("log") if "d_loss" in values]
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert logged == [row["step"] for row in rows]
+    assert {name for (values,), _ in module.of("log") for name in values} >= {"samples", "steps_per_second"}
+    assert module.of("Image") == [((str(tmp_path / "samples" / "step_00000004.png"),), {})]
+    assert module.calls[-1][0] == "finish"
+
+
+def test_mlflow_gets_the_log_the_recipe_and_the_pictures(toy, tmp_path, monkeypatch):
+    module = StandIn()
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    make(toy, tmp_path, MLflow("mine", run_name="first")).fit(4)
+    assert module.of("set_experiment") == [(("mine",), {})] and module.of("start_run") == [((), {"run_name": "first"})]
+    assert module.of("log_params")[0][0][0]["loss"] == "hinge"
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    logged = [(values["d_loss"], keywords["step"]) for (values,), keywords in module.of("log_metrics")]
+    assert logged == [(row["d_loss"], row["step"]) for row in rows]
+    assert module.of("log_artifact") == [((str(tmp_path / "samples" / "step_00000004.png"), "samples"), {})]
+    assert module.calls[-1][0] == "end_run"
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ModuleNotFoundError, match="wandb is not installed: pip install wandb"):
+        WandB()
+
+
+def test_a_notebook_shows_curves_and_samples_while_it_trains(toy, tmp_path, monkeypatch):
+    module, shown = StandIn(), []
+    module.HTML = shown.append
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    make(toy, tmp_path, progress=True, sample_every=2).fit(4)
+    assert module.of("display")[0][1] == {"display_id": True} and len(module.of("update")) == 3
+    assert 'alt="Samples at step 2"' in shown[1] and 'alt="Curves at step 4"' in shown[-1]
+    make(toy, tmp_path / "quiet").fit(2)
+    assert len(module.of("display")) == 1

@@ -7,10 +7,10 @@ import torch
 
 from fastgan.atomic_file import replacing
 from fastgan.data import DataSet
+from fastgan.figures import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.models import sampling
 from fastgan.nn.attention_maps import attention_layers, attention_maps
 from fastgan.nn.pack import pack
-from fastgan.report import save_attention_maps, save_curves, save_grid, save_scatter
 from fastgan.training.callbacks.callback import Callback
 
 PICTURES, POINTS = 100, 2000

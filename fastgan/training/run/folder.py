@@ -21,6 +21,8 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.evaluations = self.path / "evaluations.jsonl"  # by `fastgan evaluate`
         self.findings = self.path / "findings.txt"  # what seems wrong at the newest observation
+        self.environment = self.path / "environment.json"  # the machine and the versions, at the newest `fit`
+        self.report = self.path / "report.html"
         self.curves = self.path / "curves.png"
         self.real = self.path / "real.png"
         self.samples = self.path / "samples.png"  # the newest of:

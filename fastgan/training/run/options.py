@@ -29,6 +29,9 @@ class RunOptions:
     """Features in which "plateau" measures the distance of images, by a name as for `fastgan evaluate --extractor`. By
     default fixed random filters at several scales, which suit images of any kind."""
 
+    report: bool = True
+    """Write report.html at the end: one page with curves, samples, findings and what the generator has learned."""
+
     progress: bool = True
     """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""
 

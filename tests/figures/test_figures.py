@@ -4,8 +4,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fastgan.report import save_attention_maps, save_curves, save_grid
-from fastgan.report.scatter import draw_points
+from fastgan.figures import save_attention_maps, save_curves, save_grid
+from fastgan.figures.scatter import draw_points
 
 
 @pytest.mark.parametrize("channels", [1, 3])

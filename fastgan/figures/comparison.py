@@ -8,8 +8,8 @@ import torch
 
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
-from fastgan.report.grid import make_grid
-from fastgan.report.scatter import draw_points
+from fastgan.figures.grid import make_grid
+from fastgan.figures.scatter import draw_points
 
 
 def save_comparison(runs: Sequence[Mapping[str, Any]], path: Path | str, modes: torch.Tensor | None = None) -> None:
