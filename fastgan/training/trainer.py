@@ -34,9 +34,11 @@ from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
 from fastgan.training.run.options import RunOptions
 from fastgan.training.step.augmentation import augmentation, observe
+from fastgan.training.step.compile_critic_loss import CompiledLosses
 from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
+from fastgan.training.step.precision import Precision
 from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, simultaneous
@@ -106,7 +108,10 @@ class Trainer:
                 if not is_lazy(weight) and weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=memory_format)
         initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
-        self.schedule = StepSchedule(recipe, generator)
+        self.precision = Precision(recipe.precision, self.device)
+        self._loss = losses.get(recipe.loss)
+        self._compiled = CompiledLosses(self._loss, recipe.compile) if recipe.compile else None
+        self.schedule = StepSchedule(recipe, generator, self.device)
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:
             for note in checkpoint.load(self.state, found):
@@ -152,6 +157,7 @@ class Trainer:
             self._claimed(),
             randomness.global_seed(seed, "fit", self.device),
             closing(stream),
+            self.precision.switched(),
             asked_to_stop() as asked,
             self._callbacks_around(),
         ):
@@ -244,15 +250,15 @@ class Trainer:
     def _objective(self, plan, state):
         recipe = plan.recipe
         return Objective(
-            losses.get(recipe.loss),
-            recipe.penalties,
-            recipe.generator_terms,
+            self._loss,
+            plan.terms,
             augment=augmentation(recipe, state.memory),
             pack=recipe.pack,
-            step=plan.step,
             memory=state.memory,
             observe=partial(observe, recipe, state.memory) if recipe.augment_target else None,
             on_gradients=self._keep_route,
+            autocast=self.precision.autocast,
+            compiled=self._compiled.of(plan.terms) if self._compiled else None,
         )
 
     def _keep_route(self, found):

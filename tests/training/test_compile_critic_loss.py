@@ -11,7 +11,7 @@ from fastgan import losses, penalties
 from fastgan.penalties import DRAGAN, R1, R2, WGANGP, CriticDrift, LeCam, initial_states
 from fastgan.penalties.critic import Critic
 from fastgan.training import compile_critic_loss
-from fastgan.training.step.objective import Objective
+from fastgan.training.step.objective import Objective, terms_of
 
 
 class SmallCritic(nn.Module):
@@ -42,7 +42,7 @@ def test_the_compiled_loss_equals_eager(terms, options):
     torch.manual_seed(0)
     eager = SmallCritic()
     compiled = copy.deepcopy(eager)
-    objective = Objective(losses.get("hinge"), terms)
+    objective = Objective(losses.get("hinge"), terms_of(terms))
     critic_loss = compile_critic_loss(objective.loss, terms, **options)
     states, theirs = initial_states(terms), initial_states(terms)
     for step in range(2):  # the second meets other labels and moved spectral vectors

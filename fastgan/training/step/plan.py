@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from itertools import count
 
+import torch
+
 from fastgan.training.recipe.growth import Stage
 from fastgan.training.recipe.recipe import Recipe
+from fastgan.training.step.objective import Roles, Terms
 from fastgan.training.step.optimizers import set_rates
 
 
@@ -17,6 +20,7 @@ class StepPlan:
     stage: Stage | None
     samples: int  # drawn for one update, of either kind
     discriminator_steps: int
+    terms: Terms  # what is due
 
     def enter(self, state):
         """Set the state's optimisers and networks to what the plan says."""
@@ -28,9 +32,42 @@ class StepPlan:
         set_rates(state, self.recipe)
 
 
+class ScheduledTerms:
+    """The terms of a recipe, sorted by role once.
+
+    A scheduled factor of a term ("R1.gamma") is a 0-d tensor in the term, which `at` fills: what has been compiled or
+    captured reads the new value. changing: the scheduled fields of terms that are no factors, whose terms are sorted
+    at every step.
+    """
+
+    def __init__(self, recipe, device):
+        terms = {type(term).__name__: term for term in (*recipe.penalties, *recipe.generator_terms)}
+        self.changing, self._factors = [], {}
+        for schedule in recipe.schedules:
+            name, _, field = schedule.field.partition(".")
+            if name not in terms or not field:
+                continue
+            if field in getattr(terms[name], "factors", ()):
+                self._factors[schedule.field] = torch.zeros((), device=device)
+            else:
+                self.changing.append(schedule.field)
+        self._roles = self._sort(recipe)
+
+    def at(self, recipe, step) -> Terms:
+        """recipe: the one in force at the step."""
+        for field, tensor in self._factors.items():
+            tensor.fill_(recipe.value_of(field))
+        return (self._sort(recipe) if self.changing else self._roles).at(step)
+
+    def _sort(self, recipe):
+        recipe = recipe.with_values(self._factors)
+        return Roles.of(recipe.penalties, recipe.generator_terms)
+
+
 class StepSchedule:
-    def __init__(self, recipe, generator):
+    def __init__(self, recipe, generator, device="cpu"):
         self.recipe = recipe
+        self.terms = ScheduledTerms(recipe, device)
         self.levels = getattr(generator, "levels", None)
         if recipe.progressive and self.levels is None:
             raise TypeError(
@@ -44,7 +81,8 @@ class StepSchedule:
             stage = self.recipe.progressive.at(step, self.levels, samples)
             samples = stage.batch_size
         steps = self.recipe.discriminator_steps_at(step)
-        return StepPlan(step, self.recipe.at(step), stage, samples * self.recipe.pack, steps)
+        recipe = self.recipe.at(step)
+        return StepPlan(step, recipe, stage, samples * self.recipe.pack, steps, self.terms.at(recipe, step))
 
     def updates(self, order, start):
         """Yields the samples' indices of each update of the critic, from step number `start` on."""
