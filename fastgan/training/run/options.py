@@ -29,6 +29,10 @@ class RunOptions:
     """Features in which "plateau" measures the distance of images, by a name as for `fastgan evaluate --extractor`. By
     default fixed random filters at several scales, which suit images of any kind."""
 
+    cuda_graphs: bool | None = None
+    """Replay the gradients of each update as a CUDA graph. The numbers are those of eager updates. None: on a GPU, if
+    the recipe can; True: refuse a recipe or a device that cannot."""
+
     progress: bool = True
     """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""
 
