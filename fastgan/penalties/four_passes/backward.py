@@ -1,19 +1,21 @@
 """The gradients of a critic's loss and penalties by the cheapest exact route."""
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 
 from fastgan import losses
-from fastgan.penalties.critic import checked_logits
+from fastgan.penalties.critic import checked_logits, module_of
 from fastgan.penalties.evaluate import evaluate
-from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
+from fastgan.penalties.four_passes.graph import NotEligible, TooSmall, least_work_on
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.four_passes.visit import Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
 from fastgan.penalties.terms import Term
 
 FOUR_PASSES, GENERAL = "four passes", "general"
+SMALL = WeakKeyDictionary()  # a critic -> shapes of batches for which it is too small to look at its graph again
 
 
 @dataclass(frozen=True)
@@ -138,22 +140,28 @@ class Recorder:
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
         logits = checked_logits(critic(x))
-        visit = self._visit(logits, x, second_order=False)
+        visit = self._visit(critic, logits, x, second_order=False)
         return logits if visit is None else visit.logits
 
     def logits_and_gradient(self, critic, x, allow_coupled=False):
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
-        visit = self._visit(logits, x, second_order=True)
+        visit = self._visit(critic, logits, x, second_order=True)
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, logits, x, second_order):
+    def _visit(self, critic, logits, x, second_order):
+        network = module_of(critic)
+        small = set() if network is None or self.smallest else SMALL.setdefault(network, set())
         try:
             if self.against:
                 raise NotEligible(self.against)
+            if x.shape in small:
+                raise TooSmall
             least_work = 0 if self.smallest else least_work_on(x.device)
             visit = Visit(logits, x, second_order, least_work)
         except NotEligible as why:
+            if isinstance(why, TooSmall):
+                small.add(x.shape)
             self.reasons.append(str(why))
             return None
         self.visits.append(visit)

@@ -18,6 +18,11 @@ class NotEligible(Exception):
     """Says what in the critic the four passes do not take."""
 
 
+class TooSmall(NotEligible):
+    def __str__(self):
+        return "the critic is too small for four passes to take less time than autograd's six"
+
+
 def find_maps(logits, x, *, least_work=0):
     """(maps, signature, leaf) of the graph between logits and x, a leaf. signature: hashable, equal for equal
     structures. leaf: a parameter that the logits depend on, by which a critic is known, or None.
@@ -59,7 +64,7 @@ def find_maps(logits, x, *, least_work=0):
             work += maps[-1].work(next(iter(inputs.values())), shapes[0])
         signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
     if work < least_work * len(maps):
-        raise NotEligible("the critic is too small for four passes to take less time than autograd's six")
+        raise TooSmall
     return maps, tuple(signature), leaf
 
 

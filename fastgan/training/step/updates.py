@@ -108,7 +108,12 @@ def update_generator(state, objective, real, condition, z, parts=1, unroll=None,
 
 def _forget_gradients(*optimizers):
     for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+        for p in _trained_by(optimizer):  # zero_grad does the same, and notes itself in profiles: 3 % of a tiny step
+            p.grad = None
+
+
+def _trained_by(optimizer):
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _discriminator_gradients(state, objective, real, fake, condition, share=1.0, keep_fake_gradient=False):
@@ -131,7 +136,7 @@ def _generator_gradients(state, objective, real, fake, condition, z, unroll=None
     context = {"generator": state.generator, "latents": z, "condition": condition}
     real, fake = pack(real, objective.pack), pack(fake, objective.pack)
     scaler = state.scalers.get("generator")
-    with nullcontext() if unroll else frozen(state.discriminator):
+    with nullcontext() if unroll else frozen(_trained_by(state.discriminator_optimizer)):
         if unroll:
             players = (objective, state.discriminator, state.discriminator_optimizer, fake, real)
             total, values = unrolled_generator_loss(*players, condition=condition, context=context, **unroll)
