@@ -67,7 +67,7 @@ class CudaCapture:
                 waits = True
             elif "Synchronization debug mode" not in said:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        return found, "the update makes the host wait for the GPU" if waits else None
+        return found, "it makes the host wait for the GPU" if waits else None
 
     def capture(self, run: Callable[[], T]) -> tuple[Callable[[], None], T]:
         graph = torch.cuda.CUDAGraph()
@@ -197,7 +197,7 @@ PLAYERS = {"discriminator": "the discriminator", "generator": "the generator", "
 
 
 def why_eager(recipe: Recipe, changing: Sequence[str]) -> str | None:
-    """Why the updates of a recipe cannot be captured, or None. changing: scheduled fields of terms, no factors."""
+    """Why the updates of a recipe cannot be captured, or None. changing: scheduled fields of terms that are not factors."""
     if recipe.unroll_steps:
         return "unroll_steps > 0 reads the optimiser's state on the host"
     if recipe.compile:

@@ -36,7 +36,7 @@ class ScheduledTerms:
     """The terms of a recipe, sorted by role once.
 
     A scheduled factor of a term ("R1.gamma") is a 0-d tensor in the term, which `at` fills: what has been compiled or
-    captured reads the new value. changing: the scheduled fields of terms that are no factors, whose terms are sorted
+    captured reads the new value. changing: the scheduled fields of terms that are not factors: such terms are sorted
     at every step.
     """
 
