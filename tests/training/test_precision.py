@@ -104,15 +104,39 @@ def test_a_device_that_cannot_says_what_it_lacks(toy, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fp32", "tf32", "bf16"])
-def test_torchs_switch_is_set_around_a_run_only(name, monkeypatch):
+@pytest.mark.parametrize("set_by", ["nobody", "an older switch", "a newer switch"])
+def test_torchs_switches_are_set_around_a_run_only(name, set_by, monkeypatch):
+    """In a process of its own torch keeps them; here they are given back by the test."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = [switch.fp32_precision for switch in switches]
-    with Precision(name, torch.device("cuda")).switched():
-        assert {switch.fp32_precision for switch in switches} == {"tf32" if name == "tf32" else "ieee"}
-    assert [switch.fp32_precision for switch in switches] == before
+
+    def switches():
+        return matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+    def older():
+        return matmul.allow_tf32, cudnn.allow_tf32
+
+    first, first_older = switches(), older()
+    try:
+        if set_by == "an older switch":
+            matmul.allow_tf32 = True
+        elif set_by == "a newer switch":
+            matmul.fp32_precision = "tf32"  # from here on reading the older one raises
+        before = switches()
+        with Precision(name, torch.device("cuda")).switched():
+            assert set(switches()) == {"tf32" if name == "tf32" else "ieee"}
+            assert older() == (name == "tf32",) * 2
+        assert switches() == before
+        if set_by != "a newer switch":
+            assert older() == ((True, first_older[1]) if set_by == "an older switch" else first_older)
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = first_older
+        matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = first
+
+
+@pytest.mark.parametrize("name", ["tf32", "bf16"])
+def test_an_old_gpu_is_refused(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "an old GPU")
-    if name != "fp32":
-        with pytest.raises(ValueError, match="needs a"):
-            Precision(name, torch.device("cuda"))
+    with pytest.raises(ValueError, match="compute capability 8 or newer"):
+        Precision(name, torch.device("cuda"))

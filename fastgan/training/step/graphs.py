@@ -197,7 +197,7 @@ PLAYERS = {"discriminator": "the discriminator", "generator": "the generator", "
 
 
 def why_eager(recipe: Recipe, changing: Sequence[str]) -> str | None:
-    """Why the updates of a recipe cannot be captured, or None. changing: scheduled fields of terms that are not factors."""
+    """Why the updates of a recipe cannot be captured, or None. changing: as ScheduledTerms.changing."""
     if recipe.unroll_steps:
         return "unroll_steps > 0 reads the optimiser's state on the host"
     if recipe.compile:

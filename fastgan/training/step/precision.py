@@ -57,15 +57,31 @@ class Precision:
         if self.device.type != "cuda":
             yield
             return
-        switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-        before = [switch.fp32_precision for switch in switches]
+        switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+        older = torch.backends.cuda.matmul, torch.backends.cudnn
+        before, older_before = [switch.fp32_precision for switch in switches], [_older(switch) for switch in older]
+        tf32 = self.name == "tf32"
         try:
+            # The older switches too, and first: torch raises when it reads an older one that contradicts a newer one.
+            for switch in older:
+                switch.allow_tf32 = tf32
             for switch in switches:
-                switch.fp32_precision = "tf32" if self.name == "tf32" else "ieee"
+                switch.fp32_precision = "tf32" if tf32 else "ieee"
             yield
         finally:
+            for switch, value in zip(older, older_before, strict=True):
+                if value is not None:
+                    switch.allow_tf32 = value
             for switch, value in zip(switches, before, strict=True):
                 switch.fp32_precision = value
+
+
+def _older(switch):
+    """The value of an older switch; None for one that the caller's newer ones contradict."""
+    try:
+        return switch.allow_tf32
+    except RuntimeError:
+        return None
 
 
 def step_optimizer(
