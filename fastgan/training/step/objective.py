@@ -85,7 +85,7 @@ class Objective(NamedTuple):
     def add_discriminator_gradients(self, critic, real, fake, share=1.0, keep_fake_gradient=False, scaler=None):
         """Adds share times the gradients to the critic's parameters, times the scale of a torch.amp.GradScaler.
 
-        -> (values, logits of real, penalties.Gradients; None from a compiled loss)
+        -> (values, logits of real, penalties.Gradients), all detached; None for the last two from a compiled loss.
         """
         if self.compiled is not None:
             return self._add_compiled(critic, real, fake, share, scaler)
@@ -108,7 +108,7 @@ class Objective(NamedTuple):
         total, values = self.compiled(critic, real, fake, states=self._settings()["states"])
         total = total if share == 1 else total * share
         (total if scaler is None else scaler.scale(total)).backward()
-        return values, None, None
+        return {name: value.detach() for name, value in values.items()}, None, None
 
     def of_prepared(self, critic, prepared, states=None):
         """The critic's loss when its inputs are prepared: what torch.compile can take as one graph."""

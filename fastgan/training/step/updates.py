@@ -121,8 +121,7 @@ def _discriminator_gradients(state, objective, real, fake, condition, share=1.0,
     critic = objective.critic(state.discriminator, condition)
     batches = pack(real, objective.pack), pack(fake, objective.pack)
     scaler = state.scalers.get("discriminator")
-    values, logits, found = objective.add_discriminator_gradients(critic, *batches, share, keep_fake_gradient, scaler)
-    return _detach(values), logits, found
+    return objective.add_discriminator_gradients(critic, *batches, share, keep_fake_gradient, scaler)
 
 
 def _generator_gradients_from(found, fake, scaler):
