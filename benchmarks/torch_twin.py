@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 import fastgan
+from fastgan.models import r3gan
 from fastgan.nn.norms import OF_TORCH
 from fastgan.nn.spectral.fuse import unfuse_spectral_norm
 from fastgan.nn.spectral.parametrization import SpectralNorm
@@ -28,6 +29,15 @@ class BiasAct(fastgan.nn.BiasAct):
         x = ACTIVATIONS[self.act](x, self.alpha)
         x = x if self.gain == 1 else x * self.gain
         return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+
+
+class ResidualBlock(r3gan.ResidualBlock):
+    """R3GAN's block, which calls fastgan.ops by itself."""
+
+    def forward(self, x):
+        h = F.leaky_relu(self.conv1(x) + self.bias1.view(-1, 1, 1), r3gan.SLOPE)
+        h = F.leaky_relu(self.conv2(h) + self.bias2.view(-1, 1, 1), r3gan.SLOPE)
+        return x + self.conv3(h)
 
 
 class ConditionalBatchNorm2d(fastgan.nn.ConditionalBatchNorm2d):
@@ -59,6 +69,8 @@ def torch_twin(network):
             module.__class__ = BiasAct
         elif kind is fastgan.nn.ConditionalBatchNorm2d:
             module.__class__ = ConditionalBatchNorm2d
+        elif kind is r3gan.ResidualBlock:
+            module.__class__ = ResidualBlock
         elif kind is fastgan.nn.SelfAttention2d:
             module.attend = attention
     for name, module in network.named_modules():

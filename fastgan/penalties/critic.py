@@ -1,5 +1,8 @@
 """How losses and penalties call the discriminator."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -25,11 +28,19 @@ class Critic:
     Errors: TypeError when the logits are not a tensor.
     """
 
-    def __init__(self, discriminator, condition=None, augment=None, pack=1, output=None, autocast=None):
+    def __init__(
+        self,
+        discriminator: Callable[..., Any],
+        condition: torch.Tensor | None = None,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        pack: int = 1,
+        output: Any = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         self.discriminator, self.condition, self.augment, self.pack = discriminator, condition, augment, pack
         self.output, self.autocast = output, autocast
 
-    def __call__(self, x):
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.augment is not None:
             x = pack(self.augment(unpack(x, self.pack)), self.pack)
         if self.autocast is None:

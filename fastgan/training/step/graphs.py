@@ -133,7 +133,8 @@ class Replayed:
 
     def __init__(self, capture: Capture, name: str) -> None:
         self._capture, self._name = capture, name
-        self._calls, self._recording, self.refused = 0, None, False
+        self._calls, self.refused = 0, False
+        self._recording: Recording | None = None
 
     def __call__(self, run: Callable[..., Any], inputs: Sequence[Any], networks: Sequence[nn.Module]) -> Any:
         """run may be another function in each call until one of them is captured; all of them do the same."""

@@ -1,16 +1,19 @@
 """What the two networks minimise: an adversarial loss, the critic's penalties, the generator's further terms."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 from fastgan import losses, penalties
 from fastgan.models import sampling
 from fastgan.nn.pack import pack
 from fastgan.penalties import Critic
 from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, with_role
+
+Values = dict[str, torch.Tensor]  # numbers to log, by name
 
 
 class Terms(NamedTuple):
@@ -64,7 +67,7 @@ class Objective(NamedTuple):
     autocast: torch.dtype | None = None
     compiled: Callable | None = None  # of the critic's terms: a loss as compile_critic_loss makes it
 
-    def critic(self, discriminator, condition=None):
+    def critic(self, discriminator: nn.Module, condition: torch.Tensor | None = None) -> Critic:
         return Critic(discriminator, pack(condition, self.pack), self.augment, self.pack, autocast=self.autocast)
 
     def generate(self, generator: nn.Module, z: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
@@ -74,7 +77,7 @@ class Objective(NamedTuple):
         with torch.autocast(z.device.type, self.autocast):
             return sampling.generate(generator, z, condition).float()
 
-    def discriminator(self, critic, real, fake):
+    def discriminator(self, critic: Any, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, Values]:
         """(total, values), with autograd's graph."""
         settings = self._settings()
         found = penalties.evaluate(
@@ -82,7 +85,15 @@ class Objective(NamedTuple):
         )
         return self._total(found)
 
-    def add_discriminator_gradients(self, critic, real, fake, share=1.0, keep_fake_gradient=False, scaler=None):
+    def add_discriminator_gradients(
+        self,
+        critic: Any,
+        real: torch.Tensor,
+        fake: torch.Tensor,
+        share: float = 1.0,
+        keep_fake_gradient: bool = False,
+        scaler: GradScaler | None = None,
+    ) -> tuple[Values, torch.Tensor | None, penalties.Gradients | None]:
         """Adds share times the gradients to the critic's parameters, times the scale of a torch.amp.GradScaler.
 
         -> (values, logits of real, penalties.Gradients), all detached; None for the last two from a compiled loss.
@@ -110,7 +121,9 @@ class Objective(NamedTuple):
         (total if scaler is None else scaler.scale(total)).backward()
         return {name: value.detach() for name, value in values.items()}, None, None
 
-    def of_prepared(self, critic, prepared, states=None):
+    def of_prepared(
+        self, critic: Any, prepared: penalties.Prepared, states: list | None = None
+    ) -> tuple[torch.Tensor, Values]:
         """The critic's loss when its inputs are prepared: what torch.compile can take as one graph."""
         terms = tuple(self.terms.critic.values())
         found = penalties.evaluate_prepared(terms, critic, prepared, states=states)
@@ -121,11 +134,13 @@ class Objective(NamedTuple):
         return self._total(found._replace(terms=counted))
 
     @property
-    def generator_is_adversarial(self):
+    def generator_is_adversarial(self) -> bool:
         """Whether the generator's gradient is that of the adversarial loss at the critic's own inputs, and no more."""
         return not self.terms.generator and self.augment is None
 
-    def generator(self, critic, fake, real, **context):
+    def generator(
+        self, critic: Any, fake: torch.Tensor, real: torch.Tensor, **context: Any
+    ) -> tuple[torch.Tensor, Values]:
         """context: what further terms may need: generator, latents, condition."""
         if self.loss.generator_needs_real:
             real_logits, fake_logits = critic.both(real, fake)
@@ -159,7 +174,7 @@ class Objective(NamedTuple):
     def _memory_of(self, name):
         return (self.memory or {}).get(name, {})
 
-    def constrain(self, discriminator, when):
+    def constrain(self, discriminator: nn.Module, when: Literal["before", "after"]) -> None:
         """Constraints on the critic's weights (weight clipping), "before" or "after" its optimiser's step."""
         for constraint in self.terms.constraints:
             if constraint.when == when:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import count
+from typing import Any, cast
 
 import torch
 
 from fastgan.training.recipe.growth import Stage
 from fastgan.training.recipe.recipe import Recipe
+from fastgan.training.recipe.value_schedule import Schedule
 from fastgan.training.step.objective import Roles, Terms
 from fastgan.training.step.optimizers import set_rates
 
@@ -40,10 +42,10 @@ class ScheduledTerms:
     at every step.
     """
 
-    def __init__(self, recipe, device):
+    def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
         terms = {type(term).__name__: term for term in (*recipe.penalties, *recipe.generator_terms)}
         self.changing, self._factors = [], {}
-        for schedule in recipe.schedules:
+        for schedule in cast(tuple[Schedule, ...], recipe.schedules):
             name, _, field = schedule.field.partition(".")
             if name not in terms or not field:
                 continue
@@ -53,7 +55,7 @@ class ScheduledTerms:
                 self.changing.append(schedule.field)
         self._roles = self._sort(recipe)
 
-    def at(self, recipe, step) -> Terms:
+    def at(self, recipe: Recipe, step: int) -> Terms:
         """recipe: the one in force at the step."""
         for field, tensor in self._factors.items():
             tensor.fill_(recipe.value_of(field))
@@ -65,7 +67,7 @@ class ScheduledTerms:
 
 
 class StepSchedule:
-    def __init__(self, recipe, generator, device="cpu"):
+    def __init__(self, recipe: Recipe, generator: Any, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe
         self.terms = ScheduledTerms(recipe, device)
         self.levels = getattr(generator, "levels", None)
@@ -75,7 +77,7 @@ class StepSchedule:
                 " of the built-in models only 'progressive' has them"
             )
 
-    def at(self, step) -> StepPlan:
+    def at(self, step: int) -> StepPlan:
         stage, samples = None, self.recipe.batch_size
         if self.recipe.progressive:
             stage = self.recipe.progressive.at(step, self.levels, samples)

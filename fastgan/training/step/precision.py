@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,8 +58,9 @@ class Precision:
         if self.device.type != "cuda":
             yield
             return
-        switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-        older = torch.backends.cuda.matmul, torch.backends.cudnn
+        matmul: Any = torch.backends.cuda.matmul
+        cudnn: Any = torch.backends.cudnn
+        switches, older = (matmul, cudnn.conv, cudnn.rnn), (matmul, cudnn)
         before, older_before = [switch.fp32_precision for switch in switches], [_older(switch) for switch in older]
         tf32 = self.name == "tf32"
         try:

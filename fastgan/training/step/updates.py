@@ -1,16 +1,29 @@
 """One update of either network, and their order in a step."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
+from torch import nn
 
 from fastgan.nn.modes import frozen
 from fastgan.nn.pack import pack
+from fastgan.training.step.objective import Objective
 from fastgan.training.step.precision import step_optimizer
+from fastgan.training.step.state import TrainState
 from fastgan.training.step.unroll import unrolled_generator_loss
 
+Values = dict[str, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor | None]
 
-def eagerly(player, networks, gradients, *tensors):
+
+def eagerly(
+    player: str,
+    networks: Sequence[nn.Module],
+    gradients: Callable[..., tuple[Values, torch.Tensor | None]],
+    *tensors: torch.Tensor | None,
+) -> tuple[Values, torch.Tensor | None]:
     """How an update computes its gradients: `graphs.Graphs` is the other way.
 
     gradients(*tensors) -> (numbers to log, logits of real samples or None): a function of the state and the tensors
@@ -20,17 +33,17 @@ def eagerly(player, networks, gradients, *tensors):
 
 
 def alternating(
-    state,
-    objective,
+    state: TrainState,
+    objective: Objective,
     *,
-    next_batch,
-    next_latents,
-    discriminator_steps=1,
-    generator_steps=1,
-    parts=1,
-    unroll=None,
-    compute=eagerly,
-):
+    next_batch: Callable[[], Batch],
+    next_latents: Callable[[], torch.Tensor],
+    discriminator_steps: int = 1,
+    generator_steps: int = 1,
+    parts: int = 1,
+    unroll: dict[str, Any] | None = None,
+    compute: Callable[..., Any] = eagerly,
+) -> Values:
     """A step: `discriminator_steps` updates of the critic, each on a fresh batch, then those of the generator.
 
     next_batch() -> real, condition (or None); next_latents() -> z. The generator gets the condition of the last batch;
@@ -46,7 +59,16 @@ def alternating(
     return values
 
 
-def simultaneous(state, objective, *, next_batch, next_latents, discriminator_steps=1, unroll=None, compute=eagerly):
+def simultaneous(
+    state: TrainState,
+    objective: Objective,
+    *,
+    next_batch: Callable[[], Batch],
+    next_latents: Callable[[], torch.Tensor],
+    discriminator_steps: int = 1,
+    unroll: dict[str, Any] | None = None,
+    compute: Callable[..., Any] = eagerly,
+) -> Values:
     """A step in which both networks meet each other's old weights, on the same samples, after discriminator_steps - 1
     updates of the critic alone.
 
@@ -76,7 +98,15 @@ def simultaneous(state, objective, *, next_batch, next_latents, discriminator_st
     return values | _step_discriminator(state, objective, real_logits) | _step_generator(state)
 
 
-def update_discriminator(state, objective, real, condition, z, parts=1, compute=eagerly):
+def update_discriminator(
+    state: TrainState,
+    objective: Objective,
+    real: torch.Tensor,
+    condition: torch.Tensor | None,
+    z: torch.Tensor,
+    parts: int = 1,
+    compute: Callable[..., Any] = eagerly,
+) -> Values:
     def part(real, condition, z):
         with torch.no_grad():  # the critic's update needs no graph of the generator
             fake = objective.generate(state.generator, z, condition)
@@ -93,7 +123,16 @@ def update_discriminator(state, objective, real, condition, z, parts=1, compute=
     return values | _step_discriminator(state, objective, real_logits)
 
 
-def update_generator(state, objective, real, condition, z, parts=1, unroll=None, compute=eagerly):
+def update_generator(
+    state: TrainState,
+    objective: Objective,
+    real: torch.Tensor,
+    condition: torch.Tensor | None,
+    z: torch.Tensor,
+    parts: int = 1,
+    unroll: dict[str, Any] | None = None,
+    compute: Callable[..., Any] = eagerly,
+) -> Values:
     def part(real, condition, z):
         fake = objective.generate(state.generator, z, condition)
         return _generator_gradients(state, objective, real, fake, condition, z, unroll, 1 / parts)
