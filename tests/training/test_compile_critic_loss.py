@@ -61,8 +61,8 @@ def test_the_compiled_loss_equals_eager(terms, options):
     torch.testing.assert_close(states, theirs)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_recipe_may_compile_its_critics_loss(precision, toy, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("precision", "parts"), [("fp32", 1), ("bf16", 2)])
+def test_a_recipe_may_compile_its_critics_loss(precision, parts, toy, tmp_path, monkeypatch):
     """Each set of due terms is compiled once; a scheduled weight changes without a further graph."""
     torch.compiler.reset()
     graphs, compile_ = [], torch.compile
@@ -77,6 +77,7 @@ def test_a_recipe_may_compile_its_critics_loss(precision, toy, tmp_path, monkeyp
         "penalties": ("R1(gamma=1.0)", "R2(gamma=1.0, every=3)"),
         "schedules": ("Schedule('R1.gamma', to=9.0, steps=6)",),
         "precision": precision,
+        "accumulate": parts,
         "spectral_norm": "none",
     }
 

@@ -30,8 +30,9 @@ class RunOptions:
     default fixed random filters at several scales, which suit images of any kind."""
 
     cuda_graphs: bool | None = None
-    """Replay the gradients of each update as a CUDA graph. The numbers are those of eager updates. None: on a GPU, if
-    the recipe can; True: refuse a recipe or a device that cannot."""
+    """Replay the gradients of each update as a CUDA graph. The numbers are those of eager updates. Python code in
+    networks and terms (counters, hooks) runs in the first updates only. None: on a GPU, if the recipe can; True: refuse
+    a recipe or a device that cannot."""
 
     progress: bool = True
     """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""

@@ -114,8 +114,8 @@ def update_discriminator(
 
     def gradients(real, condition, z):
         found = _each_part(part, parts, objective.memory, real, condition, z)
-        logits = [of_part for _, of_part in found]
-        return _whole([values for values, _ in found]), logits[0] if len(logits) == 1 else torch.cat(logits)
+        logits = [of_part for _, of_part in found if of_part is not None]
+        return _whole([values for values, _ in found]), torch.cat(logits) if len(logits) > 1 else (logits or [None])[0]
 
     _forget_gradients(state.discriminator_optimizer)
     networks = (state.discriminator, state.generator)
