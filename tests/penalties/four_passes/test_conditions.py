@@ -342,9 +342,8 @@ def test_a_critic_that_is_too_small_is_looked_at_once(monkeypatch):
     critic = Critic(lambda critic, h: h)
 
     def route(size, **options):
-        found = fastgan.penalties.backward(
-            critic, "hinge", (R1(),), **dict(zip(("real", "fake"), points(size), strict=True)), **options
-        )
+        real, fake = points(size)
+        found = fastgan.penalties.backward(critic, "hinge", (R1(),), real=real, fake=fake, **options)
         return found.route, "too small" in found.reason
 
     assert [route(4), route(4), route(6), route(4)] == [("general", True)] * 4 and len(looks) == 2
