@@ -98,7 +98,7 @@ def test_replayed_steps_have_the_bits_of_eager_ones(name, toy, tmp_path, steps=5
     assert reason == EAGER.get(name)
     if reason is None:
         with_stand_in(replayed).fit(steps)
-        assert replayed.graphs.capture.replays >= 3 * replayed.graphs.capture.captured > 0
+        assert replayed.graphs.capture.replays >= 2 * replayed.graphs.capture.captured > 0
         assert_same(replayed, eager)
 
 
