@@ -9,7 +9,7 @@ CSRC := $(shell find csrc -type f)
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
   metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments relativistic_digits
 
-.PHONY: train test lint format bench papers sanitize test-wheel clean
+.PHONY: train test lint format bench gpu papers sanitize test-wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
 	$(BIN)/fastgan train --recipe garments --resolution 32 --width 24 --z-dim 32 --steps 7000
@@ -39,6 +39,13 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.critic_step
 	$(BIN)/python -m benchmarks.four_passes
 	$(BIN)/python -m benchmarks.compiled_critic
+	$(BIN)/python -m benchmarks.step_overhead
+	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python -m benchmarks.pages
+
+gpu: .venv/built  ## everything that wants an NVIDIA GPU, in order; what is finished is kept: commit benchmarks/results
+	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python -m benchmarks.pages
 
 papers: .venv/built  ## every table of docs/papers.md: some three hours on two cores; what is finished is kept

@@ -16,7 +16,7 @@ from benchmarks.critic_step import plain_twin
 from benchmarks.interleaved import hardware, interleaved, percentiles, ratio, results
 from fastgan import losses, penalties
 from fastgan.training import compile_critic_loss
-from fastgan.training.step.objective import Objective
+from fastgan.training.step.objective import Objective, terms_of
 
 COLUMNS = "layers mode milliseconds speedup_p20 speedup_median speedup_p80 width batch"
 WASSERSTEIN, PENALTIES = losses.get("wasserstein"), (penalties.WGANGP(),)
@@ -42,7 +42,7 @@ def main():
     ours = fastgan.models.create("wgan_gp", channels=3, resolution=32, width=args.width, norm="group").discriminator
     critics = {"torch": plain_twin(ours), "fastgan": ours}
     batch = tuple(torch.randn(args.batch, 3, 32, 32).tanh() for _ in range(2))
-    eager = Objective(WASSERSTEIN, PENALTIES).discriminator
+    eager = Objective(WASSERSTEIN, terms_of(PENALTIES)).discriminator
     runs = {}
     for layers, critic in critics.items():
         runs[layers, "eager"] = gradients_of(eager, critic, batch)

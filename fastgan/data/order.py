@@ -34,7 +34,7 @@ class Order:
             part = self._permutation(epoch)[offset : offset + end - position]
             parts.append(part)
             position += len(part)
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _permutation(self, epoch):
         if epoch not in self._permutations:

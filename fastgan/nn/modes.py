@@ -1,6 +1,6 @@
 """A network's mode inside a block, restored afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -19,9 +19,9 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for the network's parameters inside the block: autograd leaves that half of its backward out."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters inside the block: autograd leaves that half of its backward out."""
+    parameters = [p for p in parameters if p.requires_grad]
     for p in parameters:
         p.requires_grad_(False)
     try:

@@ -24,6 +24,8 @@ class Critic:
     pack: samples in a pack. x holds packs (B, pack * C, ...), as fastgan.nn.pack.pack makes them.
     output: which part of the discriminator's output is the logits: an index or a key, of a discriminator that returns
         a tuple, a list or a dict; or a function of the output. None for a discriminator that returns the logits.
+    autocast: torch.bfloat16 or torch.float16, the dtype of torch.autocast around the discriminator alone; the logits
+        then are float32. None for the autocast that is on where the critic is called.
     Errors: TypeError when the logits are not a tensor.
     """
 
@@ -34,13 +36,20 @@ class Critic:
         augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
         pack: int = 1,
         output: int | str | Callable[[Any], torch.Tensor] | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.discriminator, self.condition, self.augment, self.pack = discriminator, condition, augment, pack
-        self.output = output
+        self.output, self.autocast = output, autocast
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.augment is not None:
             x = pack(self.augment(unpack(x, self.pack)), self.pack)
+        if self.autocast is None:
+            return self._logits(x)
+        with torch.autocast(x.device.type, self.autocast):
+            return self._logits(x).float()
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         condition = self._condition(len(x))
         found = self.discriminator(x) if condition is None else self.discriminator(x, condition)
         if self.output is not None:

@@ -26,6 +26,10 @@ class Term:
     aimed_norm: ClassVar[str | None] = None
     """The field that holds the norm at which the term aims the critic's gradient; None for a term that aims at none."""
 
+    factors: ClassVar[tuple[str, ...]] = ("weight",)
+    """The fields that multiply the term's value and do nothing else. If a recipe schedules such a field, then the field
+    is a 0-d tensor in training: a loss that is compiled or captured once follows the schedule."""
+
     every: int = field(default=1, kw_only=True)
     """Lazy regularisation (Karras et al., 2020, appendix B): the term counts in steps that `every` divides, and there
     `every` times. A call gives the plain value; `evaluate(step=)` and the trainer count."""

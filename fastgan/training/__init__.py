@@ -10,6 +10,7 @@ from fastgan.training.run.interrupts import Interrupted
 from fastgan.training.run.load_generator import load_generator
 from fastgan.training.run.options import RunOptions
 from fastgan.training.step.compile_critic_loss import compile_critic_loss
+from fastgan.training.step.graphs import graphed
 from fastgan.training.step.running_means import Diverged
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.unroll import unrolled_generator_loss
@@ -33,6 +34,7 @@ __all__ = [
     "TwoStage",
     "WandB",
     "compile_critic_loss",
+    "graphed",
     "load_generator",
     "unrolled_generator_loss",
 ]

@@ -60,7 +60,7 @@ def check_first_pass(state, data, due, device, conditional, objective_of, shown)
     real = shown(real)
     with _saying("generator"), randomness.global_seed(due.recipe.seed, SEED, device):
         z = torch.randn(due.samples, trial.generator.z_dim, device=device)
-        fake = sampling.generate(trial.generator, z, condition)
+        fake = objective_of(trial).generate(trial.generator, z, condition)
         if not isinstance(fake, torch.Tensor) or (fake.shape, fake.dtype) != (real.shape, real.dtype):
             got = f"{tuple(fake.shape)}, {fake.dtype}" if isinstance(fake, torch.Tensor) else type(fake).__name__
             raise ValueError(

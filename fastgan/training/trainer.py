@@ -3,7 +3,7 @@
 import tempfile
 import warnings
 from collections.abc import Iterable
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -37,12 +37,15 @@ from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
 from fastgan.training.run.options import Options, RunOptions
 from fastgan.training.step.augmentation import augmentation, observe
+from fastgan.training.step.compile_critic_loss import CompiledLosses
 from fastgan.training.step.ema import MovingAverage
+from fastgan.training.step.graphs import graphs_of
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
+from fastgan.training.step.precision import Precision
 from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
 from fastgan.training.step.state import TrainState
-from fastgan.training.step.updates import alternating, simultaneous
+from fastgan.training.step.updates import alternating, eagerly, simultaneous
 
 if TYPE_CHECKING:  # in `typing` from Python 3.11 on
     from typing_extensions import Unpack
@@ -69,7 +72,7 @@ class Trainer:
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
-        keep_checkpoints=2, stop_when="never", report=True, progress=True.
+        keep_checkpoints=2, stop_when="never", report=True, progress=True, cuda_graphs=None.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
         before the first one. The first line of the log on stderr has it.
     Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
@@ -112,7 +115,11 @@ class Trainer:
                 if not is_lazy(weight) and weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=memory_format)
         initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
-        self.schedule = StepSchedule(recipe, generator)
+        self.precision = Precision(recipe.precision, self.device)
+        self._loss = losses.get(recipe.loss)
+        self._compiled = CompiledLosses(self._loss, recipe.compile) if recipe.compile else None
+        self.schedule = StepSchedule(recipe, generator, self.device)
+        self.graphs = graphs_of(recipe, self.schedule.terms.changing, self.device, self.options.cuda_graphs)
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:
             for note in checkpoint.load(self.state, found):
@@ -160,6 +167,8 @@ class Trainer:
             self._claimed(),
             randomness.global_seed(seed, "fit", self.device),
             closing(stream),
+            self.precision.switched(),
+            nullcontext() if self.graphs is None else self.graphs.capture.running(),
             asked_to_stop() as asked,
             self._callbacks_around(),
         ):
@@ -240,6 +249,7 @@ class Trainer:
             "next_batch": partial(self._next_batch, stream, plan.stage),
             "next_latents": partial(self._latents, source, plan.samples),
             "discriminator_steps": plan.discriminator_steps,
+            "compute": eagerly if self.graphs is None else self.graphs.at(plan.stage, plan.terms),
         }
         if recipe.unroll_steps:
             settings["unroll"] = {"steps": recipe.unroll_steps, "recompute": recipe.unroll_recompute}
@@ -252,15 +262,15 @@ class Trainer:
     def _objective(self, plan, state):
         recipe = plan.recipe
         return Objective(
-            losses.get(recipe.loss),
-            recipe.penalties,
-            recipe.generator_terms,
+            self._loss,
+            plan.terms,
             augment=augmentation(recipe, state.memory),
             pack=recipe.pack,
-            step=plan.step,
             memory=state.memory,
             observe=partial(observe, recipe, state.memory) if recipe.augment_target else None,
             on_gradients=self._keep_route,
+            autocast=self.precision.autocast,
+            compiled=self._compiled.of(plan.terms) if self._compiled else None,
         )
 
     def _keep_route(self, found):

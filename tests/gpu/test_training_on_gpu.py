@@ -9,7 +9,7 @@ import torch
 import fastgan
 from fastgan import data
 from fastgan.penalties.critic import Critic
-from fastgan.training import ProgressiveSchedule, Trainer, networks
+from fastgan.training import Callback, ProgressiveSchedule, Trainer, graphed, networks
 from fastgan.training.compare import observe_modes
 from fastgan.training.recipe.presets import RECIPES
 from fastgan.training.run.metrics_log import read_metrics
@@ -92,3 +92,83 @@ def test_a_gan_learns_a_ring(tmp_path):
     trainer = Trainer(*pair, recipe, ring, run_dir=tmp_path, device="cuda", progress=False, sample_every=10**6)
     trainer.fit(1000)
     assert observe_modes(trainer)["modes"] >= 6
+
+
+class Values(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_step(self, trainer, row):
+        self.seen.append({name: value.clone() for name, value in trainer.values.items()})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_replayed_steps_have_the_bits_of_eager_ones(name, precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    named, found = RECIPES[name], []
+    images = data.load(named.data)
+    change = {"batch_size": 6, "discriminator_burst": (0, 0, 0), "precision": precision}
+    if named.settings.progressive:
+        change["progressive"] = ProgressiveSchedule(phase_images=60)
+    recipe = replace(named.settings, **change)
+    model = networks.describe(images, named, recipe)
+    model["width"] = WIDTH.get(model["name"], 8)
+    for graphs in (False, None):
+        options = {"device": "cuda", "progress": False, "cuda_graphs": graphs, "run_dir": tmp_path / str(graphs)}
+        trainer = Trainer(*networks.build(model, recipe), recipe, images, **options)
+        trainer.callbacks = [Values()]
+        trainer.fit(20)
+        found.append(trainer)
+    eager, replayed = found
+    assert (replayed.graphs is None) == (name == "unrolled")
+    if replayed.graphs is not None:
+        assert not any(of_key.refused for of_key in replayed.graphs.replayed.values())
+    for a, b in zip(eager.callbacks[0].seen, replayed.callbacks[0].seen, strict=True):
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    for key, network in eager.state.networks().items():
+        others = replayed.state.networks()[key].state_dict().values()
+        assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), others, strict=True)), key
+
+
+def test_a_run_resumes_with_graphs(tmp_path):
+    """The resumed run is eager for two steps and captures again."""
+    recipe, images = replace(RECIPES["r1"].settings, batch_size=6, precision="fp16"), data.load("fashion")
+    model = networks.describe(images, RECIPES["r1"], recipe) | {"width": 8}
+    options = {"device": "cuda", "progress": False, "checkpoint_every": 5, "sample_every": 100}
+    whole = Trainer(*networks.build(model, recipe), recipe, images, run_dir=tmp_path / "whole", **options)
+    whole.fit(10)
+    Trainer(*networks.build(model, recipe), recipe, images, run_dir=tmp_path / "parts", **options).fit(5)
+    parts = Trainer(*networks.build(model, recipe), recipe, images, run_dir=tmp_path / "parts", resume=True, **options)
+    parts.fit(10)
+    for a, b in zip(whole.state.average.parameters(), parts.state.average.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_of_ones_own_is_replayed_and_one_that_waits_is_not():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)).cuda()
+    example = torch.randn(16, 8, device="cuda")
+
+    def step(x):
+        loss = network(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    replayed = graphed(step, (example,), networks=(network,))
+    for _ in range(5):
+        x = torch.randn_like(example)
+        loss = replayed(x)
+        ours = [p.grad.clone() for p in network.parameters()]
+        network.zero_grad()
+        torch.testing.assert_close(loss, step(x))
+        for a, p in zip(ours, network.parameters(), strict=True):
+            torch.testing.assert_close(a, p.grad)
+
+    def waits(x):
+        return x * float(x.sum())
+
+    eager = graphed(waits, (example,))
+    with pytest.warns(UserWarning, match="waits is not replayed as a CUDA graph, because it makes the host wait"):
+        for _ in range(3):
+            torch.testing.assert_close(eager(example), waits(example))

@@ -1,10 +1,15 @@
-"""Small networks on points of the plane."""
+"""Small networks on points of the plane, and small networks of every recipe."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+
+from fastgan import Trainer, data
+from fastgan.training import Callback, ProgressiveSchedule, networks
+from fastgan.training.recipe.presets import RECIPES
 
 
 class Generator(nn.Module):
@@ -40,6 +45,42 @@ def pair(seed=0, classes=None, **kw):
     return Generator(classes), Discriminator(classes, **kw)
 
 
+class Keeps(Callback):
+    """The numbers of each step."""
+
+    def __init__(self):
+        self.values = []
+
+    def on_step(self, trainer, row):
+        self.values.append({name: value.clone() for name, value in trainer.values.items()})
+
+
+def trainer_of(recipe, pair, samples, folder):
+    """A Trainer that writes nothing; trainer.callbacks[0].values has the numbers of its steps."""
+    trainer = Trainer(*pair, recipe, samples, run_dir=folder, device="cpu", progress=False)
+    trainer.callbacks = [Keeps()]
+    return trainer
+
+
+def named_trainer(name, folder, **changes):
+    """A Trainer of a named recipe, with small networks and batches of two."""
+    named = RECIPES[name]
+    samples = data.load(named.data)
+    changes |= {"batch_size": 2, "discriminator_burst": (0, 0, 0)}
+    if named.settings.progressive:
+        changes["progressive"] = ProgressiveSchedule(phase_images=8)
+    recipe = replace(named.settings, discriminator_steps=min(2, named.settings.discriminator_steps), **changes)
+    model = networks.describe(samples, named, recipe)
+    model["width"] = {"mlp": 16, "progressive": 4}.get(model["name"], 2)
+    return trainer_of(recipe, networks.build(model, recipe), samples, folder)
+
+
 @pytest.fixture
 def toy():
-    return SimpleNamespace(Generator=Generator, Discriminator=Discriminator, pair=pair)
+    return SimpleNamespace(
+        Generator=Generator,
+        Discriminator=Discriminator,
+        pair=pair,
+        trainer_of=trainer_of,
+        named_trainer=named_trainer,
+    )

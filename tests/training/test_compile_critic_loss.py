@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import fastgan
-from fastgan import losses, penalties
+from fastgan import Recipe, losses, penalties
 from fastgan.penalties import DRAGAN, R1, R2, WGANGP, CriticDrift, LeCam, initial_states
 from fastgan.penalties.critic import Critic
 from fastgan.training import compile_critic_loss
-from fastgan.training.step.objective import Objective
+from fastgan.training.step.objective import Objective, terms_of
 
 
 class SmallCritic(nn.Module):
@@ -42,7 +42,7 @@ def test_the_compiled_loss_equals_eager(terms, options):
     torch.manual_seed(0)
     eager = SmallCritic()
     compiled = copy.deepcopy(eager)
-    objective = Objective(losses.get("hinge"), terms)
+    objective = Objective(losses.get("hinge"), terms_of(terms))
     critic_loss = compile_critic_loss(objective.loss, terms, **options)
     states, theirs = initial_states(terms), initial_states(terms)
     for step in range(2):  # the second meets other labels and moved spectral vectors
@@ -59,3 +59,54 @@ def test_the_compiled_loss_equals_eager(terms, options):
         for (name, ours), want in zip(compiled.named_parameters(), eager.parameters(), strict=True):
             torch.testing.assert_close(ours.grad, want.grad, rtol=1e-4, atol=1e-5, msg=name)
     torch.testing.assert_close(states, theirs)
+
+
+@pytest.mark.parametrize(("precision", "parts"), [("fp32", 1), ("bf16", 2)])
+def test_a_recipe_may_compile_its_critics_loss(precision, parts, toy, tmp_path, monkeypatch):
+    """Each set of due terms is compiled once; a scheduled weight changes without a further graph."""
+    torch.compiler.reset()
+    graphs, compile_ = [], torch.compile
+
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    points = torch.randn(50, 2)
+    recipe = {
+        "batch_size": 8,
+        "penalties": ("R1(gamma=1.0)", "R2(gamma=1.0, every=3)"),
+        "schedules": ("Schedule('R1.gamma', to=9.0, steps=6)",),
+        "precision": precision,
+        "accumulate": parts,
+        "spectral_norm": "none",
+    }
+
+    def pair():  # without the list of batches, which a graph would be compiled for again
+        generator, discriminator = toy.pair()
+        return generator, discriminator.layers.append(nn.Flatten(0))
+
+    eager = toy.trainer_of(Recipe(**recipe), pair(), points, tmp_path / "eager")
+    eager.fit(6)
+    monkeypatch.setattr(torch, "compile", lambda f, mode, **options: compile_(f, backend=counting, **options))
+    compiled = toy.trainer_of(Recipe(**recipe, compile=True), pair(), points, tmp_path / "compiled")
+    compiled.fit(6)
+    assert len(graphs) == 2
+    for a, b in zip(*(t.callbacks[0].values for t in (compiled, eager)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(compiled.state.generator.parameters(), eager.state.generator.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"unroll_steps": 1}, "unroll_steps > 0"),
+        ({"augment": "color", "augment_target": 0.6}, "augment_target"),
+        ({"progressive": "ProgressiveSchedule()"}, "progressive"),
+        ({"penalties": ("WGANGP()",), "schedules": ("Schedule('WGANGP.target', to=2.0, steps=9)",)}, "WGANGP.target"),
+        ({"compile": "fast"}, "one of default, reduce-overhead"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(fields, reason):
+    with pytest.raises(ValueError, match=f"compile must be .*{reason}"):
+        Recipe(**{"compile": True} | fields)

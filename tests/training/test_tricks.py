@@ -12,7 +12,7 @@ from fastgan.nn.pack import pack, unpack
 from fastgan.penalties import Critic
 from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.step import augmentation
-from fastgan.training.step.objective import Objective
+from fastgan.training.step.objective import Objective, terms_of
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import simultaneous, update_discriminator, update_generator
 
@@ -174,7 +174,7 @@ def test_a_lazy_penalty_counts_as_often_as_it_was_left_out(toy):
     real, fake = torch.randn(4, 2), torch.randn(4, 2)
     critic = Critic(state.discriminator)
     for step in range(8):
-        _, values = Objective(losses.get("hinge"), (Lazy(),), step=step).discriminator(critic, real, fake)
+        _, values = Objective(losses.get("hinge"), terms_of((Lazy(),), step=step)).discriminator(critic, real, fake)
         if step % 4:
             assert "Lazy" not in values
         else:

@@ -9,7 +9,7 @@ from torch import nn
 import fastgan
 from fastgan import losses, penalties
 from fastgan.training import unrolled_generator_loss
-from fastgan.training.step.objective import Objective
+from fastgan.training.step.objective import Objective, terms_of
 
 
 class Critic(nn.Module):
@@ -96,7 +96,7 @@ def test_the_gradient_goes_through_penalties_too():
     """Through the critic's gradient at the samples, and at places between them."""
     critic, real, fake = make("mlp")
     terms = (penalties.R2(2.0), penalties.R1(1.0), penalties.WGANGP(1.0), penalties.Consistency(1.0, 1.0, torch.sin))
-    optimizer, objective = optimizer_of("adam", critic), Objective(losses.get("non_saturating"), terms)
+    optimizer, objective = optimizer_of("adam", critic), Objective(losses.get("non_saturating"), terms_of(terms))
     fake.requires_grad_()
     torch.manual_seed(7)
     total, _ = unrolled_generator_loss(objective, critic, optimizer, fake, real, steps=2)
@@ -110,7 +110,7 @@ def test_the_gradient_goes_through_penalties_too():
 
 def test_a_gradient_penalty_through_fastgans_ops_is_a_third_order_and_raises():
     critic, real, fake = make("fastgan ops")
-    optimizer, objective = optimizer_of("sgd", critic), Objective(losses.get("hinge"), (penalties.R1(1.0),))
+    optimizer, objective = optimizer_of("sgd", critic), Objective(losses.get("hinge"), terms_of((penalties.R1(1.0),)))
     total, _ = unrolled_generator_loss(objective, critic, optimizer, fake.requires_grad_(), real, steps=1)
     with pytest.raises(NotImplementedError, match="has no further derivative"):
         total.backward()

@@ -5,7 +5,7 @@ from fastgan import Recipe, losses
 from fastgan.nn.couples_samples import couples_samples
 from fastgan.penalties import R1, R2
 from fastgan.penalties.critic import Critic
-from fastgan.training.step.objective import Objective
+from fastgan.training.step.objective import Objective, terms_of
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, simultaneous, update_discriminator, update_generator
 
@@ -111,7 +111,7 @@ def test_penalties_are_added_and_logged(toy):
     critic = Critic(state.discriminator)
     with torch.no_grad():
         fake = state.generator(z)
-    total, values = Objective(HINGE.loss, (penalty, penalty)).discriminator(critic, real, fake)
+    total, values = Objective(HINGE.loss, terms_of((penalty, penalty))).discriminator(critic, real, fake)
     torch.testing.assert_close(total, values["d_loss"] + values["penalty"] + values["penalty_2"])
     assert seen["critic"] is critic and seen["real"] is real and seen["fake"] is fake
     assert values["penalty"] > 0
@@ -150,7 +150,7 @@ def test_simultaneous_updates_call_the_critic_once_and_the_generators_gradient_i
     generator, discriminator = (n.double() for n in (state.generator, state.discriminator))
     discriminator.couples_samples = False  # no calls that measure the coupling
     real, z = torch.randn(4, 2, dtype=torch.double), torch.randn(4, 3, dtype=torch.double)
-    objective = Objective(losses.get("relativistic_paired"), terms)
+    objective = Objective(losses.get("relativistic_paired"), terms_of(terms))
     loss = objective.loss.generator(discriminator(generator(z)), discriminator(real))
     expected = torch.autograd.grad(loss, list(generator.parameters()))
     discriminator.batches.clear()

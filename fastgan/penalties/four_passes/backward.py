@@ -3,19 +3,21 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 
 from fastgan import losses
-from fastgan.penalties.critic import checked_logits
+from fastgan.penalties.critic import checked_logits, module_of
 from fastgan.penalties.evaluate import evaluate
-from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
+from fastgan.penalties.four_passes.graph import NotEligible, TooSmall, least_work_on
 from fastgan.penalties.four_passes.maps import rows
 from fastgan.penalties.four_passes.visit import Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
 from fastgan.penalties.terms import CriticFunction, CriticTerm, Measured, State, Term
 
 FOUR_PASSES, GENERAL = "four passes", "general"
+SMALL = WeakKeyDictionary()  # a critic -> shapes of batches for which it is too small to look at its graph again
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Recorder:
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
         logits = checked_logits(critic(x))
-        visit = self._visit(logits, x, second_order=False)
+        visit = self._visit(critic, logits, x, second_order=False)
         return logits if visit is None else visit.logits
 
     def logits_and_gradient(
@@ -152,16 +154,22 @@ class Recorder:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
-        visit = self._visit(logits, x, second_order=True)
+        visit = self._visit(critic, logits, x, second_order=True)
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, logits: torch.Tensor, x: torch.Tensor, second_order: bool) -> Visit | None:
+    def _visit(self, critic: CriticFunction, logits: torch.Tensor, x: torch.Tensor, second_order: bool) -> Visit | None:
+        network = module_of(critic)
+        small = set() if network is None or self.smallest else SMALL.setdefault(network, set())
         try:
             if self.against:
                 raise NotEligible(self.against)
+            if x.shape in small:
+                raise TooSmall
             least_work = 0 if self.smallest else least_work_on(x.device)
             visit = Visit(logits, x, second_order, least_work)
         except NotEligible as why:
+            if isinstance(why, TooSmall):
+                small.add(x.shape)
             self.reasons.append(str(why))
             return None
         self.visits.append(visit)

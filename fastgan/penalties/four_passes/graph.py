@@ -20,6 +20,11 @@ class NotEligible(Exception):
     """Says what in the critic the four passes do not take."""
 
 
+class TooSmall(NotEligible):
+    def __str__(self) -> str:
+        return "the critic is too small for four passes to take less time than autograd's six"
+
+
 def find_maps(
     logits: torch.Tensor, x: torch.Tensor, *, least_work: int = 0
 ) -> tuple[list[Map], tuple[Hashable, ...], torch.Tensor | None]:
@@ -64,7 +69,7 @@ def find_maps(
             work += maps[-1].work(next(iter(inputs.values())), shapes[0])
         signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
     if work < least_work * len(maps):
-        raise NotEligible("the critic is too small for four passes to take less time than autograd's six")
+        raise TooSmall
     return maps, tuple(signature), leaf
 
 

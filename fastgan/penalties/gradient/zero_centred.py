@@ -8,6 +8,8 @@ from fastgan.penalties.gradient.gradient_penalty import GradientPenalty
 
 @dataclass(frozen=True)
 class _ZeroCentred(GradientPenalty):
+    factors = ("gamma",)
+
     gamma: float = 10.0
 
     def __post_init__(self):

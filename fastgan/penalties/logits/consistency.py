@@ -24,6 +24,7 @@ class Consistency(Penalty):
     fake_weight: float = 10.0
     augment: str | Callable = "flip_shift"
     logits = ("real", "fake")
+    factors = ("real_weight", "fake_weight")
 
     def __post_init__(self) -> None:
         super().__post_init__()

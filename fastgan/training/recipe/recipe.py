@@ -16,6 +16,8 @@ from fastgan.training.recipe.text_form import parse
 from fastgan.training.recipe.value_schedule import Schedule, is_number
 from fastgan.training.yaml_file import read_mapping, write_mapping
 
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
+
 
 class Penalty(Protocol):
     """A term of the critic's loss: penalty(critic, real=x, fake=y) -> scalar tensor, weight included."""
@@ -120,6 +122,15 @@ class Recipe:
     ema_decay: float = 0.999
     """Decay of the moving average of the generator's weights, min(ema_decay, (1 + step) / (10 + step)); 0: none."""
 
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """The numbers that both networks compute in. "tf32": faster products of fp32 on NVIDIA GPUs. "bf16", "fp16":
+    autocast around both networks; losses, penalties, optimisers and the average stay fp32. With "fp16" the gradients
+    are scaled, and a step whose gradients overflow is skipped (the log's d_skipped, g_skipped)."""
+
+    compile: bool | str = False
+    """Compile the critic's loss with its penalties, backward pass included. True, or a mode of torch.compile:
+    "reduce-overhead", "max-autotune". The first step takes a minute; random layers draw other numbers."""
+
     seed: int = 0
     """Seed of all random numbers of the run."""
 
@@ -151,7 +162,7 @@ class Recipe:
         burst = self.discriminator_burst
         if not (isinstance(burst, tuple) and len(burst) == 3 and all(_is_integer(n) and n >= 0 for n in burst)):
             self._refuse("discriminator_burst", "three integers of at least 0")
-        for name in ("optimizer", "update", "spectral_norm"):
+        for name in ("optimizer", "update", "spectral_norm", "precision"):
             allowed = get_args(next(f.type for f in dataclasses.fields(self) if f.name == name))
             if getattr(self, name) not in allowed:
                 self._refuse(name, f"one of {', '.join(allowed)}")
@@ -197,7 +208,26 @@ class Recipe:
             self._refuse("unroll_steps", "0 with optimizer='rmsprop': only adam and sgd can be differentiated through")
         if self.augment_target and not self.augment:
             self._refuse("augment_target", "0 without augment")
+        if not isinstance(self.compile, bool) and self.compile not in MODES:
+            self._refuse("compile", f"True, False or one of {', '.join(MODES)}")
+        if self.compile:
+            self._check_compile()
         self._check_schedules()
+
+    def _check_compile(self):
+        reasons = {
+            "unroll_steps > 0: the generator differentiates through the critic's updates": self.unroll_steps,
+            "augment_target: the compiled loss does not return the logits": self.augment_target,
+            "progressive: each level would be compiled again": self.progressive,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                self._refuse("compile", f"False with {reason}")
+        for schedule in self.schedules:
+            name, _, field = getattr(schedule, "field", "").partition(".")
+            for term in self._terms():
+                if type(term).__name__ == name and field not in getattr(term, "factors", ()):
+                    self._refuse("compile", f"False with a schedule of {schedule.field}: each step would be compiled")
 
     def _check_schedules(self):
         """A schedule moves from one end to the other, and each field allows an interval: the ends are checked."""
@@ -205,7 +235,7 @@ class Recipe:
             if not isinstance(schedule, Schedule):
                 self._refuse("schedules", "a tuple of Schedules, or of their text")
             try:
-                own = self._own_value(schedule.field)
+                own = self.value_of(schedule.field)
             except (AttributeError, KeyError, IndexError, ValueError, TypeError):
                 raise ValueError(
                     f"schedules: {schedule.field!r} is not a number that may change in this recipe; use a field"
@@ -227,10 +257,8 @@ class Recipe:
 
     def at(self, step: int) -> "Recipe":
         """The recipe at a step, with the values of its schedules."""
-        recipe, schedules = self, cast(tuple[Schedule, ...], self.schedules)  # the annotated type is the flag's
-        for schedule in schedules:
-            recipe = recipe._with(schedule.field, schedule(self._own_value(schedule.field), step), _changed)
-        return recipe
+        schedules = cast(tuple[Schedule, ...], self.schedules)  # the annotated type is the flag's
+        return self.with_values({s.field: s(self.value_of(s.field), step) for s in schedules})
 
     def discriminator_steps_at(self, step: int) -> int:
         """Updates of the critic in step number `step`."""
@@ -250,7 +278,14 @@ class Recipe:
             else (self.discriminator_steps * step)
         )
 
-    def _own_value(self, field: str) -> float:
+    def with_values(self, values: dict[str, Any]) -> "Recipe":
+        """A copy in which the fields of schedules, as Schedule.field names them, have these values, unchecked."""
+        recipe = self
+        for field, value in values.items():
+            recipe = recipe._with(field, value, _changed)
+        return recipe
+
+    def value_of(self, field: str) -> float:
         """The number that a schedule changes. Errors: of many kinds, for what is not a fractional number."""
         name, _, rest = field.partition(".")
         if rest.isdigit():

@@ -48,6 +48,7 @@ def save(state, folder, recipe, keep=2):
             name: {"kind": type(optimizer).__name__, "trains": list(_trained(state.networks()[name], optimizer))}
             for name, optimizer in state.optimizers().items()
         },
+        "scalers": {name: scaler.state_dict() for name, scaler in state.scalers.items()},
     }
     with replacing_folder(path) as unfinished:
         described["sha256"] = {
@@ -95,6 +96,12 @@ def load(state, path):
                 value.copy_(saved[key])
         else:
             notes.append(f"the checkpoint has no memory of {name}: the memory starts fresh")
+    for name, scaler in state.scalers.items():
+        saved = described.get("scalers", {}).get(name)
+        if saved is None:
+            notes.append(f"the checkpoint has no scale of the {name}'s gradients: the scale starts fresh")
+        else:
+            scaler.load_state_dict(saved)
     state.step = described["step"]
     return notes
 

@@ -31,6 +31,10 @@ class RunOptions:
 
     report: bool = True
     """Write report.html at the end: one page with curves, samples, findings and what the generator has learned."""
+    cuda_graphs: bool | None = None
+    """Replay the gradients of each update as a CUDA graph. The numbers are those of eager updates. Python code in
+    networks and terms (counters, hooks) runs in the first updates only. None: on a GPU, if the recipe can; True: refuse
+    a recipe or a device that cannot."""
 
     progress: bool = True
     """Show the progress on stderr: a bar in a terminal and in a notebook, plain lines elsewhere."""
@@ -51,4 +55,6 @@ class Options(TypedDict, total=False):
     keep_checkpoints: int
     stop_when: Literal["plateau", "gap", "wasserstein", "never"]
     extractor: str | None
+    cuda_graphs: bool | None
+    report: bool
     progress: bool

@@ -38,5 +38,7 @@ class MovingAverage:
             old = old + [of_old[name] for of_old, _, name in self.statistics]
             new = new + [of_new[name] for _, of_new, name in self.statistics]
         torch._foreach_lerp_(old, new, weight)
-        for of_old, of_new, name in self.copied:
-            of_old[name].copy_(of_new[name])
+        if self.copied:
+            torch._foreach_copy_(
+                [of_old[name] for of_old, _, name in self.copied], [of_new[name] for _, of_new, name in self.copied]
+            )

@@ -27,9 +27,9 @@ def set_rates(state, recipe):
 
 def _optimizer(network, lr, recipe):
     parameters = [p for p in network.parameters() if p.requires_grad]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr)
-    if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr, eps=recipe.eps)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr, fused=fused)
+    if recipe.optimizer == "rmsprop":  # has no fused form
+        return torch.optim.RMSprop(parameters, lr, eps=recipe.eps, foreach=True)
     return torch.optim.Adam(parameters, lr, (float(recipe.betas[0]), float(recipe.betas[1])), recipe.eps, fused=fused)

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import count
+from typing import Any, cast
+
+import torch
 
 from fastgan.training.recipe.growth import Stage
 from fastgan.training.recipe.recipe import Recipe
+from fastgan.training.recipe.value_schedule import Schedule
+from fastgan.training.step.objective import Roles, Terms
 from fastgan.training.step.optimizers import set_rates
 
 
@@ -17,6 +22,7 @@ class StepPlan:
     stage: Stage | None
     samples: int  # drawn for one update, of either kind
     discriminator_steps: int
+    terms: Terms  # what is due
 
     def enter(self, state):
         """Set the state's optimisers and networks to what the plan says."""
@@ -28,9 +34,42 @@ class StepPlan:
         set_rates(state, self.recipe)
 
 
+class ScheduledTerms:
+    """The terms of a recipe, sorted by role once.
+
+    A scheduled factor of a term ("R1.gamma") is a 0-d tensor in the term, which `at` fills: what has been compiled or
+    captured reads the new value. changing: the scheduled fields of terms that are not factors: such terms are sorted
+    at every step.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device | str) -> None:
+        terms = {type(term).__name__: term for term in (*recipe.penalties, *recipe.generator_terms)}
+        self.changing, self._factors = [], {}
+        for schedule in cast(tuple[Schedule, ...], recipe.schedules):
+            name, _, field = schedule.field.partition(".")
+            if name not in terms or not field:
+                continue
+            if field in getattr(terms[name], "factors", ()):
+                self._factors[schedule.field] = torch.zeros((), device=device)
+            else:
+                self.changing.append(schedule.field)
+        self._roles = self._sort(recipe)
+
+    def at(self, recipe: Recipe, step: int) -> Terms:
+        """recipe: the one in force at the step."""
+        for field, tensor in self._factors.items():
+            tensor.fill_(recipe.value_of(field))
+        return (self._sort(recipe) if self.changing else self._roles).at(step)
+
+    def _sort(self, recipe):
+        recipe = recipe.with_values(self._factors)
+        return Roles.of(recipe.penalties, recipe.generator_terms)
+
+
 class StepSchedule:
-    def __init__(self, recipe, generator):
+    def __init__(self, recipe: Recipe, generator: Any, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe
+        self.terms = ScheduledTerms(recipe, device)
         self.levels = getattr(generator, "levels", None)
         if recipe.progressive and self.levels is None:
             raise TypeError(
@@ -38,13 +77,14 @@ class StepSchedule:
                 " of the built-in models only 'progressive' has them"
             )
 
-    def at(self, step) -> StepPlan:
+    def at(self, step: int) -> StepPlan:
         stage, samples = None, self.recipe.batch_size
         if self.recipe.progressive:
             stage = self.recipe.progressive.at(step, self.levels, samples)
             samples = stage.batch_size
         steps = self.recipe.discriminator_steps_at(step)
-        return StepPlan(step, self.recipe.at(step), stage, samples * self.recipe.pack, steps)
+        recipe = self.recipe.at(step)
+        return StepPlan(step, recipe, stage, samples * self.recipe.pack, steps, self.terms.at(recipe, step))
 
     def updates(self, order, start):
         """Yields the samples' indices of each update of the critic, from step number `start` on."""

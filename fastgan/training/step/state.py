@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from fastgan.penalties.terms import CRITIC, GENERATOR, with_role
@@ -11,6 +12,7 @@ from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.step.augmentation import initial_memory
 from fastgan.training.step.ema import make_average
 from fastgan.training.step.optimizers import make_optimizers
+from fastgan.training.step.precision import Precision
 
 
 @dataclass
@@ -18,6 +20,7 @@ class TrainState:
     """`step` counts the steps taken. Random numbers and the order of the data are functions of (seed, step).
 
     memory: what penalties and the adaptive augmentation remember, name -> dict of tensors.
+    scalers: of the gradients of each network with fp16; else {}.
     """
 
     generator: nn.Module
@@ -27,6 +30,7 @@ class TrainState:
     discriminator_optimizer: Optimizer
     memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     step: int = 0
+    scalers: dict[str, GradScaler] = field(default_factory=dict)
 
     @classmethod
     def create(cls, generator: nn.Module, discriminator: nn.Module, recipe: Recipe) -> "TrainState":
@@ -45,6 +49,7 @@ class TrainState:
             make_average(generator),
             *make_optimizers(generator, discriminator, recipe),
             memory,
+            scalers=Precision(recipe.precision, device).scalers(("generator", "discriminator")),
         )
 
     def reset_optimizers(self, recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan.penalties import R1, R2, WGANGP, LeCam, Penalty
+from fastgan.penalties.four_passes import visit
 from tests.penalties.four_passes.reference import assert_equal_gradients, by_autograd, by_backward, compare
 
 FEATURES = 6
@@ -332,3 +333,18 @@ def test_grad_mode_of_the_caller_is_neither_needed_nor_changed():
 def test_every_batch_size(size):
     critic = Critic(lambda critic, h: (h * critic.extra).reshape(-1, 2, 4).sum(1).repeat(1, 2))
     assert compare(critic, "hinge", (R1(), WGANGP()), *points(size)).route == "four passes"
+
+
+def test_a_critic_that_is_too_small_is_looked_at_once(monkeypatch):
+    """The verdict is kept for this critic and this shape of a batch; a route that was chosen does not read it."""
+    looks, find_maps = [], visit.find_maps
+    monkeypatch.setattr(visit, "find_maps", lambda *args, **options: looks.append(1) or find_maps(*args, **options))
+    critic = Critic(lambda critic, h: h)
+
+    def route(size, **options):
+        real, fake = points(size)
+        found = fastgan.penalties.backward(critic, "hinge", (R1(),), real=real, fake=fake, **options)
+        return found.route, "too small" in found.reason
+
+    assert [route(4), route(4), route(6), route(4)] == [("general", True)] * 4 and len(looks) == 2
+    assert route(4, route="four passes") == ("four passes", False) and len(looks) == 3
