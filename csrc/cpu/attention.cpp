@@ -1,5 +1,5 @@
-// Attention on the CPU. The work is cut into heads and groups of strips of query rows, the same ones whatever the
-// number of threads; every thread takes a contiguous run of them and one piece of scratch memory.
+// Attention on the CPU. The work is cut into heads and groups of query blocks, the same ones whatever the
+// number of threads. Every thread takes a contiguous range of them and has its own scratch memory.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace fastgan {
 namespace {
 
 constexpr int64_t kWorthAThread = 100 * 1000;  // products of two numbers
-constexpr int64_t kStripBytes = 8 << 20;
+constexpr int64_t kScoreBytes = 8 << 20;
 
 // The operands of one call, checked against each other; what fixes the sizes and dtypes is q, k, v.
 struct Call {
@@ -37,11 +37,11 @@ struct Call {
     in.k = qk_columns("k", k);
     in.v = v_columns("v", v);
     if (key_bias) in.key_bias = per_key("key_bias", *key_bias);
-    problem = {heads, queries, keys, qk_width, v_width, scale, is_causal, baseline::kStrip, 1};
-    // Scratch is a few arrays of keys or of kStrip queries times a width, each rounded up to whole vectors and panels:
-    // with room for all of them in 64 bits, the sums that lay it out cannot wrap.
+    problem = {heads, queries, keys, qk_width, v_width, scale, is_causal, baseline::kBlockQueries, 1};
+    // Scratch is a few arrays of keys or of kBlockQueries queries times a width, each rounded up to whole vectors and
+    // tiles: with room for all of them in 64 bits, the sums that lay it out cannot wrap.
     const int64_t rows = checked_product(op, {keys, 64}) / 64 + baseline::kBlockKeys;
-    for (int64_t width : {qk_width, v_width, baseline::kStrip}) {
+    for (int64_t width : {qk_width, v_width, baseline::kBlockQueries}) {
       checked_product(op, {rows, checked_product(op, {width, 2}) / 2 + 64, 64 * int64_t(sizeof(double))});
     }
     checked_product(op, {batch, heads});
@@ -93,10 +93,10 @@ struct Call {
     return torch::stable::new_empty(like, {shape.begin(), shape.size()}, type);
   }
 
-  // Deals the strips of a head to groups, so that there are about `items` pieces of work.
+  // Deals the query blocks of a head to groups, so that there are about `items` groups in all heads together.
   void deal(int64_t items) {
-    const int64_t all = batch * heads, strips = (queries + problem.strip - 1) / problem.strip;
-    problem.groups = std::max<int64_t>(1, std::min(strips, (items + all - 1) / std::max<int64_t>(1, all)));
+    const int64_t all = batch * heads, blocks = (queries + problem.block_queries - 1) / problem.block_queries;
+    problem.groups = std::max<int64_t>(1, std::min(blocks, (items + all - 1) / std::max<int64_t>(1, all)));
   }
 };
 
@@ -105,10 +105,10 @@ bool all_empty(std::initializer_list<Tensor> outputs) {
   return std::all_of(outputs.begin(), outputs.end(), [](const Tensor& t) { return t.numel() == 0; });
 }
 
-// body(begin, end, scratch) over contiguous runs of [0, items), one per thread.
+// body(begin, end, scratch) over contiguous ranges of [0, items), one per thread.
 template <class A, class Body>
-void in_runs(const Call& call, const Tensor& like, int64_t items, int64_t products, int64_t scratch_size,
-             const Body& body) {
+void in_ranges(const Call& call, const Tensor& like, int64_t items, int64_t products, int64_t scratch_size,
+               const Body& body) {
   if (items == 0) return;
   const double work = double(products) * call.batch * call.heads * call.queries * std::max<int64_t>(1, call.keys);
   const int64_t all_threads = torch::stable::get_num_threads();
@@ -137,11 +137,11 @@ std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Ten
   dispatch_floating(call.dtype, call.op, [&](auto tag) {
     using T = decltype(tag);
     using A = accumulate_t<T>;
-    in_runs<A>(call, q, call.batch * call.heads * call.problem.groups, call.qk_width + call.v_width,
-               FASTGAN_CALL(forward_scratch<T>)(call.problem, call.in), [&](int64_t begin, int64_t end, A* scratch) {
-                 FASTGAN_CALL(attention_forward<T>)(call.problem, call.in, mutable_data<T>(out),
-                                                    mutable_data<A>(logsumexp), scratch, begin, end);
-               });
+    in_ranges<A>(call, q, call.batch * call.heads * call.problem.groups, call.qk_width + call.v_width,
+                 FASTGAN_CALL(forward_scratch<T>)(call.problem, call.in), [&](int64_t begin, int64_t end, A* scratch) {
+                   FASTGAN_CALL(attention_forward<T>)(call.problem, call.in, mutable_data<T>(out),
+                                                      mutable_data<A>(logsumexp), scratch, begin, end);
+                 });
   });
   return {out, logsumexp};
 }
@@ -177,11 +177,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& grad
     const AttentionProblem& p = call.problem;
     const int64_t sums_size = checked_product(call.op, {B, H, p.groups, FASTGAN_CALL(key_sums_size<A>)(p)});
     const Tensor sums = call.output(true, call.accumulate, {sums_size}, q);
-    in_runs<A>(call, q, B * H * p.groups, 3 * D + 2 * Dv, FASTGAN_CALL(backward_scratch<T>)(p, call.in),
-               [&](int64_t begin, int64_t end, A* scratch) {
-                 FASTGAN_CALL(attention_backward<T>)(p, call.in, grads, mutable_data<A>(sums), scratch, begin, end);
-               });
-    in_runs<A>(call, q, B * H, 1, 0, [&](int64_t begin, int64_t end, A*) {
+    in_ranges<A>(call, q, B * H * p.groups, 3 * D + 2 * Dv, FASTGAN_CALL(backward_scratch<T>)(p, call.in),
+                 [&](int64_t begin, int64_t end, A* scratch) {
+                   FASTGAN_CALL(attention_backward<T>)(p, call.in, grads, mutable_data<A>(sums), scratch, begin, end);
+                 });
+    in_ranges<A>(call, q, B * H, 1, 0, [&](int64_t begin, int64_t end, A*) {
       FASTGAN_CALL(attention_key_gradients<T>)(p, mutable_data<A>(sums), grads, begin, end);
     });
   });
@@ -199,11 +199,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
   if (y) call.in.y = call.qk_columns("y", *y);
   if (z) call.in.z = call.v_columns("z", *z);
   if (x_bias) call.in.x_bias = call.per_key("x_bias", *x_bias);
-  // Four numbers per query of a strip and key are kept between two sweeps: in the cache, and longer rows in fewer
-  // strips.
+  // Four numbers per query of a block and key are kept between two sweeps. They stay in the cache: with more keys,
+  // a block has fewer queries.
   const int64_t accumulate_size = call.accumulate == ScalarType::Double ? 8 : 4;
-  while (call.problem.strip > 12 && call.keys > kStripBytes / (call.problem.strip * 4 * accumulate_size)) {
-    call.problem.strip /= 2;
+  while (call.problem.block_queries > 12 &&
+         call.keys > kScoreBytes / (call.problem.block_queries * 4 * accumulate_size)) {
+    call.problem.block_queries /= 2;
   }
   call.deal(16);
   const int64_t B = call.batch, H = call.heads, N = call.queries, M = call.keys, D = call.qk_width, Dv = call.v_width;
@@ -228,12 +229,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> attention_double_back
     const AttentionProblem& p = call.problem;
     const int64_t sums_size = checked_product(call.op, {B, H, p.groups, FASTGAN_CALL(key_sums_size<A>)(p)});
     const Tensor sums = call.output(true, call.accumulate, {sums_size}, q);
-    in_runs<A>(call, q, B * H * p.groups, 7 * D + 5 * Dv, FASTGAN_CALL(double_backward_scratch<T>)(p, call.in),
-               [&](int64_t begin, int64_t end, A* scratch) {
-                 FASTGAN_CALL(attention_double_backward<T>)(p, call.in, grads, mutable_data<A>(sums), scratch, begin,
-                                                            end);
-               });
-    in_runs<A>(call, q, B * H, 1, 0, [&](int64_t begin, int64_t end, A*) {
+    in_ranges<A>(call, q, B * H * p.groups, 7 * D + 5 * Dv, FASTGAN_CALL(double_backward_scratch<T>)(p, call.in),
+                 [&](int64_t begin, int64_t end, A* scratch) {
+                   FASTGAN_CALL(attention_double_backward<T>)(p, call.in, grads, mutable_data<A>(sums), scratch, begin,
+                                                              end);
+                 });
+    in_ranges<A>(call, q, B * H, 1, 0, [&](int64_t begin, int64_t end, A*) {
       FASTGAN_CALL(attention_key_gradients<T>)(p, mutable_data<A>(sums), grads, begin, end);
     });
   });

@@ -64,8 +64,8 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
     T* to = mutable_data<T>(y);
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_runs<A>(s, nullptr, [&](const Runs& runs, int64_t at, A*) {
-        FASTGAN_CALL(act_forward<Act, T>)(runs, from + at, b, to + at, p);
+      each_block<A>(s, nullptr, [&](const Segments& segments, int64_t at, A*) {
+        FASTGAN_CALL(act_forward<Act, T>)(segments, from + at, b, to + at, p);
       });
     });
   });
@@ -98,9 +98,10 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
     T* to = need_x ? mutable_data<T>(dx) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_runs<A>(s, need_bias ? mutable_data<A>(dbias) : nullptr, [&](const Runs& runs, int64_t at, A* sums) {
-        FASTGAN_CALL(act_backward<Act, T>)(runs, g + at, from + at, b, to ? to + at : nullptr, sums, p);
-      });
+      each_block<A>(
+          s, need_bias ? mutable_data<A>(dbias) : nullptr, [&](const Segments& segments, int64_t at, A* sums) {
+            FASTGAN_CALL(act_backward<Act, T>)(segments, g + at, from + at, b, to ? to + at : nullptr, sums, p);
+          });
     });
   });
   return {dx, dbias};
@@ -132,10 +133,12 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
     T *to_grad = need_grad ? mutable_data<T>(d_grad) : nullptr, *to = need_saved ? mutable_data<T>(d_saved) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_runs<A>(s, need_bias ? mutable_data<A>(d_bias) : nullptr, [&](const Runs& runs, int64_t at, A* sums) {
-        FASTGAN_CALL(act_double_backward<Act, T>)(runs, hp ? hp + at : nullptr, hb, g + at, from + at, b,
-                                                  to_grad ? to_grad + at : nullptr, to ? to + at : nullptr, sums, p);
-      });
+      each_block<A>(s, need_bias ? mutable_data<A>(d_bias) : nullptr,
+                    [&](const Segments& segments, int64_t at, A* sums) {
+                      FASTGAN_CALL(act_double_backward<Act, T>)(segments, hp ? hp + at : nullptr, hb, g + at, from + at,
+                                                                b, to_grad ? to_grad + at : nullptr,
+                                                                to ? to + at : nullptr, sums, p);
+                    });
     });
   });
   return {d_grad, d_saved, d_bias};

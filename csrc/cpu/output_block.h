@@ -110,7 +110,7 @@ class OutputBlock {
     int64_t in_use = 0, peak = 0;  // of blocks that are not here
   };
 
-  static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+  static size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
   static Cache& cache() {
     static Cache* const cache = new Cache;  // never destroyed: tensors may outlive static objects

@@ -11,8 +11,8 @@ struct AttentionProblem {
   int64_t qk_width, v_width;  // D, Dv
   double scale;               // tau
   bool causal;                // query i sees keys j <= i
-  int64_t strip;              // query rows per strip, at most kStrip
-  int64_t groups;             // the strips of a head are dealt to this many groups, which accumulate apart
+  int64_t block_queries;      // queries per block, at most kBlockQueries
+  int64_t groups;             // the query blocks of a head are dealt to this many groups, which accumulate apart
 };
 
 // A (batch, heads, rows, columns) tensor, strides in elements; no data: absent.
