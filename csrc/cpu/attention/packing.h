@@ -4,8 +4,6 @@
 #include "cpu/simd/elementary.h"
 #include "cpu/simd/product.h"
 
-constexpr int64_t kBlockQueries = 48;  // queries per block at most: a multiple of kTileRows
-constexpr int64_t kBlockKeys = 192;    // keys per block: a multiple of kTileRows and of every kTileColumns
 constexpr double kLog2e = 1.4426950408889634074, kLn2 = 0.69314718055994530942;
 
 // --- memory: scratch is one array per thread, laid out by the same code that uses it

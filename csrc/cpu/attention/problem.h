@@ -5,6 +5,9 @@
 
 namespace fastgan {
 
+constexpr int64_t kBlockQueries = 48;  // queries per block at most: a multiple of kTileRows
+constexpr int64_t kBlockKeys = 192;    // keys per block: a multiple of kTileRows and of every kTileColumns
+
 struct AttentionProblem {
   int64_t heads;              // batch element b, head h: index b * heads + h
   int64_t queries, keys;      // N, M
