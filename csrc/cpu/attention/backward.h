@@ -4,7 +4,8 @@
 template <class T, class A>
 struct QuerySide {
   int64_t width, v_width, step;  // step: row distance in xq
-  A *xq, *q, *grad_out, *out, *lse2, *dot, *delta;
+  A *xq, *q, *grad_out_buffer, *out_buffer, *lse2, *dot, *delta;
+  Rows<A> grad_out{}, out{};
 
   QuerySide(Arena<A>& arena, const AttentionProblem& p, const AttentionInputs& in)
       : width(round_up(p.qk_width, kLanes<A>)),
@@ -12,17 +13,21 @@ struct QuerySide {
         step(in.x ? 2 * width : width),
         xq(arena.take(kBlockQueries * step)),
         q(in.x && xq ? xq + width : xq),
-        grad_out(arena.take(kBlockQueries * v_width)),
-        out(arena.take(kBlockQueries * v_width)),
+        grad_out_buffer(buffer(arena, in.grad_out, p)),
+        out_buffer(buffer(arena, in.out, p)),
         lse2(arena.take(kBlockQueries)),
         dot(arena.take(kBlockQueries)),
         delta(arena.take(kBlockQueries)) {}
 
+  A* buffer(Arena<A>& arena, const AttentionOperand& t, const AttentionProblem& p) const {
+    return needs_buffer<T, A>(t, p.v_width, v_width) ? arena.take(kBlockQueries * v_width) : nullptr;
+  }
+
   void load_block(const AttentionProblem& p, const AttentionInputs& in, int64_t head, const QueryBlock& block) {
     rows(p, in.q, head, block, p.qk_width, q, step, width);
     if (in.x) rows(p, in.x, head, block, p.qk_width, xq, step, width);
-    rows(p, in.grad_out, head, block, p.v_width, grad_out, v_width, v_width);
-    rows(p, in.out, head, block, p.v_width, out, v_width, v_width);
+    grad_out = rows_of<T>(in.grad_out, p, head, block.first, block.rows, p.v_width, v_width, grad_out_buffer);
+    out = rows_of<T>(in.out, p, head, block.first, block.rows, p.v_width, v_width, out_buffer);
     const A infinity = std::numeric_limits<A>::infinity();
     const A* lse = head_of<A>(in.logsumexp, p, head) + block.first * in.logsumexp.row;
     for (int64_t i = 0; i < block.rows; i++) {
@@ -30,7 +35,7 @@ struct QuerySide {
       lse2[i] = value == -infinity ? infinity : value * A(kLog2e);  // a row that sees no key has P = 0
       Vec<A> sum = {};
       for (int64_t c = 0; c < v_width; c += kLanes<A>)
-        sum += load(grad_out + i * v_width + c) * load(out + i * v_width + c);
+        sum += load(grad_out.data + i * grad_out.step + c) * load(out.data + i * out.step + c);
       dot[i] = sum_lanes<A>(sum);
       delta[i] = dot[i];
     }
@@ -46,7 +51,7 @@ struct QuerySide {
   }
 };
 
-// Makes P tile by tile: exp2 of the logits less L; 0 where a query does not see a key.
+// Computes P tile by tile: exp2 of the logits minus L, and 0 if a query does not see a key.
 template <class A>
 struct ScoreSource {
   const AttentionProblem* problem;
@@ -83,7 +88,8 @@ struct ScoreSource {
 template <class A>
 struct BackwardScores {
   ScoreSource<A> source;
-  const A *grad_out, *v_tiles, *delta;
+  Rows<A> grad_out;
+  const A *v_tiles, *delta;
   int64_t v_width, v_tile, tiles, step;
   A *p, *ds;
   bool only_p;
@@ -95,7 +101,7 @@ struct BackwardScores {
       source.template tile<R>(row, n, p + at, step);
       if (only_p) continue;
       Tile<A, R> dp;
-      dp.product(grad_out + row * v_width, v_width, v_tiles + n * v_tile, v_width);
+      dp.product(grad_out.data + row * grad_out.step, grad_out.step, v_tiles + n * v_tile, v_width);
 #pragma GCC unroll 8
       for (int i = 0; i < R; i++) {
         const Vec<A> d = Vec<A>{} + delta[row + i];
@@ -213,7 +219,7 @@ void attention_backward(const AttentionProblem& p, const AttentionInputs& in, co
     for (int64_t index = item % p.groups; index < query_block_count(p); index += p.groups) {
       const QueryBlock block(p, index);
       m.queries.load_block(p, in, head, block);
-      std::fill(m.dq, m.dq + kBlockQueries * side.width, A(0));
+      std::fill(m.dq, m.dq + block.rows * side.width, A(0));
       for (int64_t j0 = 0; j0 < block.keys; j0 += kBlockKeys) {
         const KeyBlock key_block(block, j0, kTileColumns<A>);
         in_row_tiles(block.rows,
@@ -229,7 +235,7 @@ void attention_backward(const AttentionProblem& p, const AttentionInputs& in, co
           add_products<Layout::transposed>(sum.k + j0 * side.width, side.width, key_block.width, side.width, &t, 1);
         }
         if (grads.v) {
-          const Term<A> t{m.p, m.step, rows.grad_out, side.v_width, block.rows};
+          const Term<A> t{m.p, m.step, rows.grad_out.data, rows.grad_out.step, block.rows};
           add_products<Layout::transposed>(sum.v + j0 * side.v_width, side.v_width, key_block.width, side.v_width, &t,
                                            1);
         }

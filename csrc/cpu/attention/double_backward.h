@@ -36,7 +36,8 @@ int64_t double_backward_scratch(const AttentionProblem& p, const AttentionInputs
 template <class A>
 struct SecondOrderScores {
   ScoreSource<A> source;
-  const A *grad_out, *v_tiles, *z_tiles;
+  Rows<A> grad_out;
+  const A *v_tiles, *z_tiles;
   int64_t z_width;
   const A* delta;
   int64_t v_width, v_tile;
@@ -54,7 +55,7 @@ struct SecondOrderScores {
       source.template tile<R>(row, n, p + at, step);
       Tile<A, R> tile;
       if (first_order) {
-        tile.product(grad_out + row * v_width, v_width, v_tiles + n * v_tile, v_width);
+        tile.product(grad_out.data + row * grad_out.step, grad_out.step, v_tiles + n * v_tile, v_width);
 #pragma GCC unroll 8
         for (int i = 0; i < R; i++)
 #pragma GCC unroll 4
@@ -80,7 +81,7 @@ struct SecondOrderScores {
       }
 
       if (!first_order) continue;
-      tile.product(grad_out + row * v_width, v_width, z_tiles + n * v_tile, z_width);
+      tile.product(grad_out.data + row * grad_out.step, grad_out.step, z_tiles + n * v_tile, z_width);
 #pragma GCC unroll 8
       for (int i = 0; i < R; i++) {
         Vec<A> sum = load(b_lanes + (row + i) * kLanes<A>);
@@ -129,13 +130,13 @@ void attention_double_backward(const AttentionProblem& p, const AttentionInputs&
       m.queries.load_block(p, in, head, block);
       std::fill(m.mu_lanes, m.mu_lanes + kBlockQueries * L, A(0));
       std::fill(m.b_lanes, m.b_lanes + kBlockQueries * L, A(0));
-      std::fill(m.o, m.o + kBlockQueries * side.v_width, A(0));
-      std::fill(m.dq, m.dq + kBlockQueries * side.width, A(0));
+      std::fill(m.o, m.o + block.rows * side.v_width, A(0));
+      std::fill(m.dq, m.dq + block.rows * side.width, A(0));
 
       for (int64_t j0 = 0; j0 < block.keys; j0 += kBlockKeys) {
         const KeyBlock key_block(block, j0, kTileColumns<A>);
         const int64_t first_tile = j0 / kTileColumns<A>, at = j0 / kBlockKeys * m.block_size;
-        // [X | Q] meets [K ; Y]; where one of the pair is missing, the other pair's part.
+        // [X | Q] times [K ; Y]. Without X or without Y, the remaining product alone.
         const A* k_tiles = side.k_tiles + first_tile * side.qk_tile;
         in_row_tiles(block.rows, SecondOrderScores<A>{score_source<A>(p, rows, side, block, key_block),
                                                       rows.grad_out,
@@ -175,7 +176,7 @@ void attention_double_backward(const AttentionProblem& p, const AttentionInputs&
         if (grads.grad_out) {
           A* o = m.o + i * side.v_width;
           for (int64_t c = 0; c < side.v_width; c += L)
-            store(o + c, load(o + c) - load(rows.out + i * side.v_width + c) * m.mu[i]);
+            store(o + c, load(o + c) - load(rows.out.data + i * rows.out.step + c) * m.mu[i]);
           write_rows(o, side.v_width, 1, p.v_width, A(1), static_cast<T*>(grads.grad_out) + row * p.v_width);
         }
       }
@@ -203,7 +204,7 @@ void attention_double_backward(const AttentionProblem& p, const AttentionInputs&
                                            in.x ? 2 : 1);
         }
         if (grads.v) {
-          const Term<A> t{f, m.step, rows.grad_out, side.v_width, block.rows};
+          const Term<A> t{f, m.step, rows.grad_out.data, rows.grad_out.step, block.rows};
           add_products<Layout::transposed>(sum.v + j0 * side.v_width, side.v_width, key_block.width, side.v_width, &t,
                                            1);
         }

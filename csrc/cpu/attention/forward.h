@@ -92,7 +92,7 @@ void attention_forward(const AttentionProblem& p, const AttentionInputs& in, T* 
                 side.width, side.width);
       std::fill(m.max, m.max + kBlockQueries, -infinity);
       std::fill(m.sum, m.sum + kBlockQueries, A(0));
-      std::fill(m.o, m.o + kBlockQueries * side.v_width, A(0));
+      std::fill(m.o, m.o + block.rows * side.v_width, A(0));
       for (int64_t j0 = 0; j0 < block.keys; j0 += kBlockKeys) {
         const KeyBlock key_block(block, j0, kTileColumns<A>);
         in_row_tiles(block.rows, Logits<A>{m.q, side.k_tiles + j0 / kTileColumns<A> * side.qk_tile, side.bias + j0, m.s,

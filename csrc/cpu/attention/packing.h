@@ -54,6 +54,30 @@ void pack_rows(const T* src, int64_t row, int64_t column, int64_t rows, int64_t 
   }
 }
 
+// Alternating elements of a and b, from element `first` of both on.
+template <int first, class A, int... I>
+FASTGAN_INLINE Vec<A> alternate(Vec<A> a, Vec<A> b, std::integer_sequence<int, I...>) {
+  return Vec<A>{(I % 2 ? b : a)[first + I / 2]...};
+}
+
+// Transposes a square of elements in registers: log2(L) perfect shuffles of its L rows.
+template <class A>
+FASTGAN_INLINE void transpose(Vec<A> (&rows)[kLanes<A>]) {
+  constexpr int L = kLanes<A>;
+  constexpr auto indices = std::make_integer_sequence<int, L>();
+#pragma GCC unroll 4
+  for (int n = 1; n < L; n *= 2) {
+    Vec<A> shuffled[L];
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; i++) {
+      shuffled[2 * i] = alternate<0, A>(rows[i], rows[i + L / 2], indices);
+      shuffled[2 * i + 1] = alternate<L / 2, A>(rows[i], rows[i + L / 2], indices);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) rows[i] = shuffled[i];
+  }
+}
+
 // The transposed matrix in packed tiles of kTileColumns keys: tile t holds, for every column c of src, kTileColumns
 // keys side by side. A tile takes `tile_size` elements, the first one at dst. Absent keys and columns up to `padded`
 // are zero.
@@ -64,27 +88,41 @@ void pack_tiles(const T* src, int64_t row, int64_t column, int64_t keys, int64_t
   for (int64_t j0 = 0; j0 < keys; j0 += W, dst += tile_size) {
     const int64_t count = std::min<int64_t>(W, keys - j0);
     const T* s = src + j0 * row;
+    int64_t c = 0;
     if (row == 1 && count == W) {
-      for (int64_t c = 0; c < cols; c++) {
+      for (; c < cols; c++) {
         for (int l = 0; l < W; l += L) store(dst + c * W + l, load(s + c * column + l));
       }
-    } else {
-      if (count < W) std::fill(dst, dst + cols * W, A(0));
-      for (int64_t j = 0; j < count; j++) {
-        for (int64_t c = 0; c < cols; c++) dst[c * W + j] = load_one(s + j * row + c * column);
+    } else if (column == 1) {
+      for (; c + L <= cols; c += L) {
+        for (int64_t j = 0; j < W; j += L) {
+          Vec<A> square[L];
+          for (int l = 0; l < L; l++) square[l] = j + l < count ? load(s + (j + l) * row + c) : Vec<A>{};
+          transpose<A>(square);
+          for (int l = 0; l < L; l++) store(dst + (c + l) * W + j, square[l]);
+        }
       }
+    }
+    for (; c < cols; c++) {
+      for (int64_t j = 0; j < W; j++) dst[c * W + j] = j < count ? load_one(s + j * row + c * column) : A(0);
     }
     std::fill(dst + cols * W, dst + padded * W, A(0));
   }
 }
 
-// An operand's rows of one head: read in place where it can be, else through `buffer` (keys, padded).
+// Whether an operand's rows cannot be read in whole vectors where they are.
 template <class T, class A>
-Rows<A> rows_of(const AttentionOperand& t, const AttentionProblem& p, int64_t head, int64_t rows, int64_t cols,
-                int64_t padded, A* buffer) {
-  const T* src = head_of<T>(t, p, head);
+bool needs_buffer(const AttentionOperand& t, int64_t cols, int64_t padded) {
+  return !(std::is_same_v<T, A> && t.column == 1 && cols == padded);
+}
+
+// `rows` of an operand's rows in one head, from row `first` on: in place, or copied to `buffer` (rows, padded).
+template <class T, class A>
+Rows<A> rows_of(const AttentionOperand& t, const AttentionProblem& p, int64_t head, int64_t first, int64_t rows,
+                int64_t cols, int64_t padded, A* buffer) {
+  const T* src = head_of<T>(t, p, head) + first * t.row;
   if constexpr (std::is_same_v<T, A>) {
-    if (t.column == 1 && cols == padded) return {src, t.row};
+    if (!needs_buffer<T, A>(t, cols, padded)) return {src, t.row};
   }
   pack_rows(src, t.row, t.column, rows, cols, buffer, padded, padded);
   return {buffer, padded};
@@ -122,35 +160,31 @@ struct KeySide {
     const int64_t tiles = keys / kTileColumns<A>;
     k_tiles = arena.take(tiles * qk_tile);
     bias = arena.take(keys);
-    k_buffer = needs_buffer(in.k, p.qk_width, width) ? arena.take(keys * width) : nullptr;
-    v_buffer = needs_buffer(in.v, p.v_width, v_width) ? arena.take(keys * v_width) : nullptr;
+    k_buffer = needs_buffer<T, A>(in.k, p.qk_width, width) ? arena.take(keys * width) : nullptr;
+    v_buffer = needs_buffer<T, A>(in.v, p.v_width, v_width) ? arena.take(keys * v_width) : nullptr;
     if (backward) v_tiles = arena.take(tiles * v_tile);
-    if (in.y && needs_buffer(in.y, p.qk_width, width)) y_buffer = arena.take(keys * width);
+    if (in.y && needs_buffer<T, A>(in.y, p.qk_width, width)) y_buffer = arena.take(keys * width);
     if (in.z) {
       z_tiles = arena.take(tiles * v_tile);
-      if (needs_buffer(in.z, p.v_width, v_width)) z_buffer = arena.take(keys * v_width);
+      if (needs_buffer<T, A>(in.z, p.v_width, v_width)) z_buffer = arena.take(keys * v_width);
     }
     if (in.x_bias) x_bias = arena.take(keys);
-  }
-
-  static bool needs_buffer(const AttentionOperand& t, int64_t cols, int64_t padded) {
-    return !(std::is_same_v<T, A> && t.column == 1 && cols == padded);
   }
 
   void load_head(const AttentionProblem& p, const AttentionInputs& in, int64_t h) {
     if (h == head) return;
     head = h;
     pack(p, in.k, p.qk_width, k_tiles, qk_tile, width);
-    k = rows_of<T>(in.k, p, h, p.keys, p.qk_width, width, k_buffer);
-    v = rows_of<T>(in.v, p, h, p.keys, p.v_width, v_width, v_buffer);
+    k = rows_of<T>(in.k, p, h, 0, p.keys, p.qk_width, width, k_buffer);
+    v = rows_of<T>(in.v, p, h, 0, p.keys, p.v_width, v_width, v_buffer);
     if (v_tiles) pack(p, in.v, p.v_width, v_tiles, v_tile, v_width);
     if (in.y) {
       pack(p, in.y, p.qk_width, k_tiles + width * kTileColumns<A>, qk_tile, width);
-      y = rows_of<T>(in.y, p, h, p.keys, p.qk_width, width, y_buffer);
+      y = rows_of<T>(in.y, p, h, 0, p.keys, p.qk_width, width, y_buffer);
     }
     if (in.z) {
       pack(p, in.z, p.v_width, z_tiles, v_tile, v_width);
-      z = rows_of<T>(in.z, p, h, p.keys, p.v_width, v_width, z_buffer);
+      z = rows_of<T>(in.z, p, h, 0, p.keys, p.v_width, v_width, z_buffer);
     }
     read_bias(p, in.key_bias, bias, A(kLog2e));
     if (x_bias) read_bias(p, in.x_bias, x_bias, A(1));
