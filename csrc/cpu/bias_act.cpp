@@ -17,20 +17,22 @@ using namespace act;
 
 Tensor laid_out_along(const char* op, const Tensor& x, int64_t dim) {
   STD_TORCH_CHECK(x.is_cpu(), op, ": x must be on the CPU");
-  STD_TORCH_CHECK(dim >= 0 && dim < std::max<int64_t>(1, x.dim()), op, ": dim must be a dimension of x, got ", dim);
+  STD_TORCH_CHECK(dim >= 0 && dim < std::max<int64_t>(1, x.dim()), op, ": dim is ", dim, "; x has ", x.dim(),
+                  " dimensions");
   return laid_out(x, dim == 1);
 }
 
 Optional checked_bias(const char* op, const char* name, const Optional& bias, const Tensor& x, int64_t dim) {
   if (!bias) return bias;
-  STD_TORCH_CHECK(x.dim() > 0, op, ": a scalar takes no bias");
+  STD_TORCH_CHECK(x.dim() > 0, op, ": x is a scalar, which takes no bias");
   return checked(op, name, *bias, statistics_dtype(x), false, {x.size(dim)});
 }
 
 template <class A>
 ActParameters<A> parameters(int64_t act, double alpha, double gain, double clamp, bool from_output) {
-  STD_TORCH_CHECK(std::isfinite(alpha) && std::isfinite(gain), "bias_act: alpha and gain must be finite");
-  STD_TORCH_CHECK(clamp > 0, "bias_act: clamp must be positive");
+  STD_TORCH_CHECK(std::isfinite(alpha) && std::isfinite(gain), "bias_act: alpha is ", alpha, " and gain is ", gain,
+                  "; both must be finite");
+  STD_TORCH_CHECK(clamp > 0, "bias_act: clamp is ", clamp, "; it must be positive, or infinite for none");
   const bool clamped = std::isfinite(clamp);
   STD_TORCH_CHECK(!from_output || (derives_from_output(act) && gain != 0 && !clamped),
                   "bias_act: from_output must be false for this activation, for gain 0 and with a clamp");
@@ -44,7 +46,7 @@ void dispatch_activation(const char* op, int64_t act, const Body& body) {
     if (act == Act) return body(std::integral_constant<int, Act>{});
     dispatch_activation<Body, Act + 1>(op, act, body);
   } else {
-    STD_TORCH_CHECK(false, op, ": unknown activation code ", act);
+    STD_TORCH_CHECK(false, op, ": the activation code is ", act, "; it must be 0 to ", kActivations - 1);
   }
 }
 
@@ -73,7 +75,7 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
 }
 
 Tensor zeros_per_channel(const Tensor& x, int64_t dim) {
-  STD_TORCH_CHECK(x.dim() > 0, "bias_act: a scalar takes no bias");
+  STD_TORCH_CHECK(x.dim() > 0, "bias_act: x is a scalar, which takes no bias");
   const int64_t size[] = {x.size(dim)};
   return torch::stable::new_zeros(x, {size, 1}, statistics_dtype(x));
 }

@@ -51,7 +51,7 @@ class Cutter {
     const int64_t rows_each = std::min(m.rows, std::max<int64_t>(8, elements_ / m.cols));
     const int64_t count = (m.rows + rows_each - 1) / rows_each;
     STD_TORCH_CHECK(std::max(rows_each, total_ + count) <= INT32_MAX,
-                    "spectral_norm: more rows than one launch can hold");
+                    "spectral_norm: the weights have more row blocks than the 2^31 - 1 of one launch");
     m.rows_each = rows_each;
     m.first = total_;
     m.blocks = count;
@@ -65,7 +65,7 @@ class Cutter {
   int64_t total() const { return total_; }
 
  private:
-  // A warp for a row, fewer threads for a short one, more where there are fewer rows than warps.
+  // A warp for a row. Fewer threads for a short row, more if there are fewer rows than warps.
   static int lanes(const RowBlocks& m) {
     const int64_t packs = (m.cols + pack_size<T> - 1) / pack_size<T>;
     int lanes = kFewestLanes;

@@ -6,7 +6,7 @@
 // its share of W^T t; `spectral_norm_add_kernel` adds the shares, `spectral_norm_normalize_kernel` divides W by sigma =
 // u^T W v = |x| |x| / max(|x|, eps).
 //
-// Blocks hand over to each other between launches only: no atomics, no fences, and every sum in one fixed order.
+// Blocks exchange results between launches only: no atomics, no fences, and a fixed order of every sum.
 #pragma once
 
 #include "cuda/device/pack.h"
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   if (threadIdx.x == 0) layer.column_block_sums[block] = square;
 }
 
-// u.(W v) of every row block: all that a forward needs if it leaves u and v alone.
+// u.(W v) of every row block, for a forward that does not update u and v.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_project_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers) {

@@ -19,10 +19,14 @@ struct Call {
   Call(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, const Optional& key_bias, double scale,
        bool is_causal)
       : op(op), q(q), dtype(q.scalar_type()), accumulate(accumulate_dtype(dtype)) {
-    STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, op, ": q, k, v must have four dimensions");
+    STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, op,
+                    ": q, k, v must be (B, H, N, D), (B, H, M, D), (B, H, M, Dv); they have the shapes ",
+                    text_of(q.sizes()), ", ", text_of(k.sizes()), ", ", text_of(v.sizes()));
     batch = q.size(0), heads = q.size(1), queries = q.size(2), keys = k.size(2);
     qk_width = q.size(3), v_width = v.size(3);
-    STD_TORCH_CHECK(qk_width > 0 && v_width > 0, op, ": q, k, v must have at least one channel");
+    STD_TORCH_CHECK(qk_width > 0 && v_width > 0, op,
+                    ": q, k, v must have at least one channel each; their last extents are ", qk_width, ", ", k.size(3),
+                    ", ", v_width);
     in.q = qk_rows("q", q);
     in.k = qk_columns("k", k);
     in.v = v_columns("v", v);
@@ -39,15 +43,10 @@ struct Call {
 
   AttentionOperand operand(const char* name, const Tensor& t, ScalarType expected,
                            std::initializer_list<int64_t> shape) const {
-    STD_TORCH_CHECK(t.is_cpu(), op, ": ", name, " is not on the CPU");
-    STD_TORCH_CHECK(
-        t.scalar_type() == expected, op, ": ", name,
-        " has the wrong dtype (q, k, v and what has their shape: one of float64, float32, bfloat16, float16;"
-        " key_bias, logsumexp: float32, float64 for float64)");
-    bool same = t.dim() == int64_t(shape.size());
-    int64_t d = 0;
-    for (int64_t n : shape) same = same && t.size(d++) == n;
-    STD_TORCH_CHECK(same, op, ": ", name, " has the wrong shape");
+    STD_TORCH_CHECK(t.is_cpu(), op, ": ", name, " must be on the CPU");
+    STD_TORCH_CHECK(t.scalar_type() == expected, op, ": ", name, " has dtype ", dtype_name(t.scalar_type()),
+                    "; it must be ", dtype_name(expected), " beside a q of ", dtype_name(dtype));
+    check_shape(op, name, t, shape);
     return {t.const_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.dim() == 4 ? t.stride(3) : 1};
   }
   AttentionOperand qk_rows(const char* n, const Tensor& t) const {

@@ -19,7 +19,8 @@ FASTGAN_INLINE void activation(Vec<A> z, A alpha, Vec<A>& f, Vec<A>& first, Vec<
   } else if constexpr (Act == kLeakyRelu) {
     f = z > 0 ? z : z * alpha, first = z > 0 ? one : zero + alpha;
   } else if constexpr (Act == kSilu || Act == kSoftplus || Act == kSigmoid) {
-    // s(z) = (1 or e) / (1 + e) and s (1 - s) = e / (1 + e)^2 with e = exp(-|z|): only what is odd asks for z's sign.
+    // s(z) = (1 or e) / (1 + e) and s (1 - s) = e / (1 + e)^2 with e = exp(-|z|): only the odd parts need the sign of
+    // z.
     const Vec<A> below = minus_absolute(z), e = exp_of_nonpositive(below), d = one + e, inverse = one / d;
     const Vec<A> slope = e * inverse * inverse, even = (one - e) * inverse;  // s' and |s - (1 - s)|
     if constexpr (Act == kSilu) {

@@ -6,7 +6,7 @@
 //                  linear combination of the inputs whose factors are constant over the plane.
 //   channels_last  x[n][s][c]: the channels are contiguous. The same per channel, C channels side by side.
 //   rows           S = 1: a statistics row is contiguous, and every element has its own affine weight (layer norm).
-// xc = x - mean throughout; the factor 1/sqrt(var + eps) is put in by the caller.
+// xc = x - mean throughout; the caller multiplies with 1/sqrt(var + eps).
 
 #include "cpu/simd/loops.h"
 

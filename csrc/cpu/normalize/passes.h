@@ -16,8 +16,8 @@
 
 namespace fastgan::norm {
 
-// out = constant + fx xc + fg g + fh h over a block; f points at the block's factors {mean, ...}, whose places are
-// given.
+// out = constant + fx xc + fg g + fh h over a block; f points at the block's factors {mean, ...}, `p` has the place
+// of each.
 struct Places {
   int constant, fx, fg, fh;
 };

@@ -40,8 +40,8 @@ struct Geometry {
 inline Geometry geometry_of(const char* op, const Tensor& x, const Optional& weight, int64_t groups) {
   Geometry s{};
   s.N = x.size(0), s.C = x.size(1), s.S = 1, s.groups = groups;
-  STD_TORCH_CHECK(groups >= 0 && (groups == 0 || s.C % groups == 0), op, ": num_groups must divide the ", s.C,
-                  " channels, or be 0 for batch statistics");
+  STD_TORCH_CHECK(groups >= 0 && (groups == 0 || s.C % groups == 0), op, ": num_groups is ", groups,
+                  "; it must divide the ", s.C, " channels, or be 0 for batch statistics");
   if (x.numel() == 0) return s;  // its other extents may be of any size
   for (int64_t d = 2; d < x.dim(); d++) s.S *= x.size(d);
   s.per_sample = weight && weight->dim() == 2;
