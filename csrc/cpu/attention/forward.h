@@ -69,9 +69,23 @@ void softmax_block(const AttentionProblem& p, const QueryBlock& block, int64_t j
     const A kept = std::exp2(previous - base);
     max[i] = largest;
     sum[i] = sum[i] * kept + sum_lanes<A>(total);
-    if (kept != A(1)) {
+    if (kept != A(1) && previous != -infinity) {
       for (int64_t c = 0; c < v_width; c += L) store(o + i * v_width + c, load(o + i * v_width + c) * kept);
     }
+  }
+}
+
+// 1 / sum of a row; 0 for a row that sees no key.
+template <class A>
+FASTGAN_INLINE A inverse_of(A sum) {
+  return sum == A(0) ? A(0) : A(1) / sum;
+}
+
+template <class A>
+void divide_rows(A* s, int64_t step, int64_t rows, int64_t width, const A* sums) {
+  for (int64_t i = 0; i < rows; i++) {
+    const A inverse = inverse_of(sums[i]);
+    for (int64_t j = 0; j < width; j += kLanes<A>) store(s + i * step + j, load(s + i * step + j) * inverse);
   }
 }
 
@@ -92,19 +106,28 @@ void attention_forward(const AttentionProblem& p, const AttentionInputs& in, T* 
                 side.width, side.width);
       std::fill(m.max, m.max + kBlockQueries, -infinity);
       std::fill(m.sum, m.sum + kBlockQueries, A(0));
-      std::fill(m.o, m.o + block.rows * side.v_width, A(0));
+      // With one block of keys, P is divided by its row sums before P V, which is written in its place.
+      const int64_t first_row = head * p.queries + block.first;
+      bool in_place = false;
+      A* o = m.o;
+      if constexpr (std::is_same_v<T, A>) {
+        in_place = block.keys <= kBlockKeys && p.v_width == side.v_width;
+        if (in_place) o = out + first_row * p.v_width;
+      }
+      std::fill(o, o + block.rows * side.v_width, A(0));
       for (int64_t j0 = 0; j0 < block.keys; j0 += kBlockKeys) {
         const KeyBlock key_block(block, j0, kTileColumns<A>);
         in_row_tiles(block.rows, Logits<A>{m.q, side.k_tiles + j0 / kTileColumns<A> * side.qk_tile, side.bias + j0, m.s,
                                            side.width, side.qk_tile, key_block.tiles, m.step, A(p.scale * kLog2e)});
-        softmax_block(p, block, j0, key_block.tiles * kTileColumns<A>, m.s, m.step, m.max, m.sum, m.o, side.v_width);
+        softmax_block(p, block, j0, key_block.tiles * kTileColumns<A>, m.s, m.step, m.max, m.sum, o, side.v_width);
+        if (in_place) divide_rows(m.s, m.step, block.rows, key_block.tiles * kTileColumns<A>, m.sum);
         const Term<A> pv{m.s, m.step, side.v.data + j0 * side.v.step, side.v.step, key_block.width};
-        add_products<Layout::rows>(m.o, side.v_width, block.rows, side.v_width, &pv, 1);
+        add_products<Layout::rows>(o, side.v_width, block.rows, side.v_width, &pv, 1);
       }
       for (int64_t i = 0; i < block.rows; i++) {
-        const int64_t row = head * p.queries + block.first + i;
-        const A inverse = m.sum[i] == A(0) ? A(0) : A(1) / m.sum[i];  // a row that sees no key is zero
-        write_rows(m.o + i * side.v_width, side.v_width, 1, p.v_width, inverse, out + row * p.v_width);
+        const int64_t row = first_row + i;
+        if (!in_place)
+          write_rows(o + i * side.v_width, side.v_width, 1, p.v_width, inverse_of(m.sum[i]), out + row * p.v_width);
         logsumexp[row] = m.sum[i] == A(0) ? -infinity : (m.max[i] + std::log2(m.sum[i])) * A(kLn2);
       }
     }
