@@ -3,13 +3,14 @@ PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 OTHER_TORCH ?= torch==2.13.0
 BIN := .venv/bin
+FASTGAN_WERROR ?= 1  # a warning fails this build, but not `pip install`; 0 accepts warnings
 export OMP_WAIT_POLICY ?= PASSIVE  # waiting threads sleep: other programs need the cores
 CSRC := $(shell find csrc -type f)
 
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
   metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments relativistic_digits
 
-.PHONY: train test lint format bench gpu papers sanitize test-wheel clean
+.PHONY: train test lint tidy format bench gpu papers sanitize test-wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
 	$(BIN)/fastgan train --recipe garments --resolution 32 --width 24 --z-dim 32 --steps 7000
@@ -24,6 +25,10 @@ lint: .venv/packages
 	$(BIN)/python tests/language.py
 	$(BIN)/mypy
 	$(BIN)/basedpyright
+
+tidy: .venv/built  ## clang-tidy over the C++ sources
+	$(BIN)/pip install -q clang-tidy
+	$(BIN)/clang-tidy -p build --quiet csrc/ops.cpp $(wildcard csrc/cpu/*.cpp)
 
 format: .venv/packages
 	$(BIN)/ruff check --fix .
@@ -77,5 +82,5 @@ clean:
 	touch $@
 
 .venv/built: .venv/packages setup.py $(CSRC)
-	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	FASTGAN_WERROR=$(FASTGAN_WERROR) $(BIN)/pip install -q --no-build-isolation --no-deps -e .
 	touch $@

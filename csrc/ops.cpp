@@ -5,7 +5,7 @@
 #include "cpu/simd/isa.h"
 
 // The last argument of every derivative is output_mask: one bool for each output, in order. An output that is not
-// wanted comes back with no elements.
+// wanted has no elements.
 STABLE_TORCH_LIBRARY(fastgan, m) {
   m.def(
       "spectral_norm(Tensor[] weights, Tensor[] us, Tensor[] vs, int n_power_iterations, float eps, bool update)"

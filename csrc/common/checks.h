@@ -1,5 +1,5 @@
-// Checks at the entry of the compiled ops: a direct torch.ops.fastgan.* call must end in an exception, never in a
-// crash. The public Python functions check first and say more.
+// Checks at the entry of the compiled ops: a wrong direct call of torch.ops.fastgan.* must end in an exception, never
+// in a crash. The public Python functions check first and explain more.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -8,6 +8,7 @@
 
 #include <initializer_list>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace fastgan {
@@ -17,13 +18,13 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Optional = std::optional<Tensor>;
 
-// The product of extents that no tensor of real memory need have (an expanded or an empty tensor can be of any shape).
-// Every size of scratch memory and every count of work that is not the numel() of a contiguous tensor comes from here.
+// The product of extents, checked: an expanded or an empty tensor can have extents that no memory holds. Every size of
+// scratch memory and every count of work comes from here, unless it is the numel() of a contiguous tensor.
 inline int64_t checked_product(const char* op, std::initializer_list<int64_t> factors) {
   int64_t product = 1;
   for (int64_t f : factors) {
     const bool fits = f >= 0 && !__builtin_mul_overflow(product, f, &product);
-    STD_TORCH_CHECK(fits, op, ": the sizes are too large: a product of them does not fit into 64 bits");
+    STD_TORCH_CHECK(fits, op, ": the product of the sizes does not fit into 64 bits; use smaller tensors");
   }
   return product;
 }
@@ -39,11 +40,11 @@ inline const char* dtype_name(ScalarType dtype) {
     case ScalarType::BFloat16:
       return "bfloat16";
     default:
-      return "one that no op of fastgan takes";
+      return "another dtype";
   }
 }
 
-// What sums and statistics of this dtype are kept in, as accumulate_t says of types: float64 stays, else float32.
+// The dtype of sums and statistics, as accumulate_t for types: float64 for float64, else float32.
 inline ScalarType accumulate_dtype(ScalarType dtype) {
   return dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
@@ -52,7 +53,8 @@ inline ScalarType accumulate_dtype(ScalarType dtype) {
 using OutputMask = std::vector<bool>;
 
 inline void check_mask(const char* op, const OutputMask& wanted, size_t outputs) {
-  STD_TORCH_CHECK(wanted.size() == outputs, op, ": output_mask must have ", outputs, " entries, got ", wanted.size());
+  STD_TORCH_CHECK(wanted.size() == outputs, op, ": output_mask has ", wanted.size(), " entries; it must have ",
+                  outputs);
 }
 
 inline Tensor without_elements(const Tensor& like, std::optional<ScalarType> dtype = {}) {
@@ -63,18 +65,29 @@ inline Tensor without_elements(const Tensor& like, std::optional<ScalarType> dty
 inline Tensor only_wanted(bool wanted, const Tensor& t) { return wanted ? t : without_elements(t); }
 
 inline void check_same_length(const char* op, const char* name, const std::vector<Tensor>& list, size_t expected) {
-  STD_TORCH_CHECK(list.size() == expected, op, ": ", name, " has ", list.size(), " tensors, expected ", expected);
+  STD_TORCH_CHECK(list.size() == expected, op, ": ", name, " has ", list.size(), " tensors; it must have ", expected);
+}
+
+inline std::string text_of(IntHeaderOnlyArrayRef shape) {
+  std::string text = "(";
+  for (size_t d = 0; d < shape.size(); d++) text += (d ? ", " : "") + std::to_string(shape[d]);
+  return text + ")";
+}
+
+inline void check_shape(const char* op, const char* name, const Tensor& t, IntHeaderOnlyArrayRef shape) {
+  bool same = t.dim() == int64_t(shape.size());
+  for (int64_t d = 0; same && d < t.dim(); d++) same = t.size(d) == shape[d];
+  STD_TORCH_CHECK(same, op, ": ", name, " has shape ", text_of(t.sizes()), "; it must be ", text_of(shape));
 }
 
 // A tensor of the given dtype, device kind and shape; returned contiguous.
 inline Tensor checked(const char* op, const char* name, const Tensor& t, ScalarType dtype, bool cuda,
                       IntHeaderOnlyArrayRef shape) {
-  STD_TORCH_CHECK(t.is_cuda() == cuda && (cuda || t.is_cpu()), op, ": ", name, " is on the wrong device");
-  STD_TORCH_CHECK(t.scalar_type() == dtype, op, ": ", name, " has another dtype: ", dtype_name(t.scalar_type()),
-                  "; expected ", dtype_name(dtype));
-  bool same = t.dim() == int64_t(shape.size());
-  for (int64_t d = 0; same && d < t.dim(); d++) same = t.size(d) == shape[d];
-  STD_TORCH_CHECK(same, op, ": ", name, " has the wrong shape");
+  STD_TORCH_CHECK(t.is_cuda() == cuda && (cuda || t.is_cpu()), op, ": ", name, " must be on ",
+                  cuda ? "a CUDA device" : "the CPU");
+  STD_TORCH_CHECK(t.scalar_type() == dtype, op, ": ", name, " has dtype ", dtype_name(t.scalar_type()), "; it must be ",
+                  dtype_name(dtype));
+  check_shape(op, name, t, shape);
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
 

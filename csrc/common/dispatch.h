@@ -22,7 +22,7 @@ void dispatch_floating(torch::headeronly::ScalarType dtype, const char* op, Body
     case ScalarType::BFloat16:
       return body(BFloat16{});
     default:
-      STD_TORCH_CHECK(false, op, ": float64, float32, bfloat16 or float16 tensors expected");
+      STD_TORCH_CHECK(false, op, ": the tensors must be float64, float32, bfloat16 or float16");
   }
 }
 

@@ -1,6 +1,6 @@
-// The scalar mathematics of the gradient penalty, one sample's norm n at a time; shared by the CPU kernels (in double)
-// and the CUDA kernels (in the type they accumulate in). penalty = mean_i f(n_i) over B samples; the backward is grad_i
-// times a factor.
+// The scalar mathematics of the gradient penalty, one norm n of a sample at a time. Shared by the CPU kernels (in
+// double) and the CUDA kernels (in the type they accumulate in). penalty = mean_i f(n_i) over B samples; the backward
+// is grad_i times a factor.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -24,7 +24,7 @@ FASTGAN_HOST_DEVICE inline A penalty_value(PenaltyKind kind, A n, A target) {
 }
 
 // w with d grad_i = w grad_i: w = (share f'(n) + g_n) / n, share = d penalty / B, g_n the cotangent of the norm. Zero
-// at n = 0, where the norm has no derivative: a penalty pulls a zero gradient nowhere.
+// at n = 0: the norm has no derivative there.
 template <class A>
 FASTGAN_HOST_DEVICE inline A penalty_factor(PenaltyKind kind, A n, A target, A share, A g_n) {
   const A from_norm = n > 0 ? g_n / n : A(0);

@@ -1,4 +1,4 @@
-// The checked arguments of the gradient penalty's ops, for the CPU's and the GPU's entry alike.
+// The checked arguments of the gradient penalty's ops, for the entries of the CPU and of the GPU.
 #pragma once
 
 #include "common/checks.h"
@@ -7,8 +7,9 @@
 namespace fastgan {
 
 inline PenaltyKind checked_kind(const char* op, int64_t kind, double eps) {
-  STD_TORCH_CHECK(kind >= 0 && kind < kPenaltyKinds, op, ": kind must be 0 (two-sided), 1 (one-sided) or 2 (squared)");
-  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative");
+  STD_TORCH_CHECK(kind >= 0 && kind < kPenaltyKinds, op, ": kind is ", kind,
+                  "; it must be 0 (two-sided), 1 (one-sided) or 2 (squared)");
+  STD_TORCH_CHECK(eps >= 0, op, ": eps is ", eps, "; it must not be negative");
   return PenaltyKind(kind);
 }
 
@@ -24,7 +25,8 @@ struct GradientArgument {
 
   GradientArgument(const char* op, const Tensor& given, bool cuda)
       : grad(checked(op, "grad", given, given.scalar_type(), cuda, given.sizes())) {
-    STD_TORCH_CHECK(grad.dim() >= 1 && grad.size(0) > 0, op, ": grad must have a non-empty batch dimension");
+    STD_TORCH_CHECK(grad.dim() >= 1 && grad.size(0) > 0, op, ": grad has shape ", text_of(grad.sizes()),
+                    "; it must be (B, ...) with at least one sample");
     batch = grad.size(0);
     size = grad.numel() / batch;
   }

@@ -1,4 +1,4 @@
-// The checked arguments of the spectral norm's ops, for the CPU's and the GPU's entry alike. Every argument is a list
+// The checked arguments of the spectral norm's ops, for the entries of the CPU and of the GPU. Every argument is a list
 // with one tensor for each weight (R, ...), which is read as a matrix (R, C).
 #pragma once
 
@@ -17,10 +17,11 @@ inline List checked_list(const char* op, const char* name, const List& list, con
   out.reserve(list.size());
   for (size_t i = 0; i < list.size(); i++) {
     const Tensor &first = weights[0], &w = weights[i];
-    STD_TORCH_CHECK(w.dim() >= 2, op, ": weights[", i, "] must have at least two dimensions");
-    STD_TORCH_CHECK(w.numel() > 0, op, ": weights[", i, "] is empty");
+    STD_TORCH_CHECK(w.dim() >= 2, op, ": weights[", i, "] has shape ", text_of(w.sizes()),
+                    "; it must have at least two dimensions");
+    STD_TORCH_CHECK(w.numel() > 0, op, ": weights[", i, "] has shape ", text_of(w.sizes()), "; it must have elements");
     STD_TORCH_CHECK(list[i].get_device_index() == first.get_device_index(), op, ": ", name, "[", i,
-                    "] is on another device than weights[0]");
+                    "] must be on the device of weights[0]");
     const int64_t rows = w.size(0), cols = w.numel() / rows;
     const int64_t vector_shape[] = {kind == Kind::row_vector ? rows : cols};
     const IntHeaderOnlyArrayRef shape = kind == Kind::weight   ? w.sizes()
@@ -39,8 +40,8 @@ inline List only_wanted(bool wanted, List list) {
 }
 
 inline void check_iteration(const char* op, int64_t n_power_iterations, double eps) {
-  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations must be positive, got ", n_power_iterations);
-  STD_TORCH_CHECK(eps >= 0, op, ": eps must not be negative, got ", eps);
+  STD_TORCH_CHECK(n_power_iterations > 0, op, ": n_power_iterations is ", n_power_iterations, "; it must be positive");
+  STD_TORCH_CHECK(eps >= 0, op, ": eps is ", eps, "; it must not be negative");
 }
 
 // What every op of the family takes: W (R, ...), u (R,), v (C,) of each layer.
@@ -52,7 +53,7 @@ struct SpectralNormArguments {
         us(checked_list(op, "us", us_in, weights, Kind::row_vector, cuda)),
         vs(checked_list(op, "vs", vs_in, weights, Kind::col_vector, cuda)) {}
 
-  ScalarType dtype() const { return weights[0].scalar_type(); }  // of a list that is not empty
+  ScalarType dtype() const { return weights[0].scalar_type(); }  // the list must not be empty
 };
 
 // What both derivatives take beside these: G (R, ...) and sigma () of each layer.

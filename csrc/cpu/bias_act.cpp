@@ -17,20 +17,22 @@ using namespace act;
 
 Tensor laid_out_along(const char* op, const Tensor& x, int64_t dim) {
   STD_TORCH_CHECK(x.is_cpu(), op, ": x must be on the CPU");
-  STD_TORCH_CHECK(dim >= 0 && dim < std::max<int64_t>(1, x.dim()), op, ": dim must be a dimension of x, got ", dim);
+  STD_TORCH_CHECK(dim >= 0 && dim < std::max<int64_t>(1, x.dim()), op, ": dim is ", dim, "; x has ", x.dim(),
+                  " dimensions");
   return laid_out(x, dim == 1);
 }
 
 Optional checked_bias(const char* op, const char* name, const Optional& bias, const Tensor& x, int64_t dim) {
   if (!bias) return bias;
-  STD_TORCH_CHECK(x.dim() > 0, op, ": a scalar takes no bias");
+  STD_TORCH_CHECK(x.dim() > 0, op, ": x is a scalar, which takes no bias");
   return checked(op, name, *bias, statistics_dtype(x), false, {x.size(dim)});
 }
 
 template <class A>
 ActParameters<A> parameters(int64_t act, double alpha, double gain, double clamp, bool from_output) {
-  STD_TORCH_CHECK(std::isfinite(alpha) && std::isfinite(gain), "bias_act: alpha and gain must be finite");
-  STD_TORCH_CHECK(clamp > 0, "bias_act: clamp must be positive");
+  STD_TORCH_CHECK(std::isfinite(alpha) && std::isfinite(gain), "bias_act: alpha is ", alpha, " and gain is ", gain,
+                  "; both must be finite");
+  STD_TORCH_CHECK(clamp > 0, "bias_act: clamp is ", clamp, "; it must be positive, or infinite for none");
   const bool clamped = std::isfinite(clamp);
   STD_TORCH_CHECK(!from_output || (derives_from_output(act) && gain != 0 && !clamped),
                   "bias_act: from_output must be false for this activation, for gain 0 and with a clamp");
@@ -44,7 +46,7 @@ void dispatch_activation(const char* op, int64_t act, const Body& body) {
     if (act == Act) return body(std::integral_constant<int, Act>{});
     dispatch_activation<Body, Act + 1>(op, act, body);
   } else {
-    STD_TORCH_CHECK(false, op, ": unknown activation code ", act);
+    STD_TORCH_CHECK(false, op, ": the activation code is ", act, "; it must be 0 to ", kActivations - 1);
   }
 }
 
@@ -64,8 +66,8 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
     T* to = mutable_data<T>(y);
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_runs<A>(s, nullptr, [&](const Runs& runs, int64_t at, A*) {
-        FASTGAN_CALL(act_forward<Act, T>)(runs, from + at, b, to + at, p);
+      each_block<A>(s, nullptr, [&](const Segments& segments, int64_t at, A*) {
+        FASTGAN_CALL(act_forward<Act, T>)(segments, from + at, b, to + at, p);
       });
     });
   });
@@ -73,7 +75,7 @@ Tensor bias_act(const Tensor& x_in, const Optional& bias_in, int64_t dim, int64_
 }
 
 Tensor zeros_per_channel(const Tensor& x, int64_t dim) {
-  STD_TORCH_CHECK(x.dim() > 0, "bias_act: a scalar takes no bias");
+  STD_TORCH_CHECK(x.dim() > 0, "bias_act: x is a scalar, which takes no bias");
   const int64_t size[] = {x.size(dim)};
   return torch::stable::new_zeros(x, {size, 1}, statistics_dtype(x));
 }
@@ -98,9 +100,10 @@ std::tuple<Tensor, Tensor> bias_act_backward(const Tensor& grad_in, const Tensor
     T* to = need_x ? mutable_data<T>(dx) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_runs<A>(s, need_bias ? mutable_data<A>(dbias) : nullptr, [&](const Runs& runs, int64_t at, A* sums) {
-        FASTGAN_CALL(act_backward<Act, T>)(runs, g + at, from + at, b, to ? to + at : nullptr, sums, p);
-      });
+      each_block<A>(
+          s, need_bias ? mutable_data<A>(dbias) : nullptr, [&](const Segments& segments, int64_t at, A* sums) {
+            FASTGAN_CALL(act_backward<Act, T>)(segments, g + at, from + at, b, to ? to + at : nullptr, sums, p);
+          });
     });
   });
   return {dx, dbias};
@@ -132,10 +135,12 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_double_backward(const Optional& h_in
     T *to_grad = need_grad ? mutable_data<T>(d_grad) : nullptr, *to = need_saved ? mutable_data<T>(d_saved) : nullptr;
     dispatch_activation(op, act, [&](auto code) {
       constexpr int Act = decltype(code)::value;
-      each_runs<A>(s, need_bias ? mutable_data<A>(d_bias) : nullptr, [&](const Runs& runs, int64_t at, A* sums) {
-        FASTGAN_CALL(act_double_backward<Act, T>)(runs, hp ? hp + at : nullptr, hb, g + at, from + at, b,
-                                                  to_grad ? to_grad + at : nullptr, to ? to + at : nullptr, sums, p);
-      });
+      each_block<A>(s, need_bias ? mutable_data<A>(d_bias) : nullptr,
+                    [&](const Segments& segments, int64_t at, A* sums) {
+                      FASTGAN_CALL(act_double_backward<Act, T>)(segments, hp ? hp + at : nullptr, hb, g + at, from + at,
+                                                                b, to_grad ? to_grad + at : nullptr,
+                                                                to ? to + at : nullptr, sums, p);
+                    });
     });
   });
   return {d_grad, d_saved, d_bias};

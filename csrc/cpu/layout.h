@@ -1,5 +1,5 @@
-// How the CPU ops see an activation: dense, with its channels outside of what follows them (contiguous) or inside of it
-// (channels_last); everything else is copied. And the dtype of what goes with it.
+// How the CPU ops read an activation: in place if it is dense and contiguous or channels_last, else through a copy. And
+// the dtype of the statistics, weights and biases beside it.
 #pragma once
 
 #include "common/checks.h"
@@ -26,13 +26,11 @@ inline Tensor laid_out(const Tensor& x, bool inner_allowed) {
 // t, checked to have the dtype and shape of x, with the strides of x.
 inline Tensor laid_out_like(const char* op, const char* name, const Tensor& t, const Tensor& x) {
   STD_TORCH_CHECK(t.is_cpu(), op, ": ", name, " must be on the CPU");
-  STD_TORCH_CHECK(t.scalar_type() == x.scalar_type(), op, ": ", name, " must have the dtype of x");
-  bool same_shape = t.dim() == x.dim(), same_strides = true;
-  for (int64_t d = 0; same_shape && d < x.dim(); d++) {
-    same_shape = t.size(d) == x.size(d);
-    same_strides = same_strides && (x.size(d) == 1 || t.stride(d) == x.stride(d));
-  }
-  STD_TORCH_CHECK(same_shape, op, ": ", name, " must have the shape of x");
+  STD_TORCH_CHECK(t.scalar_type() == x.scalar_type(), op, ": ", name, " has dtype ", dtype_name(t.scalar_type()),
+                  "; it must have that of x, ", dtype_name(x.scalar_type()));
+  check_shape(op, name, t, x.sizes());
+  bool same_strides = true;
+  for (int64_t d = 0; d < x.dim(); d++) same_strides = same_strides && (x.size(d) == 1 || t.stride(d) == x.stride(d));
   if (same_strides) return t;
   Tensor copy = torch::stable::empty_like(x);
   torch::stable::copy_(copy, t);

@@ -13,14 +13,15 @@ namespace {
 using namespace norm;
 
 Tensor laid_out_activation(const char* op, const Tensor& x) {
-  STD_TORCH_CHECK(x.is_cpu() && x.dim() >= 2 && x.size(1) > 0, op, ": x must be (N, C, ...) with channels, on the CPU");
+  STD_TORCH_CHECK(x.is_cpu() && x.dim() >= 2 && x.size(1) > 0, op, ": x has shape ", text_of(x.sizes()),
+                  "; it must be (N, C, ...) with at least one channel, on the CPU");
   return laid_out(x, true);
 }
 
 // weight and what has its shape: (C,) or (N, C), in the statistics' dtype.
 Optional checked_affine(const char* op, const char* name, const Optional& t, const Tensor& x, const Optional& weight) {
   if (!t) return t;
-  STD_TORCH_CHECK(weight.has_value(), op, ": ", name, " without a weight");
+  STD_TORCH_CHECK(weight.has_value(), op, ": ", name, " needs a weight beside it");
   if (weight->dim() == 2) return checked(op, name, *t, statistics_dtype(x), false, {x.size(0), x.size(1)});
   return checked(op, name, *t, statistics_dtype(x), false, {x.size(1)});
 }
@@ -69,7 +70,7 @@ std::tuple<Tensor, Tensor, Tensor> normalize_backward(const Tensor& grad_in, con
   const Tensor x = laid_out_activation(op, x_in), grad = laid_out_like(op, "grad", grad_in, x);
   const Geometry s = geometry_of(op, x, weight_in, num_groups);
   const Optional weight = checked_affine(op, "weight", weight_in, x, weight_in);
-  STD_TORCH_CHECK(weight || !need_affine, op, ": no weight, so no gradients of weight and bias");
+  STD_TORCH_CHECK(weight || !need_affine, op, ": output_mask wants gradients of weight and bias, which need a weight");
   const Tensor mean = checked_statistics(op, "mean", mean_in, x, num_groups);
   const Tensor var = checked_statistics(op, "var", var_in, x, num_groups);
   Tensor dx = need_x ? empty_output(x) : without_elements(x);
@@ -102,7 +103,7 @@ std::tuple<Tensor, Tensor, Tensor> normalize_double_backward(const Optional& h_i
   const Optional weight = checked_affine(op, "weight", weight_in, x, weight_in);
   const Optional w = checked_affine(op, "h_weight", h_weight_in, x, weight_in);
   const Optional z = checked_affine(op, "h_bias", h_bias_in, x, weight_in);
-  STD_TORCH_CHECK(weight || !need_weight, op, ": no weight, so no derivative with respect to it");
+  STD_TORCH_CHECK(weight || !need_weight, op, ": output_mask wants the derivative of a weight, and there is none");
   const Tensor mean = checked_statistics(op, "mean", mean_in, x, num_groups);
   const Tensor var = checked_statistics(op, "var", var_in, x, num_groups);
   Tensor d_g = need_grad ? empty_output(x) : without_elements(x);

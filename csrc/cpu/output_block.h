@@ -1,9 +1,8 @@
-// Memory for the large outputs of one call, as one block. Fresh pages are the dearest part of a memory-bound op (on a
-// virtual machine a 4 KiB page fault takes as long as writing 40 KiB), malloc gives freed megabytes back to the system,
-// and torch's CPU allocator keeps nothing. So the outputs of a call on a list share a block of huge pages, and a large
-// single output (empty_output) has one of its own, which goes to a small cache when the last tensor in it dies. Each
-// output is a tensor with a storage of its own. torch's memory profiler does not see blocks; their bytes are counted
-// here.
+// Memory for the large outputs of one call, as one block. Fresh pages cost a memory-bound op the most: on a virtual
+// machine a 4 KiB page fault takes as long as writing 40 KiB, malloc returns freed megabytes to the system, and torch's
+// CPU allocator keeps nothing. So the outputs of a call on a list share a block of huge pages, and a large single
+// output (empty_output) has its own block. A block goes to a small cache when the last tensor in it dies. Each output
+// is a tensor with its own storage. torch's memory profiler does not see blocks; their bytes are counted here.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -110,7 +109,7 @@ class OutputBlock {
     int64_t in_use = 0, peak = 0;  // of blocks that are not here
   };
 
-  static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+  static size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
   static Cache& cache() {
     static Cache* const cache = new Cache;  // never destroyed: tensors may outlive static objects
@@ -127,7 +126,7 @@ class OutputBlock {
   static Pages* take_cached(size_t capacity) {
     Cache& c = cache();
     const std::lock_guard<std::mutex> lock(c.mutex);
-    for (size_t i = c.free.size(); i-- > 0;) {  // the latest is the likeliest to be in a processor's cache
+    for (size_t i = c.free.size(); i-- > 0;) {  // the latest first: it may still be in a processor's cache
       Pages* pages = c.free[i];
       if (pages->capacity != capacity) continue;
       c.free.erase(c.free.begin() + i);

@@ -1,5 +1,5 @@
-// Work of uneven sizes on torch's thread pool: contiguous runs of items with about the same total cost for every
-// thread. What an item computes must not depend on the run that it is in, so that results do not depend on the number
+// Work of uneven sizes on torch's thread pool: contiguous ranges of items with about the same total cost for every
+// thread. What an item computes must not depend on the range that it is in, so that results do not depend on the number
 // of threads.
 #pragma once
 

@@ -1,4 +1,4 @@
-// The gradient penalty on the GPU: check, cut into pieces, launch. Forward 2 launches, backward 1, double backward 2.
+// The gradient penalty on the GPU: check, cut into segments, launch. Forward 2 launches, backward 1, double backward 2.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
@@ -10,9 +10,9 @@
 namespace fastgan {
 namespace {
 
-constexpr int64_t kPieceBytes = 16 * 1024;  // at least, of a row that several blocks share
-constexpr int64_t kEnoughBlocks = 1024;     // rows are cut as long as there are fewer blocks
-constexpr int64_t kPacksOfALane = 8;        // up to here a row is a warp's work
+constexpr int64_t kSegmentBytes = 16 * 1024;  // at least, of a row that several blocks share
+constexpr int64_t kEnoughBlocks = 1024;       // rows are cut as long as there are fewer blocks
+constexpr int64_t kPacksOfALane = 8;          // up to here a row is a warp's work
 
 // Nothing depends on the device: every GPU sums the same terms in the same order.
 template <class T>
@@ -23,9 +23,9 @@ Samples cut(const GradientArgument& a, std::initializer_list<const Tensor*> besi
   const int64_t packs = divided(a.size, N);
   while (s.lanes < kWarp && s.lanes < packs) s.lanes *= 2;
   if (packs > kWarp * kPacksOfALane) s.lanes = kThreads;
-  const int64_t most = std::min(divided(a.size * sizeof(T), kPieceBytes), divided(kEnoughBlocks, a.batch));
-  s.piece = divided(packs, std::max<int64_t>(1, most)) * N;
-  s.pieces = std::max<int64_t>(1, s.piece ? divided(a.size, s.piece) : 1);
+  const int64_t most = std::min(divided(a.size * sizeof(T), kSegmentBytes), divided(kEnoughBlocks, a.batch));
+  s.segment = divided(packs, std::max<int64_t>(1, most)) * N;
+  s.segments = std::max<int64_t>(1, s.segment ? divided(a.size, s.segment) : 1);
   for (const Tensor* t : beside) s.aligned = s.aligned && reinterpret_cast<uintptr_t>(t->const_data_ptr()) % 16 == 0;
   return s;
 }
@@ -40,7 +40,7 @@ template <class A>
 A* workspace_sums(LaunchContext& context, const Samples& s) {
   A* sums = nullptr;
   context.workspace(
-      [&](const auto& take) { sums = take(A{}, checked_product("grad_norm_penalty", {s.rows, s.pieces}), "sums"); });
+      [&](const auto& take) { sums = take(A{}, checked_product("grad_norm_penalty", {s.rows, s.segments}), "sums"); });
   return sums;
 }
 

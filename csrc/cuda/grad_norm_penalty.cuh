@@ -1,5 +1,5 @@
-// The gradient penalty on the GPU. Every op passes over the gradient once: it reads what it needs of it, writes what it
-// has to, and leaves one sum for each piece of a sample, which a kernel of one block adds up in a fixed order.
+// The gradient penalty on the GPU. Every op passes over the gradient once: it reads what it needs of it, writes its
+// output, and leaves one sum for each segment of a sample. A kernel of one block adds these up in a fixed order.
 #pragma once
 
 #include "common/penalty.h"
@@ -9,19 +9,19 @@
 namespace fastgan {
 
 // How the samples, rows of `cols` elements, are cut. A short row has a team of a warp or a part of one to itself, and a
-// block has many rows; a long one has one or several blocks, a piece of the row each.
+// block has many rows; a long one has one or several blocks, a segment of the row each.
 struct Samples {
   int64_t rows, cols;
-  int64_t piece;  // columns of a piece, whole packs
-  int pieces;     // of a row
-  int lanes;      // of a team: a power of two up to a warp, or kThreads
-  bool aligned;   // every row starts on 16 bytes and ends on a whole pack
+  int64_t segment;  // columns of a segment, whole packs
+  int segments;     // of a row
+  int lanes;        // of a team: a power of two up to a warp, or kThreads
+  bool aligned;     // every row starts on 16 bytes and ends on a whole pack
 
   __host__ __device__ __forceinline__ int teams() const { return kThreads / lanes; }
-  __host__ __device__ __forceinline__ int64_t blocks() const { return (rows * pieces + teams() - 1) / teams(); }
+  __host__ __device__ __forceinline__ int64_t blocks() const { return (rows * segments + teams() - 1) / teams(); }
 };
 
-// The piece that is this thread's team's, and the thread's place in the team.
+// The segment that is this thread's team's, and the thread's place in the team.
 struct Place {
   int64_t item, row, begin, end;
   int lane;
@@ -29,27 +29,27 @@ struct Place {
   __device__ __forceinline__ explicit Place(const Samples& s) {
     item = int64_t(blockIdx.x) * s.teams() + threadIdx.x / s.lanes;
     lane = threadIdx.x % s.lanes;
-    row = item / s.pieces;
-    begin = item % s.pieces * s.piece;
-    end = row < s.rows ? min(s.cols, begin + s.piece) : begin;  // the last teams may have none
+    row = item / s.segments;
+    begin = item % s.segments * s.segment;
+    end = row < s.rows ? min(s.cols, begin + s.segment) : begin;  // the last teams may have none
   }
 };
 
 template <class T, bool aligned, class Body>
-__device__ __forceinline__ void visit_piece(const Samples& s, const Place& place, const Body& body) {
+__device__ __forceinline__ void visit_segment(const Samples& s, const Place& place, const Body& body) {
 #pragma unroll(aligned ? 4 : 1)
   for (int64_t col = place.begin + place.lane * pack_size<T>; col < place.end; col += s.lanes * pack_size<T>) {
     body(Access<aligned>{place.end - col}, place.row * s.cols + col);
   }
 }
 
-// body(access, at) for every pack of the piece that is this thread's.
+// body(access, at) for every pack of the segment that is this thread's.
 template <class T, class Body>
-__device__ __forceinline__ void for_each_pack_of_piece(const Samples& s, const Place& place, const Body& body) {
+__device__ __forceinline__ void for_each_pack(const Samples& s, const Place& place, const Body& body) {
   if (s.aligned) {
-    visit_piece<T, true>(s, place, body);
+    visit_segment<T, true>(s, place, body);
   } else {
-    visit_piece<T, false>(s, place, body);
+    visit_segment<T, false>(s, place, body);
   }
 }
 
@@ -60,19 +60,19 @@ __device__ __forceinline__ void leave_sum(const Samples& s, const Place& place, 
   if (place.lane == 0 && place.row < s.rows) sums[place.item] = x;
 }
 
-// body(row, sum of the row's pieces), in one thread for each row; the kernel has one block, and all its threads call.
+// body(row, sum of the row's segments), in one thread for each row; the kernel has one block, and all its threads call.
 // A team of `lanes` threads, a power of two up to a warp, adds up a row.
 template <class A, class Body>
 __device__ __forceinline__ void for_each_row_sum(const Samples& s, const A* sums, const Body& body) {
   int lanes = 1;
-  while (lanes < s.pieces && lanes < kWarp) lanes *= 2;
+  while (lanes < s.segments && lanes < kWarp) lanes *= 2;
   const int teams = kThreads / lanes, lane = threadIdx.x % lanes;
   for (int64_t first = 0; first < s.rows; first += teams) {
     const int64_t row = first + threadIdx.x / lanes;
     A x = 0;
     if (row < s.rows) {
 #pragma unroll 1
-      for (int i = lane; i < s.pieces; i += lanes) x += sums[row * s.pieces + i];
+      for (int i = lane; i < s.segments; i += lanes) x += sums[row * s.segments + i];
     }
     x = lane_sum(x, lanes);
     if (lane == 0 && row < s.rows) body(row, x);
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   using A = accumulate_t<T>;
   const Place place(s);
   A squares = 0;
-  for_each_pack_of_piece<T>(s, place, [&](auto access, int64_t at) {
+  for_each_pack<T>(s, place, [&](auto access, int64_t at) {
     const Pack<T> g = access.load(grad + at);
     squares = dot(g, g, squares);
   });
@@ -138,13 +138,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     grad_norm_penalty_backward_kernel(Samples s, Cotangents<accumulate_t<T>> c, const T* grad, T* d_grad) {
   const Place place(s);
   const accumulate_t<T> factor = c.factor(s, place.row);
-  for_each_pack_of_piece<T>(
-      s, place, [&](auto access, int64_t at) { access.store(d_grad + at, scaled(access.load(grad + at), factor)); });
+  for_each_pack<T>(s, place,
+                   [&](auto access, int64_t at) { access.store(d_grad + at, scaled(access.load(grad + at), factor)); });
 }
 
 // ---------------------------------------------------------------------------------------------- double backward
 
-// d_grad = w h, and <h, g> of every piece.
+// d_grad = w h, and <h, g> of every segment.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     grad_norm_penalty_double_backward_kernel(Samples s, Cotangents<accumulate_t<T>> c, const T* h, const T* grad,
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   const Place place(s);
   const A factor = c.factor(s, place.row);
   A product = 0;
-  for_each_pack_of_piece<T>(s, place, [&](auto access, int64_t at) {
+  for_each_pack<T>(s, place, [&](auto access, int64_t at) {
     const Pack<T> hp = access.load(h + at);
     product = dot(hp, access.load(grad + at), product);
     access.store(d_grad + at, scaled(hp, factor));

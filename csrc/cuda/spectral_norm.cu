@@ -1,4 +1,4 @@
-// Spectral norm of a list of weights on the GPU: check, cut into strips, launch. The number of launches does not depend
+// Spectral norm of a list of weights on the GPU: check, cut into blocks, launch. The number of launches does not depend
 // on the number of layers: forward 2 per power iteration and 1 (2 in all without one), backward 2, double backward 2.
 #include <torch/csrc/stable/library.h>
 
@@ -25,7 +25,7 @@ List empty_scalars(const List& list) {
   return out;
 }
 
-// ---------------------------------------------------------------------------------------------- strips
+// ---------------------------------------------------------------------------------------------- blocks
 
 bool is_aligned(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0; }
 
@@ -35,41 +35,41 @@ int64_t count_elements(const List& list) {
   return total;
 }
 
-// Cuts one weight after another. A strip is as large as the network over 256, so that a large one keeps every
-// multiprocessor at work, but not under 16 KiB of fp32 or 8 rows: the shares of W^T t, one row of them for each strip,
-// are to stay small beside W. Nothing depends on the device: every GPU sums the same terms in the same order.
+// Cuts one weight after another. A row block has 1/256 of the network's elements, so that a large network keeps every
+// multiprocessor at work, but at least 16 KiB of fp32 or 8 rows: the shares of W^T t, one row of them for each row
+// block, should stay small beside W. Nothing depends on the device: every GPU sums the same terms in the same order.
 template <class T>
 class Cutter {
  public:
   explicit Cutter(const List& weights) : elements_(std::max<int64_t>(4096, count_elements(weights) / 256)) {}
 
   // `beside`: the other tensors that are read or written in packs along a row.
-  Strips cut(const Tensor& weight, std::initializer_list<const Tensor*> beside) {
-    Strips strips;
-    strips.rows = weight.size(0);
-    strips.cols = weight.numel() / strips.rows;
-    const int64_t rows_each = std::min(strips.rows, std::max<int64_t>(8, elements_ / strips.cols));
-    const int64_t count = (strips.rows + rows_each - 1) / rows_each;
+  RowBlocks cut(const Tensor& weight, std::initializer_list<const Tensor*> beside) {
+    RowBlocks m;
+    m.rows = weight.size(0);
+    m.cols = weight.numel() / m.rows;
+    const int64_t rows_each = std::min(m.rows, std::max<int64_t>(8, elements_ / m.cols));
+    const int64_t count = (m.rows + rows_each - 1) / rows_each;
     STD_TORCH_CHECK(std::max(rows_each, total_ + count) <= INT32_MAX,
-                    "spectral_norm: more rows than one launch can hold");
-    strips.rows_each = rows_each;
-    strips.first = total_;
-    strips.strips = count;
-    strips.lanes = lanes(strips);
-    strips.aligned = strips.cols % pack_size<T> == 0 && is_aligned(weight);
-    for (const Tensor* t : beside) strips.aligned = strips.aligned && is_aligned(*t);
-    total_ += strips.strips;
-    return strips;
+                    "spectral_norm: the weights have more row blocks than the 2^31 - 1 of one launch");
+    m.rows_each = rows_each;
+    m.first = total_;
+    m.blocks = count;
+    m.lanes = lanes(m);
+    m.aligned = m.cols % pack_size<T> == 0 && is_aligned(weight);
+    for (const Tensor* t : beside) m.aligned = m.aligned && is_aligned(*t);
+    total_ += m.blocks;
+    return m;
   }
 
   int64_t total() const { return total_; }
 
  private:
-  // A warp for a row, fewer threads for a short one, more where there are fewer rows than warps.
-  static int lanes(const Strips& strips) {
-    const int64_t packs = (strips.cols + pack_size<T> - 1) / pack_size<T>;
+  // A warp for a row. Fewer threads for a short row, more if there are fewer rows than warps.
+  static int lanes(const RowBlocks& m) {
+    const int64_t packs = (m.cols + pack_size<T> - 1) / pack_size<T>;
     int lanes = kFewestLanes;
-    while (lanes < packs && (lanes < kWarp || (lanes < kThreads && kThreads / lanes > strips.rows_each))) lanes *= 2;
+    while (lanes < packs && (lanes < kWarp || (lanes < kThreads && kThreads / lanes > m.rows_each))) lanes *= 2;
     return lanes;
   }
 
@@ -107,10 +107,10 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
     Cutter<T> cutter(weights);
     std::vector<ForwardLayer<T>> layers(weights.size());
     const int64_t shared_limit = gpu::shared_memory_limit(), elements = count_elements(weights);
-    int64_t slabs = 0, shared = 0;
+    int64_t column_blocks = 0, shared = 0;
     for (size_t i = 0; i < layers.size(); i++) {
       ForwardLayer<T>& layer = layers[i];
-      static_cast<Strips&>(layer) = cutter.cut(weights[i], {&vs[i], &normalized[i]});
+      static_cast<RowBlocks&>(layer) = cutter.cut(weights[i], {&vs[i], &normalized[i]});
       layer.weight = context.input<T>(weights[i], "weight");
       layer.u = context.input<T>(us[i], "u");
       layer.v = context.input<T>(vs[i], "v");
@@ -118,8 +118,8 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       layer.new_u = context.output<T>(new_us[i], "new_u");
       layer.new_v = context.output<T>(new_vs[i], "new_v");
       layer.sigma = context.output<T>(sigmas[i], "sigma");
-      layer.first_slab = slabs;
-      slabs += layer.slabs();
+      layer.first_column_block = column_blocks;
+      column_blocks += layer.column_blocks();
       // All blocks of a launch get the same shared memory: only a large layer is worth more than two blocks can have.
       const bool is_large = layer.rows * layer.cols >= elements / 8;
       layer.product_lanes = product_lanes(layer, is_large ? shared_limit : std::min(shared_limit, kSharedForTwo));
@@ -127,12 +127,12 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
     }
     context.workspace([&](const auto& take) {
       for (ForwardLayer<T>& layer : layers) {
-        layer.strip_sums = take(A{}, layer.strips, "strip_sums");
+        layer.row_block_sums = take(A{}, layer.blocks, "row_block_sums");
         if (!update) continue;
         layer.t = take(A{}, layer.rows, "t");
         layer.x = take(A{}, layer.width(), "x");
-        layer.shares = take(A{}, layer.strips * layer.width(), "shares");
-        layer.slab_sums = take(A{}, layer.slabs(), "slab_sums");
+        layer.shares = take(A{}, layer.blocks * layer.width(), "shares");
+        layer.column_block_sums = take(A{}, layer.column_blocks(), "column_block_sums");
       }
     });
 
@@ -144,7 +144,7 @@ std::tuple<List, List, List, List> spectral_norm(const List& weights_in, const L
       for (int64_t i = 0; i < n_power_iterations; i++) {
         launch("spectral_norm_multiply_kernel", &spectral_norm_multiply_kernel<T>, cutter.total(), shared, A(eps),
                i == 0);
-        launch("spectral_norm_add_kernel", &spectral_norm_add_kernel<T>, slabs, 0, A(eps));
+        launch("spectral_norm_add_kernel", &spectral_norm_add_kernel<T>, column_blocks, 0, A(eps));
       }
     } else {
       launch("spectral_norm_project_kernel", &spectral_norm_project_kernel<T>, cutter.total(), 0);
@@ -172,7 +172,7 @@ List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, co
     std::vector<BackwardLayer<T>> layers(weights.size());
     for (size_t i = 0; i < layers.size(); i++) {
       BackwardLayer<T>& layer = layers[i];
-      static_cast<Strips&>(layer) = cutter.cut(weights[i], {&grads[i], &vs[i], &grad_weights[i]});
+      static_cast<RowBlocks&>(layer) = cutter.cut(weights[i], {&grads[i], &vs[i], &grad_weights[i]});
       layer.grad = context.input<T>(grads[i], "grad");
       layer.grad_sigma = context.input<T>(grad_sigmas[i], "grad_sigma");
       layer.weight = context.input<T>(weights[i], "weight");
@@ -182,7 +182,7 @@ List spectral_norm_backward(const List& grads_in, const List& grad_sigmas_in, co
       layer.grad_weight = context.output<T>(grad_weights[i], "grad_weight");
     }
     context.workspace([&](const auto& take) {
-      for (BackwardLayer<T>& layer : layers) layer.sums = take(A{}, layer.strips, "sums");
+      for (BackwardLayer<T>& layer : layers) layer.sums = take(A{}, layer.blocks, "sums");
     });
     const Table<BackwardLayer<T>> table = context.table(layers);
     context.launch("spectral_norm_backward_sums_kernel", &spectral_norm_backward_sums_kernel<T>, cutter.total(),
@@ -214,7 +214,7 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
     std::vector<DoubleBackwardLayer<T>> layers(weights.size());
     for (size_t i = 0; i < layers.size(); i++) {
       DoubleBackwardLayer<T>& layer = layers[i];
-      static_cast<Strips&>(layer) = cutter.cut(weights[i], {&hs[i], &grads[i], &vs[i], &d_grads[i], &d_weights[i]});
+      static_cast<RowBlocks&>(layer) = cutter.cut(weights[i], {&hs[i], &grads[i], &vs[i], &d_grads[i], &d_weights[i]});
       layer.h = context.input<T>(hs[i], "h");
       layer.grad = context.input<T>(grads[i], "grad");
       layer.weight = context.input<T>(weights[i], "weight");
@@ -227,7 +227,7 @@ std::tuple<List, List, List, List> spectral_norm_double_backward(const List& hs_
       layer.d_sigma = context.output<T>(d_sigmas[i], "d_sigma");
     }
     context.workspace([&](const auto& take) {
-      for (DoubleBackwardLayer<T>& layer : layers) layer.sums = take(A{}, 3 * int64_t(layer.strips), "sums");
+      for (DoubleBackwardLayer<T>& layer : layers) layer.sums = take(A{}, 3 * int64_t(layer.blocks), "sums");
     });
     const Table<DoubleBackwardLayer<T>> table = context.table(layers);
     context.launch("spectral_norm_double_backward_sums_kernel", &spectral_norm_double_backward_sums_kernel<T>,

@@ -2,11 +2,11 @@
 //
 // One power iteration is  t = W v,  u = t / |t|,  x = W^T u,  v = x / |x|,  with a norm below eps replaced by eps.
 // Since x = (W^T t) / |t|, a row of W that is still on chip after its share of t serves W^T t as well: an iteration
-// reads W once, in `spectral_norm_multiply_kernel`. Each block does this for a strip of rows and leaves the strip's
-// share of W^T t; `spectral_norm_add_kernel` adds the shares, `spectral_norm_normalize_kernel` divides W by sigma = u^T
-// W v = |x| |x| / max(|x|, eps).
+// reads W once, in `spectral_norm_multiply_kernel`. Each thread block does this for a block of rows and leaves
+// its share of W^T t; `spectral_norm_add_kernel` adds the shares, `spectral_norm_normalize_kernel` divides W by sigma =
+// u^T W v = |x| |x| / max(|x|, eps).
 //
-// Blocks hand over to each other between launches only: no atomics, no fences, and every sum in one fixed order.
+// Blocks exchange results between launches only: no atomics, no fences, and a fixed order of every sum.
 #pragma once
 
 #include "cuda/device/pack.h"
@@ -17,24 +17,24 @@ namespace fastgan {
 
 constexpr int kFewestLanes = 8;  // that share a row, however short
 
-// ---------------------------------------------------------------------------------------------- strips
+// ---------------------------------------------------------------------------------------------- blocks
 
-// How a matrix is cut: into strips of rows, a block for each, and in a block into rows, `lanes` threads for each.
-struct Strips {
+// How a matrix is cut: into row blocks, a thread block for each, and a row block into rows, `lanes` threads for each.
+struct RowBlocks {
   int64_t rows, cols;
-  int rows_each;      // in a strip
-  int first, strips;  // this layer's blocks
+  int rows_each;      // in a row block
+  int first, blocks;  // this layer's row blocks
   short lanes;        // threads that share a row: a power of two from kFewestLanes to kThreads
   bool aligned;       // every row of every matrix, and v, start on 16 bytes and end on a whole pack
 
-  __device__ __forceinline__ int64_t begin(int strip) const { return int64_t(strip) * rows_each; }
-  __device__ __forceinline__ int64_t end(int strip) const { return min(rows, begin(strip) + rows_each); }
+  __device__ __forceinline__ int64_t begin(int block) const { return int64_t(block) * rows_each; }
+  __device__ __forceinline__ int64_t end(int block) const { return min(rows, begin(block) + rows_each); }
 };
 
 template <class T, bool aligned, class Body>
-__device__ __forceinline__ void visit_packs(const Strips& m, int strip, const Body& body) {
+__device__ __forceinline__ void visit_packs(const RowBlocks& m, int block, const Body& body) {
   const int team = threadIdx.x / m.lanes, lane = threadIdx.x % m.lanes, teams = kThreads / m.lanes;
-  for (int64_t row = m.begin(strip) + team; row < m.end(strip); row += teams) {
+  for (int64_t row = m.begin(block) + team; row < m.end(block); row += teams) {
 #pragma unroll(aligned ? 4 : 1)
     for (int64_t col = lane * pack_size<T>; col < m.cols; col += m.lanes * pack_size<T>) {
       body(Access<aligned>{m.cols - col}, row, col, row * m.cols + col);
@@ -42,26 +42,26 @@ __device__ __forceinline__ void visit_packs(const Strips& m, int strip, const Bo
   }
 }
 
-// body(access, row, col, row * cols + col) for every pack of the strip that is this thread's.
+// body(access, row, col, row * cols + col) for every pack of the row block that is this thread's.
 template <class T, class Body>
-__device__ __forceinline__ void for_each_pack(const Strips& m, int strip, const Body& body) {
+__device__ __forceinline__ void for_each_pack(const RowBlocks& m, int block, const Body& body) {
   if (m.aligned) {
-    visit_packs<T, true>(m, strip, body);
+    visit_packs<T, true>(m, block, body);
   } else {
-    visit_packs<T, false>(m, strip, body);
+    visit_packs<T, false>(m, block, body);
   }
 }
 
-// Adds up `count` quantities over a strip: body(row, col, sums) adds a pack's share to sums[0..count).
+// Adds up `count` quantities over a row block: body(row, col, sums) adds a pack's share to sums[0..count).
 template <int count, class T, class A, class Body>
-__device__ __forceinline__ void sum_strip(const Strips& m, int strip, A* to, Body body) {
+__device__ __forceinline__ void sum_block(const RowBlocks& m, int block, A* to, Body body) {
   A sums[count] = {};
-  for_each_pack<T>(m, strip,
+  for_each_pack<T>(m, block,
                    [&](auto access, int64_t row, int64_t col, int64_t at) { body(access, row, col, at, sums); });
 #pragma unroll
   for (int k = 0; k < count; k++) {
     const A sum = block_sum(sums[k]);
-    if (threadIdx.x == 0) to[int64_t(strip) * count + k] = sum;
+    if (threadIdx.x == 0) to[int64_t(block) * count + k] = sum;
   }
 }
 
@@ -75,36 +75,38 @@ __device__ __forceinline__ A at_least(A norm, A eps) {
 
 // Columns of W^T t that a block of spectral_norm_add_kernel adds up: 16 bytes for each lane of a warp.
 template <class A>
-inline constexpr int slab_size = kWarp * pack_size<A>;
+inline constexpr int column_block_size = kWarp * pack_size<A>;
 
 template <class T>
-struct ForwardLayer : Strips {
+struct ForwardLayer : RowBlocks {
   using A = accumulate_t<T>;
   const T *weight, *u, *v;                // (rows, cols), (rows,), (cols,)
   T *normalized, *new_u, *new_v, *sigma;  // (rows, cols), (rows,), (cols,), ()
   A *t, *x;                               // (rows,), (width,)
-  A* shares;                              // (strips, width): W^T t of each strip
-  A *strip_sums, *slab_sums;              // (strips,): |t|^2, or u.(W v); (slabs,): |x|^2
-  int first_slab;                         // spectral_norm_add_kernel: this layer's first block
+  A* shares;                              // (blocks, width): W^T t of each row block
+  A *row_block_sums, *column_block_sums;  // (blocks,): |t|^2, or u.(W v); (column_blocks,): |x|^2
+  int first_column_block;                 // spectral_norm_add_kernel: this layer's first block
   int product_lanes;  // spectral_norm_multiply_kernel: threads that share a row; 0: a row does not fit
 
   // cols, rounded up to whole packs
   __host__ __device__ __forceinline__ int64_t width() const { return (cols + pack_size<T> - 1) & -pack_size<T>; }
-  __host__ __device__ __forceinline__ int slabs() const { return (width() + slab_size<A> - 1) / slab_size<A>; }
+  __host__ __device__ __forceinline__ int column_blocks() const {
+    return (width() + column_block_size<A> - 1) / column_block_size<A>;
+  }
 };
 
-// Shared memory of spectral_norm_multiply_kernel, in this order: v, the strip's W^T t as it grows, a tile of as many
-// rows as are at work, and their products with v.
+// Shared memory of spectral_norm_multiply_kernel, in this order: v, the row block's W^T t as it grows, a tile of as
+// many rows as are at work, and their products with v.
 template <class T>
 constexpr int64_t shared_bytes(int64_t width, int lanes) {
   using A = accumulate_t<T>;
   return 2 * width * sizeof(A) + kThreads / lanes * width * sizeof(T) + kThreads / kFewestLanes * sizeof(A);
 }
 
-// t = W v and the share of W^T t for the strip's rows, each of which is kept in shared memory between its two uses.
+// t = W v and the share of W^T t for the block's rows, each of which is kept in shared memory between its two uses.
 // Returns this thread's share of |t|^2.
 template <class T, bool aligned>
-__device__ __forceinline__ accumulate_t<T> multiply_kept_rows(const ForwardLayer<T>& layer, int strip,
+__device__ __forceinline__ accumulate_t<T> multiply_kept_rows(const ForwardLayer<T>& layer, int block,
                                                               bool first_iteration, accumulate_t<T> x_norm,
                                                               unsigned char* shared) {
   using A = accumulate_t<T>;
@@ -133,7 +135,7 @@ __device__ __forceinline__ accumulate_t<T> multiply_kept_rows(const ForwardLayer
     return sum;
   };
   A squares = 0;
-  for (int64_t row = layer.begin(strip), end = layer.end(strip); row < end; row += teams) {
+  for (int64_t row = layer.begin(block), end = layer.end(block); row < end; row += teams) {
     const int rows = min(int64_t(teams), end - row);
     A product = 0;
     if (team < rows) {
@@ -168,7 +170,7 @@ __device__ __forceinline__ accumulate_t<T> multiply_kept_rows(const ForwardLayer
     if (!GPU_PLANT(missing_barrier)) __syncthreads();  // the next rows take the place of these
   }
 
-  A* to = layer.shares + strip * layer.width();
+  A* to = layer.shares + block * layer.width();
   for (int c = threadIdx.x * N; c < cols; c += kThreads * N) vector_at<N>(to + c) = vector_at<N>(share + c);
   return squares;
 }
@@ -177,14 +179,14 @@ __device__ __forceinline__ accumulate_t<T> multiply_kept_rows(const ForwardLayer
 // W^T t grows in global memory. A thread keeps to its own columns there. The sums are those of 256 lanes for a kept
 // row, term by term.
 template <class T, bool aligned>
-__device__ __forceinline__ accumulate_t<T> multiply_long_rows(const ForwardLayer<T>& layer, int strip,
+__device__ __forceinline__ accumulate_t<T> multiply_long_rows(const ForwardLayer<T>& layer, int block,
                                                               bool first_iteration, accumulate_t<T> x_norm) {
   using A = accumulate_t<T>;
   constexpr int N = pack_size<T>;
-  const int64_t cols = layer.cols, begin = layer.begin(strip);
-  A* share = layer.shares + strip * layer.width();
+  const int64_t cols = layer.cols, begin = layer.begin(block);
+  A* share = layer.shares + block * layer.width();
   A squares = 0;
-  for (int64_t row = begin; row < layer.end(strip); row++) {
+  for (int64_t row = begin; row < layer.end(block); row++) {
     const T* w = layer.weight + row * cols;
     A product = 0;
 #pragma unroll(aligned ? 2 : 1)
@@ -217,7 +219,8 @@ __device__ __forceinline__ accumulate_t<T> multiply_long_rows(const ForwardLayer
   return squares;
 }
 
-// A block per strip: t, |t|^2 and W^T t of its rows. v is the caller's in the first iteration, x / |x| after it.
+// A thread block per row block: t, |t|^2 and W^T t of its rows. v is the caller's in the first iteration, x / |x| after
+// it.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_multiply_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps,
@@ -225,62 +228,62 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
   using A = accumulate_t<T>;
   GPU_DYNAMIC_SHARED(shared);
   const ForwardLayer<T> layer = layers.owner(blockIdx.x, &ForwardLayer<T>::first);
-  const int strip = blockIdx.x - layer.first;
-  const A x_norm = first_iteration ? A(1) : at_least(sqrt(sum_of(layer.slab_sums, layer.slabs())), eps);
+  const int block = blockIdx.x - layer.first;
+  const A x_norm = first_iteration ? A(1) : at_least(sqrt(sum_of(layer.column_block_sums, layer.column_blocks())), eps);
   const auto multiply = [&](auto aligned) {
-    return layer.product_lanes ? multiply_kept_rows<T, aligned>(layer, strip, first_iteration, x_norm, shared)
-                               : multiply_long_rows<T, aligned>(layer, strip, first_iteration, x_norm);
+    return layer.product_lanes ? multiply_kept_rows<T, aligned>(layer, block, first_iteration, x_norm, shared)
+                               : multiply_long_rows<T, aligned>(layer, block, first_iteration, x_norm);
   };
   const A squares = layer.aligned ? multiply(std::true_type()) : multiply(std::false_type());
   const A sum = block_sum(squares);
-  if (threadIdx.x == 0) layer.strip_sums[strip] = sum;
+  if (threadIdx.x == 0) layer.row_block_sums[block] = sum;
 }
 
-// A block per slab of columns: x = sum of the strips' W^T t, over |t|; and |x|^2 of the slab.
+// A thread block per column block: x = sum of the row blocks' W^T t, over |t|; and |x|^2 of the column block.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_add_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps) {
   using A = accumulate_t<T>;
   constexpr int N = pack_size<A>;
-  GPU_SHARED(A, sums, kWarps * slab_size<A>);
-  const ForwardLayer<T> layer = layers.owner(blockIdx.x, &ForwardLayer<T>::first_slab);
-  const int slab = blockIdx.x - layer.first_slab, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t begin = int64_t(slab) * slab_size<A>, col = begin + lane * N;
+  GPU_SHARED(A, sums, kWarps * column_block_size<A>);
+  const ForwardLayer<T> layer = layers.owner(blockIdx.x, &ForwardLayer<T>::first_column_block);
+  const int block = blockIdx.x - layer.first_column_block, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int64_t begin = int64_t(block) * column_block_size<A>, col = begin + lane * N;
 
   Vector<A, N> sum = {};
   if (col < layer.width()) {
 #pragma unroll 2
-    for (int strip = warp; strip < layer.strips; strip += kWarps) {
-      const Vector<A, N> share = vector_at<N>(layer.shares + strip * layer.width() + col);
+    for (int block = warp; block < layer.blocks; block += kWarps) {
+      const Vector<A, N> share = vector_at<N>(layer.shares + block * layer.width() + col);
 #pragma unroll
       for (int k = 0; k < N; k++) sum.at[k] += share.at[k];
     }
   }
-  vector_at<N>(sums + warp * slab_size<A> + lane * N) = sum;
-  const A t_norm = at_least(sqrt(sum_of(layer.strip_sums, layer.strips)), eps);  // its barriers order `sums` too
+  vector_at<N>(sums + warp * column_block_size<A> + lane * N) = sum;
+  const A t_norm = at_least(sqrt(sum_of(layer.row_block_sums, layer.blocks)), eps);  // its barriers order `sums` too
 
   A square = 0;
   const int64_t c = begin + threadIdx.x;
-  if (threadIdx.x < slab_size<A> && c < layer.width()) {
+  if (threadIdx.x < column_block_size<A> && c < layer.width()) {
     A x = 0;
-    for (int w = 0; w < kWarps; w++) x += sums[w * slab_size<A> + threadIdx.x];
+    for (int w = 0; w < kWarps; w++) x += sums[w * column_block_size<A> + threadIdx.x];
     x = c < layer.cols ? x / t_norm : A(0);
     layer.x[c] = x;
     square = x * x;
   }
   square = block_sum(square);
-  if (threadIdx.x == 0) layer.slab_sums[slab] = square;
+  if (threadIdx.x == 0) layer.column_block_sums[block] = square;
 }
 
-// u.(W v) of every strip: all that a forward needs which leaves u and v alone.
+// u.(W v) of every row block, for a forward that does not update u and v.
 template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_project_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers) {
   using A = accumulate_t<T>;
   const ForwardLayer<T> layer = layers.owner(blockIdx.x, &ForwardLayer<T>::first);
-  const Strips& m = layer;
-  const int strip = blockIdx.x - m.first;
-  sum_strip<1, T>(m, strip, layer.strip_sums, [&](auto access, int64_t row, int64_t col, int64_t at, A* sums) {
+  const RowBlocks& m = layer;
+  const int block = blockIdx.x - m.first;
+  sum_block<1, T>(m, block, layer.row_block_sums, [&](auto access, int64_t row, int64_t col, int64_t at, A* sums) {
     const Pack<T> w = access.load(layer.weight + at);
     const Pack<T> v = access.load(layer.v + col);
     sums[0] += A(layer.u[row]) * dot(w, v, A(0));
@@ -293,27 +296,27 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_normalize_kernel(const __grid_constant__ Table<ForwardLayer<T>> layers, accumulate_t<T> eps,
                                    bool update) {
   using A = accumulate_t<T>;
-  const int block = gridDim.x - 1 - blockIdx.x;  // last rows first: they were read last, and may still be in the cache
-  const ForwardLayer<T> layer = layers.owner(block, &ForwardLayer<T>::first);
-  const Strips& m = layer;
-  const int strip = block - m.first;
+  const int index = gridDim.x - 1 - blockIdx.x;  // last rows first: they were read last, and may still be in the cache
+  const ForwardLayer<T> layer = layers.owner(index, &ForwardLayer<T>::first);
+  const RowBlocks& m = layer;
+  const int block = index - m.first;
 
-  const A strip_sum = sum_of(layer.strip_sums, m.strips);
-  const A x_norm = update ? sqrt(sum_of(layer.slab_sums, layer.slabs())) : A(1);
-  const A t_divisor = at_least(sqrt(strip_sum), eps), x_divisor = at_least(x_norm, eps);
-  const A sigma = update ? x_norm * (x_norm / x_divisor) : strip_sum, inverse = 1 / sigma;
+  const A sum_of_blocks = sum_of(layer.row_block_sums, m.blocks);
+  const A x_norm = update ? sqrt(sum_of(layer.column_block_sums, layer.column_blocks())) : A(1);
+  const A t_divisor = at_least(sqrt(sum_of_blocks), eps), x_divisor = at_least(x_norm, eps);
+  const A sigma = update ? x_norm * (x_norm / x_divisor) : sum_of_blocks, inverse = 1 / sigma;
 
 #pragma unroll 1
-  for (int64_t r = m.begin(strip) + threadIdx.x; r < m.end(strip); r += kThreads) {
+  for (int64_t r = m.begin(block) + threadIdx.x; r < m.end(block); r += kThreads) {
     layer.new_u[r] = update ? T(layer.t[r] / t_divisor) : layer.u[r];
   }
 #pragma unroll 1
-  for (int64_t c = int64_t(strip) * kThreads + threadIdx.x; c < m.cols; c += int64_t(m.strips) * kThreads) {
+  for (int64_t c = int64_t(block) * kThreads + threadIdx.x; c < m.cols; c += int64_t(m.blocks) * kThreads) {
     layer.new_v[c] = update ? T(layer.x[c] / x_divisor) : layer.v[c];
   }
-  if (strip == 0 && threadIdx.x == 0) *layer.sigma = T(sigma);
+  if (block == 0 && threadIdx.x == 0) *layer.sigma = T(sigma);
 
-  for_each_pack<T>(m, strip, [&](auto access, int64_t row, int64_t col, int64_t at) {
+  for_each_pack<T>(m, block, [&](auto access, int64_t row, int64_t col, int64_t at) {
     Pack<T> w = access.load(layer.weight + at);
 #pragma unroll
     for (int k = 0; k < pack_size<T>; k++) w.at[k] = T(A(w.at[k]) * inverse);
@@ -325,10 +328,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 
 // dW = G / s + (g - <G, W> / s^2) u v^T
 template <class T>
-struct BackwardLayer : Strips {
+struct BackwardLayer : RowBlocks {
   const T *grad, *grad_sigma, *weight, *sigma, *u, *v;  // G (rows, cols), g (), W (rows, cols), s (), (rows,), (cols,)
   T* grad_weight;                                       // (rows, cols)
-  accumulate_t<T>* sums;                                // (strips,): <G, W>
+  accumulate_t<T>* sums;                                // (blocks,): <G, W>
 };
 
 template <class T>
@@ -336,8 +339,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_backward_sums_kernel(const __grid_constant__ Table<BackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
   const BackwardLayer<T> layer = layers.owner(blockIdx.x, &BackwardLayer<T>::first);
-  const Strips& m = layer;
-  sum_strip<1, T>(m, blockIdx.x - m.first, layer.sums, [&](auto access, int64_t row, int64_t col, int64_t at, A* sums) {
+  const RowBlocks& m = layer;
+  sum_block<1, T>(m, blockIdx.x - m.first, layer.sums, [&](auto access, int64_t row, int64_t col, int64_t at, A* sums) {
     const Pack<T> g = access.load(layer.grad + at);
     const Pack<T> w = access.load(layer.weight + at);
     sums[0] = dot(g, w, sums[0]);
@@ -348,13 +351,13 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_backward_weights_kernel(const __grid_constant__ Table<BackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
-  const int block = gridDim.x - 1 - blockIdx.x;  // as in spectral_norm_normalize_kernel
-  const BackwardLayer<T> layer = layers.owner(block, &BackwardLayer<T>::first);
-  const Strips& m = layer;
+  const int index = gridDim.x - 1 - blockIdx.x;  // as in spectral_norm_normalize_kernel
+  const BackwardLayer<T> layer = layers.owner(index, &BackwardLayer<T>::first);
+  const RowBlocks& m = layer;
   const A inverse = 1 / A(*layer.sigma);
-  const A along_uv = A(*layer.grad_sigma) - sum_of(layer.sums, m.strips) * inverse * inverse;
+  const A along_uv = A(*layer.grad_sigma) - sum_of(layer.sums, m.blocks) * inverse * inverse;
 
-  for_each_pack<T>(m, block - m.first, [&](auto access, int64_t row, int64_t col, int64_t at) {
+  for_each_pack<T>(m, index - m.first, [&](auto access, int64_t row, int64_t col, int64_t at) {
     const A along_v = along_uv * A(layer.u[row]);
     const Pack<T> v = access.load(layer.v + col);
     Pack<T> g = access.load(layer.grad + at);
@@ -368,10 +371,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
 
 // With c = u^T H v:  dG = H / s - (c / s^2) W,  dg = c,  dW = -(c / s^2) G,  ds = 2 <G, W> c / s^3 - <H, G> / s^2
 template <class T>
-struct DoubleBackwardLayer : Strips {
+struct DoubleBackwardLayer : RowBlocks {
   const T *h, *grad, *weight, *sigma, *u, *v;     // H (rows, cols), the others as in backward
   T *d_grad, *d_grad_sigma, *d_weight, *d_sigma;  // (rows, cols), (), (rows, cols), ()
-  accumulate_t<T>* sums;                          // (strips, 3): c, <G, W>, <H, G>
+  accumulate_t<T>* sums;                          // (blocks, 3): c, <G, W>, <H, G>
 };
 
 template <class T>
@@ -379,8 +382,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_double_backward_sums_kernel(const __grid_constant__ Table<DoubleBackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
   const DoubleBackwardLayer<T> layer = layers.owner(blockIdx.x, &DoubleBackwardLayer<T>::first);
-  const Strips& m = layer;
-  sum_strip<3, T>(m, blockIdx.x - m.first, layer.sums, [&](auto access, int64_t row, int64_t col, int64_t at, A* sums) {
+  const RowBlocks& m = layer;
+  sum_block<3, T>(m, blockIdx.x - m.first, layer.sums, [&](auto access, int64_t row, int64_t col, int64_t at, A* sums) {
     const Pack<T> h = access.load(layer.h + at);
     const Pack<T> g = access.load(layer.grad + at);
     const Pack<T> w = access.load(layer.weight + at);
@@ -395,18 +398,18 @@ template <class T>
 __global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     spectral_norm_double_backward_outputs_kernel(const __grid_constant__ Table<DoubleBackwardLayer<T>> layers) {
   using A = accumulate_t<T>;
-  const int block = gridDim.x - 1 - blockIdx.x;  // as in spectral_norm_normalize_kernel
-  const DoubleBackwardLayer<T> layer = layers.owner(block, &DoubleBackwardLayer<T>::first);
-  const Strips& m = layer;
-  const int strip = block - m.first;
-  const A inverse = 1 / A(*layer.sigma), c = sum_of(layer.sums, m.strips, 3), c_s2 = c * inverse * inverse;
-  const A gw = sum_of(layer.sums + 1, m.strips, 3), hg = sum_of(layer.sums + 2, m.strips, 3);
-  if (strip == 0 && threadIdx.x == 0) {
+  const int index = gridDim.x - 1 - blockIdx.x;  // as in spectral_norm_normalize_kernel
+  const DoubleBackwardLayer<T> layer = layers.owner(index, &DoubleBackwardLayer<T>::first);
+  const RowBlocks& m = layer;
+  const int block = index - m.first;
+  const A inverse = 1 / A(*layer.sigma), c = sum_of(layer.sums, m.blocks, 3), c_s2 = c * inverse * inverse;
+  const A gw = sum_of(layer.sums + 1, m.blocks, 3), hg = sum_of(layer.sums + 2, m.blocks, 3);
+  if (block == 0 && threadIdx.x == 0) {
     *layer.d_grad_sigma = T(c);
     *layer.d_sigma = T(2 * gw * c_s2 * inverse - hg * inverse * inverse);
   }
 
-  for_each_pack<T>(m, strip, [&](auto access, int64_t row, int64_t col, int64_t at) {
+  for_each_pack<T>(m, block, [&](auto access, int64_t row, int64_t col, int64_t at) {
     const Pack<T> h = access.load(layer.h + at);
     const Pack<T> g = access.load(layer.grad + at);
     const Pack<T> w = access.load(layer.weight + at);

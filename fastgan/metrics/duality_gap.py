@@ -49,11 +49,11 @@ def duality_gap(
     loss: an AdversarialLoss, what the copies descend. real: (count, torch.Generator) -> samples (count, ...), on the
     networks' device. penalties: penalty(critic, real=, fake=), added to the critic's loss.
     perturbed: before its training, N(0, var(w)) is added to each of a copy's parameter tensors w. The plain gap is
-    small at any stationary point, a collapsed one among them; the perturbed one is small where the player finds its
-    way back. Noise of the weights' own size is little where weights are small, as from DCGAN's N(0, 0.02^2): a
-    collapsed generator may not get away then, and its gap is small (docs/papers.md, T7).
-    payoff: (real logits, fake logits) -> M, which the critic raises, taken over evaluation_batches batches of fresh
-    samples, in evaluation mode; the copies are trained in the mode in which the networks come. Defaults: the perturbed
+    small at any stationary point, a collapsed one too; the perturbed gap is small only if the player finds its way
+    back. Noise as large as the weights is little if the weights are small, as after DCGAN's N(0, 0.02^2): a collapsed
+    generator may then stay collapsed, and its gap is small (docs/papers.md, T7).
+    payoff: (real logits, fake logits) -> M, which the critic maximises, over evaluation_batches batches of fresh
+    samples, in evaluation mode; the copies are trained in the mode of the networks. Defaults: the perturbed
     gap's published 2D experiments. Costs 2 x steps updates. A function of its arguments and `seed`.
     Errors: ValueError.
     """

@@ -28,7 +28,7 @@ ON_IMAGES = ("swd", "ms_ssim")  # what looks at Samples.images, not at features 
 
 
 class Samples(NamedTuple):
-    """A set of samples (N, ...), None where only features are kept, with its features, which name their extractor."""
+    """A set of samples (N, ...), None if only the features are kept, and the features, which name their extractor."""
 
     images: torch.Tensor | None
     features: Features

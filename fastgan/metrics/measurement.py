@@ -1,4 +1,4 @@
-"""A number that says what it is: metric, extractor and its hash, N, versions."""
+"""A number with its origin: metric, extractor and its hash, N, versions."""
 
 import dataclasses
 import importlib.metadata
@@ -12,7 +12,7 @@ import fastgan
 
 
 def versions() -> dict[str, str]:
-    """Of what a number depends on, as far as it is installed."""
+    """The versions of the installed packages that a number depends on."""
     found = {"fastgan": fastgan.__version__, "torch": torch.__version__}
     for name in ("numpy", "scipy", "torch-fidelity"):
         try:
@@ -29,7 +29,7 @@ class Measurement:
     metric: str
     value: float
     extractor: str | None
-    """Name and hash of what made the features, "fashion-cnn#0123456789ab"; None where there are none."""
+    """Name and hash of the extractor, "fashion-cnn#0123456789ab"; None without features."""
 
     n: int
     """Fake samples."""

@@ -1,4 +1,4 @@
-"""From the rows of a run's log to sentences that say what is wrong, since when, and what helps against it."""
+"""From the rows of a run's log to sentences: what is wrong, since when, and what helps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 PATIENCE = 3  # observations in a row: a single one may be chance
 COLLAPSED = 0.6  # of the diversity of real samples
-FEWEST_STEPS = 20  # between observations: before that, nothing need have moved
+FEWEST_STEPS = 20  # between observations: in fewer steps nothing may have moved
 STILL = 1e-3  # of the mean distance of two real samples
 DEAD = 1e-7
 TELLS_ALL, TELLS_NOTHING = 0.99, 0.55
@@ -31,11 +31,12 @@ class Finding:
 
 
 def findings(rows: Sequence[Mapping[str, Any]], recipe: Any = None) -> list[Finding]:
-    """rows: dicts of a metrics log, each with "step"; observations have keys "watch_...". What holds in the last three
-    observations, as a list of Finding, the gravest first; none before there are three of them. Samples that are not
-    finite are reported at once. recipe: the run's Recipe; the advice leaves out what it already has.
+    """rows: dicts of a metrics log, each with "step"; observations have keys "watch_...". Returns a list of Finding for
+    what holds in the last three observations, the gravest first, and none before the third observation. Samples that
+    are not finite are reported at once. recipe: the run's Recipe; the advice leaves out what it already has.
 
-    A run that has diverged misses every mode and class, and its critic tells all apart: those rules say nothing of it.
+    A run that has diverged misses every mode and class, and its critic separates all samples: the rules for these
+    are skipped.
     """
     if broken := _not_finite(rows):
         return [broken]
@@ -76,7 +77,7 @@ def _with_trained(rows):
 
 
 def _steps(seen, holds):
-    """Steps for which it has held up to the last observation; None where that is fewer than PATIENCE observations."""
+    """Steps for which it has held up to the last observation; None if there were fewer than PATIENCE observations."""
     held = 0
     while held < len(seen) and holds(seen, len(seen) - 1 - held):
         held += 1
@@ -112,7 +113,7 @@ def _steep(seen, i):
 
 
 def _too_steep(row):
-    """(norm, target) of the penalty whose gradient norm is the farthest above that, or None."""
+    """(norm, target) of the penalty with the gradient norm farthest above its target, or None."""
     pairs = [
         (row[k.removeprefix("watch_asked_")], row[k])
         for k in row
@@ -124,7 +125,7 @@ def _too_steep(row):
 
 
 def _growing(seen, i):
-    """Beyond SPECTRAL and many times what it was at first, and it still grows."""
+    """Above SPECTRAL and many times the first value, and still growing."""
     first, before, now = (seen[j].get("watch_spectral_norm", 0) for j in (0, max(i - 1, 0), i))
     return now > max(SPECTRAL, GROWN * first) and now > before
 
@@ -142,7 +143,7 @@ def _short_of_coverage(row):
 
 
 def _strong(seen, i):
-    """It tells all apart, and the samples have not come nearer for three observations."""
+    """The critic separates all samples, and coverage has not grown for three observations."""
     if i < PATIENCE:
         return False
     gain = seen[i].get("watch_coverage", 1) - seen[i - PATIENCE].get("watch_coverage", 0)
@@ -150,7 +151,7 @@ def _strong(seen, i):
 
 
 def _weak(seen, i):
-    """It tells nothing apart, though nearest neighbours do."""
+    """The critic separates nothing, although nearest neighbours do."""
     return seen[i]["watch_auc"] < TELLS_NOTHING and _short_of_coverage(seen[i])
 
 

@@ -51,8 +51,8 @@ class Reference:
 class Modes:
     """Modes of a mixture in the plane: means (K, D), of which `count` samples are due in equal shares.
 
-    A sample is at its nearest mode, where it lies within three deviations of it or a quarter of the distance to the
-    next mode, whichever is more: coarse, so that a generator that is not sharp yet misses none.
+    A sample belongs to its nearest mode if it lies within three deviations of the mode, or within a quarter of the
+    distance to the next mode if that is more: a generator that is not sharp yet misses none.
     """
 
     def __init__(self, means: torch.Tensor, sigma: float, count: int) -> None:
@@ -61,12 +61,12 @@ class Modes:
 
     @classmethod
     def of(cls, data: Any, count: int) -> "Modes | None":
-        """Those of a toy; None for data without modes, and where too few samples are due to each."""
+        """The modes of a toy; None for data without modes, or if each mode is due too few samples."""
         means = getattr(data, "modes", None)
         return None if means is None or count < PER_CLASS * len(means) else cls(means, data.sigma, count)
 
-    def missing(self, samples: torch.Tensor) -> list[int]:
-        """The numbers of the modes that have less than a tenth of what is due, a list."""
+    def missing(self, samples):
+        """The numbers of the modes with less than a tenth of the samples that are due, a list."""
         distance, nearest = torch.cdist(samples, self.means.to(samples.device)).min(1)
         there = nearest[distance < self.radius.to(samples.device)[nearest]]
         counts = torch.bincount(there, minlength=len(self.means))
@@ -83,12 +83,12 @@ def pooled(samples: torch.Tensor) -> torch.Tensor:
 def observe(reference: Reference, fake: torch.Tensor, before: torch.Tensor | None = None) -> dict[str, float]:
     """-> name -> float.
 
-    fake: (M, ...) as `pooled` returns them, finite; before: what the same latents were at the observation before.
+    fake: (M, ...) as `pooled` returns them, finite; before: the same latents' samples at the previous observation.
 
     diversity: mean distance of two samples over that of two real ones; below `diversity_low` it is not chance.
     coverage: PRDC's (k = 5); `coverage_expected` is that of real samples. movement: mean distance of a latent's
-    sample from where it was, over the mean distance of two real samples. classes_missing, of `classes`: those with
-    less than a tenth of the samples that held-out real ones have; a sample's class is its nearest real one's.
+    sample from its previous one, over the mean distance of two real samples. classes_missing, of `classes`: those with
+    less than a tenth of the samples that held-out real data have; a sample's class is its nearest real one's.
     """
     fake = fake.flatten(1)
     seen = {"diversity": _spread(fake) / reference.spread}
@@ -105,7 +105,7 @@ def observe(reference: Reference, fake: torch.Tensor, before: torch.Tensor | Non
 
 
 def auc(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
-    """P(D(x) > D(G(z))), ties as half: 1/2 where the critic tells nothing apart, 1 where it tells all. () float."""
+    """P(D(x) > D(G(z))), ties as half: 1/2 if the critic separates nothing, 1 if it separates all. () float."""
     difference = real_logits.flatten()[:, None] - fake_logits.flatten()
     return (difference.sign().mean() + 1) / 2
 
@@ -119,7 +119,7 @@ def gradient_norm(module: nn.Module) -> torch.Tensor:
 @torch.no_grad()
 def largest_spectral_norm(network: nn.Module, iterations: int = 8) -> torch.Tensor:
     """The largest of all layers' weights (as matrices, with the scale of an equalised layer), () float32, from below by
-    power iteration; 0 where each is divided by its own (spectral norm: all are 1)."""
+    power iteration; 0 if each is divided by its norm (spectral norm: all are 1)."""
     source, largest = torch.Generator().manual_seed(0), [torch.zeros(())]
     for module in network.modules():
         weight = getattr(module, "_parameters", {}).get("weight")

@@ -15,10 +15,10 @@ from fastgan.penalties.terms import CRITIC, with_role
 
 
 class Stop:
-    """A criterion: `series`, whose plateau ends the run, and measure(state) -> what of it `Watch` does not see.
+    """A criterion: the plateau of `series` ends the run; measure(state) -> the part of it that `Watch` does not see.
 
     patience: the steps in which the critic sees IMAGES real samples, whatever the interval of the observations.
-    Errors: ValueError, with the reason, for a run in which the series means nothing.
+    Errors: ValueError, with the reason, for a run without a meaning of the series.
     """
 
     series = KERNEL_DISTANCE

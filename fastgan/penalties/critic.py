@@ -14,8 +14,8 @@ from fastgan.penalties.terms import CriticFunction
 class Critic:
     """critic(x) -> logits: a discriminator with its condition, packing, augmentation and choice of output.
 
-    Every loss and penalty takes a function of samples alone. A Critic is such a function, and shows the discriminator
-    to the terms that need the module; a lambda hides the module.
+    Every loss and penalty takes a function of samples. A Critic is such a function. Terms that need the module find the
+    discriminator in it; a lambda hides the module.
 
     discriminator: called with x, or with x and the condition.
     condition: labels (B,) or, for packs, (B, pack); or source images (B, ...); None for a discriminator without. x may

@@ -97,17 +97,16 @@ def evaluate(
 ) -> Evaluation:
     """Evaluation: the logits of real and fake, for the loss, and the penalties' values.
 
-    One pass of the critic gives both logits if the critic does not couple samples; R1 and R2 together add one gradient
-    of that pass, and either alone one of its own half. Equal to the separate calls, up to what a pass changes in the
-    critic itself (a power iteration of spectral norm, running statistics): there are fewer of them.
+    One pass of the critic gives both logits if the critic does not couple samples. R1 and R2 together add one gradient
+    of this pass. R1 or R2 without the other adds the gradient of its half. The results are those of separate calls.
+    A pass also changes the critic (a power iteration of spectral norm, running statistics): there are fewer changes.
 
     penalties: of this package, or any function penalty(critic, real=, fake=) -> scalar.
-    critic: a function of samples alone, best a module or a fastgan.penalties.Critic.
+    critic: a function of samples, best a module or a fastgan.penalties.Critic.
     states: a list with a state for each penalty, from `initial_states`; updated in place.
-    step: count lazily: penalties whose `every` does not divide it are None, the others `every` times their value.
-    rng: a torch.Generator for the random draws; None for torch's global one. loss: whether the logits are wanted.
-    through_samples: the values keep the graph of real and fake, which are constants to penalties else: unrolling
-        differentiates through them.
+    step: count lazily. A penalty with an `every` that does not divide step is None, the others count `every` times.
+    rng: a torch.Generator for the random draws; None for torch's global one. loss: whether to return the logits.
+    through_samples: the values keep the graph of real and fake, for unrolling. Otherwise these are constants.
     Errors: ValueError, TypeError of the penalties; TypeError for a critic that does not return a tensor.
     """
     judges = _terms(penalties)

@@ -12,8 +12,8 @@ from fastgan.penalties.terms import Constraint
 class WeightClip(Constraint):
     """A constraint: apply_(critic) clamps its parameters to [-c, c].
 
-    when: "after" each of the critic's steps, as the paper's Algorithm 1, or "before" it, as its program.
-    weights_only: leave vectors (biases, gains and biases of norms) alone. Paper and program clip every parameter.
+    when: "after" each step of the critic, as Algorithm 1 of the paper, or "before" it, as the paper's program.
+    weights_only: do not clip vectors (biases, gains and biases of norms). Paper and program clip every parameter.
     """
 
     c: float = 0.01

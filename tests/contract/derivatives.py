@@ -41,7 +41,7 @@ def derivatives(function, inputs, requires=None, used=None, layout=contiguous, r
 
 
 def gradients(outputs, inputs, cotangents):
-    """{name of an input: its gradient}, zeros where there is none."""
+    """{name of an input: its gradient}, zeros if there is none."""
     moving = [name for name, t in outputs.items() if t.requires_grad]
     found = [None] * len(inputs)
     if moving and inputs:

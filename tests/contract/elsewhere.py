@@ -1,6 +1,6 @@
-"""The cases in a process of its own, since an environment variable has to be set before the ops are imported.
+"""The cases in a separate process: an environment variable has to be set before the ops are imported.
 
-`python -m tests.contract.elsewhere cpu` or `... interpreter OP` prints {case: what failed, or null} as JSON.
+`python -m tests.contract.elsewhere cpu` or `... interpreter OP SHARE` prints {case: what failed, or null} as JSON.
 """
 
 import json
@@ -36,13 +36,21 @@ def cpu_cases():
     return with_dtypes(listed("tiny", "cases", "large"), (torch.float64, torch.float32))
 
 
-def interpreted_cases():
-    """The Triton kernels' cases: all in the first dtype that they have, the tiny ones in the others."""
-    cases = {}
+SHARES = {"normalize": 2}  # processes in the interpreter for an op with many cases: no test takes 20 s
+
+
+def interpreted():
+    """{case of the Triton kernels or promise of one op: (op, share)}"""
+    found = {}
     for op in (op for op in EVERY_OP if op.triton):
-        cases |= with_dtypes(listed("cases", ops=[op]), op.triton[:1])
-        cases |= with_dtypes(listed("tiny", ops=[op]), op.triton)
-    return cases
+        names = [*interpreted_cases(op), *(f"{op.name}: {what}" for what in op.own)]
+        found |= {name: (op.name, str(i % SHARES.get(op.name, 1))) for i, name in enumerate(names)}
+    return found
+
+
+def interpreted_cases(op):
+    """The cases of an op's Triton kernels: all in the first dtype that they have, the tiny ones in the others."""
+    return with_dtypes(listed("cases", ops=[op]), op.triton[:1]) | with_dtypes(listed("tiny", ops=[op]), op.triton)
 
 
 def failure_of(function, *args, **kwargs):
@@ -60,16 +68,18 @@ def run_on_cpu():
     return results | {f"{op.name}: {what}": failure_of(f, "cpu") for op in EVERY_OP for what, f in op.own.items()}
 
 
-def run_in_the_interpreter(op_name):
+def run_in_the_interpreter(op_name, share):
     from fastgan.kernels import channels, normalize
 
     channels.ENOUGH_PROGRAMS = normalize.ENOUGH_PROGRAMS = 4  # so that small cases have programs with several tiles
     results = {}
+    (op,) = (op for op in EVERY_OP if op.name == op_name)
+    mine = {name for name, where in interpreted().items() if where == (op_name, share)}
     with serving_cpu_tensors(op_name) as calls:
-        for name, (op, case, dtype) in interpreted_cases().items():
-            if op.name != op_name:
+        for name, (_, case, dtype) in interpreted_cases(op).items():
+            if name not in mine:
                 continue
-            # The interpreter cuts a bfloat16 result off where a GPU rounds it: a whole unit in the last place.
+            # The interpreter truncates a bfloat16 result, a GPU rounds it: a whole unit in the last place.
             units = 1.0 if dtype == torch.bfloat16 else 0.5
             partly = partial_uses(case) if case in op.tiny[:2] and dtype == op.triton[0] else [{}]
             calls.clear()
@@ -77,8 +87,8 @@ def run_in_the_interpreter(op_name):
             if len(calls) < 3:
                 found.append(f"of the three kernels these alone ran: {sorted(calls)}")
             results[name] = next((failure for failure in found if failure), None)
-        for op in (op for op in EVERY_OP if op.name == op_name):
-            results |= {f"{op.name}: {what}": failure_of(f, "cpu") for what, f in op.own.items()}
+        promises = {f"{op_name}: {what}": promise for what, promise in op.own.items()}
+        results |= {name: failure_of(promise, "cpu") for name, promise in promises.items() if name in mine}
     return results
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.contract.check import check
-from tests.contract.elsewhere import failures, interpreted_cases
+from tests.contract.elsewhere import failures, interpreted
 from tests.contract.every_op import EVERY_OP, listed
 
 OWN = {f"{op.name}: {what}": (op, holds) for op in EVERY_OP for what, holds in op.own.items()}
-IN_THE_INTERPRETER = [*interpreted_cases(), *(name for name, (op, _) in OWN.items() if op.triton)]
+IN_THE_INTERPRETER = interpreted()
 ON_A_GPU = {
     f"{name}, {dtype}": (case, getattr(torch, dtype))
     for name, (_, case) in listed("tiny", "cases", "large", "huge").items()
@@ -22,13 +22,13 @@ ON_A_GPU = {
 }
 
 
-interpreted = functools.cache(functools.partial(failures, "interpreter", TRITON_INTERPRET="1"))
+failures_in_the_interpreter = functools.cache(functools.partial(failures, "interpreter", TRITON_INTERPRET="1"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.parametrize("name", IN_THE_INTERPRETER)
 def test_triton_kernels_are_right_in_the_interpreter(name):
-    failure = interpreted(name.split(":")[0])[name]
+    failure = failures_in_the_interpreter(*IN_THE_INTERPRETER[name])[name]
     assert failure is None, failure
 
 

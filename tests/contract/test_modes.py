@@ -80,7 +80,7 @@ def test_forward_mode_of_a_raw_op_raises(op):
             with forward_ad.dual_level():
                 duals = [forward_ad.make_dual(t.detach(), torch.ones_like(t)) for t in tensors]
                 changed = [*arguments[:i], duals if isinstance(argument, list) else duals[0], *arguments[i + 1 :]]
-                # The highest derivative has torch's own wrapper, which raises in words of its own.
+                # The highest derivative has torch's wrapper, which raises another error.
                 with pytest.raises((NotImplementedError, RuntimeError)):
                     raw(*changed)
 
@@ -119,7 +119,7 @@ def test_every_op_passes_opcheck(op):
 
 @pytest.mark.parametrize("op", EVERY_OP, ids=lambda op: op.name)
 def test_half_precision_passes_opcheck(op):
-    """What tells the dtypes of sums and statistics apart."""
+    """The dtypes of sums and statistics differ from those of the tensors."""
     for raw, arguments in op.raw_calls(torch.bfloat16):
         opcheck(raw.default, arguments, test_utils=("test_schema", "test_faketensor"))
 

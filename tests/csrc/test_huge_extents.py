@@ -1,4 +1,5 @@
-"""A direct call whose extents multiply to more than 64 bits, or with endless empty samples, ends soon and tidily."""
+"""A direct call with extents whose product exceeds 64 bits, or with 2^40 empty samples, ends soon, in an exception or
+a result."""
 
 import json
 import subprocess

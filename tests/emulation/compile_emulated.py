@@ -82,12 +82,13 @@ def build():
         with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
             # the longest first
             objects = list(pool.map(lambda source: compiled(source, all_headers), [*KERNELS, *reversed(EMULATOR)]))
-        folder = CACHE / digest(*objects)
+        folder = CACHE / digest(*reversed(objects))
         library = folder / f"fastgan_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
         if not library.exists():
             folder.mkdir(exist_ok=True)
-            # Its own __tsan functions before anybody's: -Bsymbolic.
-            link = ["-shared", "-Wl,-Bsymbolic", *objects, f"-L{TORCH}/lib", "-ltorch", "-ltorch_cpu", "-ldl"]
+            # Its __tsan functions before those of another library: -Bsymbolic. The emulator's objects first: the linker
+            # keeps the first copy of a template, and the emulator must not call one that calls the emulator.
+            link = ["-shared", "-Wl,-Bsymbolic", *reversed(objects), f"-L{TORCH}/lib", "-ltorch", "-ltorch_cpu", "-ldl"]
             partial = library.with_suffix(".partial")
             run([*CXX, *link, "-o", str(partial)])
             partial.rename(library)

@@ -36,7 +36,7 @@ auto instances = std::tuple({instances});
 
 
 def compile_for(arch, text):
-    """What ptxas says of the kernels in a text."""
+    """The report of ptxas on the kernels, from its text."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernels.cu"
         file.write_text(text)

@@ -19,8 +19,8 @@ MACHINES = [
     *({"schedule": "random", "seed": seed, "preempt": preempt} for seed in (1, 2) for preempt in (0, 20)),
     {"schedule": "random", "portable": True},
 ]
-# few huge rows, cut into pieces; rows for a block, for a warp and for a part of one; one element; none
-SHAPES = [(2, 30_000), (3, 7, 701), (5, 3, 9, 5), (300, 2), (700, 1), (1, 1), (3, 0), (9, 128), (4,)]
+# What the contract's cases do not have: few huge rows, cut into segments; rows for a warp; one element each; none.
+SHAPES = [(2, 30_000), (700, 1), (1, 1), (3, 0), (9, 128), (4,)]
 
 
 def check_all(emulated, gradients):

@@ -1,4 +1,4 @@
-"""What can be said of speed without a GPU: how many launches, and how many bytes against how many there must be."""
+"""Speed without a GPU: the number of launches, and the bytes moved against the fewest possible."""
 
 import pytest
 import torch

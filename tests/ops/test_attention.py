@@ -32,7 +32,7 @@ def cycle(function, tensors, dtype=torch.float64, **setting):
 
 @pytest.mark.parametrize("dtype, rtol", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_peaked_rows_stay_exact(dtype, rtol):
-    """Logits of +-80: nearly one-hot rows, whose second derivative is a difference of nearly equal numbers."""
+    """Logits of +-80: nearly one-hot rows. Their second derivative is a difference of nearly equal numbers."""
     q, k, v = operands((1, 2, 60, 300, 16, 16))
     logits = (q @ k.mT).abs().amax()
     tensors = [(q * (80 / logits)).float().double(), k.float().double(), v.float().double()]
@@ -56,7 +56,7 @@ def test_logits_beyond_the_range_of_exp():
 
 
 def test_parallel_path_keeps_its_second_derivative():
-    """A critic attention(x) + linear(x): where a kernel's gradient is a constant, the penalty's is silently wrong."""
+    """A critic attention(x) + linear(x): if a kernel's gradient is a constant, the penalty's gradient is wrong."""
     torch.manual_seed(0)
     x = torch.randn(3, 2, 12, 8, dtype=torch.float64, requires_grad=True)
     weights = [torch.randn(8, 8, dtype=torch.float64, requires_grad=True) for _ in range(4)]
@@ -112,7 +112,7 @@ def test_views_of_any_stride_give_the_same_bits(dtype):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
 def test_memory_is_linear_in_the_number_of_tokens():
-    """The whole cycle of 2048 tokens below the size of one score matrix (16 MiB), in a process of its own."""
+    """The whole cycle of 2048 tokens below the size of one score matrix (16 MiB), in a separate process."""
     code = "\n".join(
         [
             "import torch, tests.ops.test_attention as t",

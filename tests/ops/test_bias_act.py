@@ -12,7 +12,7 @@ from tests.contract.bias_act import PLAIN, case, plain
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_the_table_is_true(act):
-    """What is saved is what the table says, and a second derivative is there exactly where it says so."""
+    """The saved tensor is that of the table, and a second derivative exists exactly if the table has it."""
     x = case(act).tensors()["x"].requires_grad_()
     y = ops.bias_act(x, act=act)
     saved = y.grad_fn.saved_tensors[0]
@@ -71,7 +71,7 @@ def test_an_in_place_operation_on_y_is_right_or_raises_as_after_torch_s_own_func
 
 @pytest.mark.parametrize("act", ["relu", "leaky_relu"])
 def test_the_second_derivative_of_a_piecewise_linear_function_gives_the_bias_zeros(act):
-    """An optimiser tells zeros from None, and torch's functions give zeros."""
+    """An optimiser treats zeros and None differently, and torch's functions return zeros."""
     x, bias = leaves(act)
     (g,) = torch.autograd.grad(ops.bias_act(x, bias, act=act), x, torch.ones_like(x), create_graph=True)
     of_x, of_bias = torch.autograd.grad(g.sum(), (x, bias), allow_unused=True)

@@ -1,101 +1,107 @@
-// The backward pass, one strip of query rows after another; every block of scores is used where it was made.
+// The backward pass, one block of queries after another. A block of scores is used while it is in the cache.
 
-// What is read per query row of a strip: [X | Q] (or Q alone), dO, O, L and D, padded.
+// What is read per query of a block: [X | Q] (or Q alone), dO, O, L and D, padded.
 template <class T, class A>
 struct QuerySide {
   int64_t width, v_width, step;  // step: row distance in xq
-  A *xq, *q, *grad_out, *out, *lse2, *dot, *delta;
+  A *xq, *q, *grad_out_buffer, *out_buffer, *lse2, *dot, *delta;
+  Rows<A> grad_out{}, out{};
 
   QuerySide(Arena<A>& arena, const AttentionProblem& p, const AttentionInputs& in)
       : width(round_up(p.qk_width, kLanes<A>)),
         v_width(round_up(p.v_width, kLanes<A>)),
         step(in.x ? 2 * width : width),
-        xq(arena.take(kStrip * step)),
+        xq(arena.take(kBlockQueries * step)),
         q(in.x && xq ? xq + width : xq),
-        grad_out(arena.take(kStrip * v_width)),
-        out(arena.take(kStrip * v_width)),
-        lse2(arena.take(kStrip)),
-        dot(arena.take(kStrip)),
-        delta(arena.take(kStrip)) {}
+        grad_out_buffer(buffer(arena, in.grad_out, p)),
+        out_buffer(buffer(arena, in.out, p)),
+        lse2(arena.take(kBlockQueries)),
+        dot(arena.take(kBlockQueries)),
+        delta(arena.take(kBlockQueries)) {}
 
-  void load_strip(const AttentionProblem& p, const AttentionInputs& in, int64_t head, const Strip& strip) {
-    rows(p, in.q, head, strip, p.qk_width, q, step, width);
-    if (in.x) rows(p, in.x, head, strip, p.qk_width, xq, step, width);
-    rows(p, in.grad_out, head, strip, p.v_width, grad_out, v_width, v_width);
-    rows(p, in.out, head, strip, p.v_width, out, v_width, v_width);
+  A* buffer(Arena<A>& arena, const AttentionOperand& t, const AttentionProblem& p) const {
+    return needs_buffer<T, A>(t, p.v_width, v_width) ? arena.take(kBlockQueries * v_width) : nullptr;
+  }
+
+  void load_block(const AttentionProblem& p, const AttentionInputs& in, int64_t head, const QueryBlock& block) {
+    rows(p, in.q, head, block, p.qk_width, q, step, width);
+    if (in.x) rows(p, in.x, head, block, p.qk_width, xq, step, width);
+    grad_out = rows_of<T>(in.grad_out, p, head, block.first, block.rows, p.v_width, v_width, grad_out_buffer);
+    out = rows_of<T>(in.out, p, head, block.first, block.rows, p.v_width, v_width, out_buffer);
     const A infinity = std::numeric_limits<A>::infinity();
-    const A* lse = head_of<A>(in.logsumexp, p, head) + strip.first * in.logsumexp.row;
-    for (int64_t i = 0; i < strip.rows; i++) {
+    const A* lse = head_of<A>(in.logsumexp, p, head) + block.first * in.logsumexp.row;
+    for (int64_t i = 0; i < block.rows; i++) {
       const A value = lse[i * in.logsumexp.row];
       lse2[i] = value == -infinity ? infinity : value * A(kLog2e);  // a row that sees no key has P = 0
       Vec<A> sum = {};
       for (int64_t c = 0; c < v_width; c += kLanes<A>)
-        sum += load(grad_out + i * v_width + c) * load(out + i * v_width + c);
+        sum += load(grad_out.data + i * grad_out.step + c) * load(out.data + i * out.step + c);
       dot[i] = sum_lanes<A>(sum);
       delta[i] = dot[i];
     }
     if (in.grad_logsumexp) {
-      const A* g = head_of<A>(in.grad_logsumexp, p, head) + strip.first * in.grad_logsumexp.row;
-      for (int64_t i = 0; i < strip.rows; i++) delta[i] -= g[i * in.grad_logsumexp.row];
+      const A* g = head_of<A>(in.grad_logsumexp, p, head) + block.first * in.grad_logsumexp.row;
+      for (int64_t i = 0; i < block.rows; i++) delta[i] -= g[i * in.grad_logsumexp.row];
     }
   }
 
-  void rows(const AttentionProblem& p, const AttentionOperand& t, int64_t head, const Strip& strip, int64_t cols,
+  void rows(const AttentionProblem& p, const AttentionOperand& t, int64_t head, const QueryBlock& block, int64_t cols,
             A* dst, int64_t dst_step, int64_t padded) {
-    pack_rows(head_of<T>(t, p, head) + strip.first * t.row, t.row, t.column, strip.rows, cols, dst, dst_step, padded);
+    pack_rows(head_of<T>(t, p, head) + block.first * t.row, t.row, t.column, block.rows, cols, dst, dst_step, padded);
   }
 };
 
-// Makes P tile by tile: exp2 of the logits less L; 0 where a query does not see a key.
+// Computes P tile by tile: exp2 of the logits minus L, and 0 if a query does not see a key.
 template <class A>
 struct ScoreSource {
   const AttentionProblem* problem;
-  const A *q, *panels, *bias, *lse2;  // of the strip; of the block
-  int64_t q_step, width, panel_size;
+  const A *q, *tiles, *bias, *lse2;  // q and lse2 of the query block, tiles and bias of the key block
+  int64_t q_step, width, tile_size;
   int64_t first_row, first_key;
   A scale;
 
   template <int R>
-  FASTGAN_INLINE void tile(int64_t row, int64_t panel, A* p, int64_t step) const {
+  FASTGAN_INLINE void tile(int64_t row, int64_t column_tile, A* p, int64_t step) const {
     Tile<A, R> t;
-    t.product(q + row * q_step, q_step, panels + panel * panel_size, width);
+    t.product(q + row * q_step, q_step, tiles + column_tile * tile_size, width);
     const Vec<A> factor = Vec<A>{} + scale;
 #pragma GCC unroll 8
     for (int i = 0; i < R; i++) {
       const Vec<A> l = Vec<A>{} + lse2[row + i];
 #pragma GCC unroll 4
       for (int j = 0; j < kTileVectors; j++) {
-        const Vec<A> logit = t.v[i][j] * factor + load(bias + panel * kPanel<A> + j * kLanes<A>);
+        const Vec<A> logit = t.v[i][j] * factor + load(bias + column_tile * kTileColumns<A> + j * kLanes<A>);
         store(p + i * step + j * kLanes<A>, exp2_vec(logit - l));
       }
     }
-    const int64_t key = first_key + panel * kPanel<A>;
-    if (visible(*problem, first_row + row, key) < kPanel<A>) {
+    const int64_t key = first_key + column_tile * kTileColumns<A>;
+    if (visible(*problem, first_row + row, key) < kTileColumns<A>) {
       for (int i = 0; i < R; i++) {
-        for (int64_t j = std::max<int64_t>(0, visible(*problem, first_row + row + i, key)); j < kPanel<A>; j++)
+        for (int64_t j = std::max<int64_t>(0, visible(*problem, first_row + row + i, key)); j < kTileColumns<A>; j++)
           p[i * step + j] = A(0);
       }
     }
   }
 };
 
-// P and dS of a strip with a block of keys.
+// P and dS of a query block with a key block.
 template <class A>
 struct BackwardScores {
   ScoreSource<A> source;
-  const A *grad_out, *v_panels, *delta;
-  int64_t v_width, v_panel, panels, step;
+  Rows<A> grad_out;
+  const A *v_tiles, *delta;
+  int64_t v_width, v_tile, tiles, step;
   A *p, *ds;
   bool only_p;
 
   template <int R>
   FASTGAN_NOINLINE void rows(int64_t row) const {
-    for (int64_t n = 0; n < panels; n++) {
-      const int64_t at = row * step + n * kPanel<A>;
+    for (int64_t n = 0; n < tiles; n++) {
+      const int64_t at = row * step + n * kTileColumns<A>;
       source.template tile<R>(row, n, p + at, step);
       if (only_p) continue;
       Tile<A, R> dp;
-      dp.product(grad_out + row * v_width, v_width, v_panels + n * v_panel, v_width);
+      dp.product(grad_out.data + row * grad_out.step, grad_out.step, v_tiles + n * v_tile, v_width);
 #pragma GCC unroll 8
       for (int i = 0; i < R; i++) {
         const Vec<A> d = Vec<A>{} + delta[row + i];
@@ -110,18 +116,18 @@ struct BackwardScores {
 };
 
 template <class A>
-ScoreSource<A> score_source(const AttentionProblem& p, const auto& query_side, const auto& key_side, const Strip& strip,
-                            const Block& block) {
+ScoreSource<A> score_source(const AttentionProblem& p, const auto& query_side, const auto& key_side,
+                            const QueryBlock& block, const KeyBlock& key_block) {
   return {&p,
           query_side.q,
-          key_side.k_panels + block.first / kPanel<A> * key_side.qk_panel,
-          key_side.bias + block.first,
+          key_side.k_tiles + key_block.first / kTileColumns<A> * key_side.qk_tile,
+          key_side.bias + key_block.first,
           query_side.lse2,
           query_side.step,
           key_side.width,
-          key_side.qk_panel,
-          strip.first,
+          key_side.qk_tile,
           block.first,
+          key_block.first,
           A(p.scale * kLog2e)};
 }
 
@@ -135,10 +141,11 @@ void add_column_sums(const A* s, int64_t step, int64_t rows, int64_t width, A* o
   }
 }
 
-// What a group of strips sums up for the keys of its head: dK / tau (keys, width), dV (keys, v_width), dbias (keys).
+// What a group of query blocks sums up for the keys of its head: dK / tau (keys, width), dV (keys, v_width), dbias
+// (keys).
 template <class A>
 int64_t key_sums_size(const AttentionProblem& p) {
-  return round_up(p.keys, kPanel<A>) * (round_up(p.qk_width, kLanes<A>) + round_up(p.v_width, kLanes<A>) + 1);
+  return round_up(p.keys, kTileColumns<A>) * (round_up(p.qk_width, kLanes<A>) + round_up(p.v_width, kLanes<A>) + 1);
 }
 
 template <class A>
@@ -150,8 +157,8 @@ struct KeySums {
         v_width(round_up(p.v_width, kLanes<A>)),
         size(key_sums_size<A>(p)),
         k(memory + (head * p.groups + group) * size),
-        v(k + round_up(p.keys, kPanel<A>) * width),
-        bias(v + round_up(p.keys, kPanel<A>) * v_width) {}
+        v(k + round_up(p.keys, kTileColumns<A>) * width),
+        bias(v + round_up(p.keys, kTileColumns<A>) * v_width) {}
 };
 
 // Adds up the groups of heads [begin, end) in order and writes the wanted outputs.
@@ -184,9 +191,9 @@ struct BackwardScratch {
   A *p, *ds, *dq;
   BackwardScratch(A* base, const AttentionProblem& problem, const AttentionInputs& in)
       : arena{base}, keys(arena, problem, in, true), queries(arena, problem, in) {
-    p = arena.take(kStrip * step);
-    ds = arena.take(kStrip * step);
-    dq = arena.take(kStrip * keys.width);
+    p = arena.take(kBlockQueries * step);
+    ds = arena.take(kBlockQueries * step);
+    dq = arena.take(kBlockQueries * keys.width);
   }
 };
 
@@ -195,7 +202,7 @@ int64_t backward_scratch(const AttentionProblem& p, const AttentionInputs& in) {
   return BackwardScratch<T>(nullptr, p, in).arena.used;
 }
 
-// Groups [begin, end) of all heads: dQ of their strips, and their sums for dK, dV, dbias.
+// Groups [begin, end) of all heads: dQ of their query blocks, and their sums for dK, dV, dbias.
 template <class T>
 void attention_backward(const AttentionProblem& p, const AttentionInputs& in, const AttentionGradients& grads,
                         accumulate_t<T>* sums, accumulate_t<T>* memory, int64_t begin, int64_t end) {
@@ -209,33 +216,34 @@ void attention_backward(const AttentionProblem& p, const AttentionInputs& in, co
     const KeySums<A> sum(p, sums, head, item % p.groups);
     std::fill(sum.k, sum.k + sum.size, A(0));
     m.keys.load_head(p, in, head);
-    for (int64_t index = item % p.groups; index < strip_count(p); index += p.groups) {
-      const Strip strip(p, index);
-      m.queries.load_strip(p, in, head, strip);
-      std::fill(m.dq, m.dq + kStrip * side.width, A(0));
-      for (int64_t j0 = 0; j0 < strip.keys; j0 += kBlockKeys) {
-        const Block block = Block::at<A>(strip, j0);
-        in_row_tiles(strip.rows,
-                     BackwardScores<A>{score_source<A>(p, rows, side, strip, block), rows.grad_out,
-                                       side.v_panels + j0 / kPanel<A> * side.v_panel, rows.delta, side.v_width,
-                                       side.v_panel, block.panels, m.step, m.p, m.ds, only_p});
+    for (int64_t index = item % p.groups; index < query_block_count(p); index += p.groups) {
+      const QueryBlock block(p, index);
+      m.queries.load_block(p, in, head, block);
+      std::fill(m.dq, m.dq + block.rows * side.width, A(0));
+      for (int64_t j0 = 0; j0 < block.keys; j0 += kBlockKeys) {
+        const KeyBlock key_block(block, j0, kTileColumns<A>);
+        in_row_tiles(block.rows,
+                     BackwardScores<A>{score_source<A>(p, rows, side, block, key_block), rows.grad_out,
+                                       side.v_tiles + j0 / kTileColumns<A> * side.v_tile, rows.delta, side.v_width,
+                                       side.v_tile, key_block.tiles, m.step, m.p, m.ds, only_p});
         if (grads.q) {
-          const Term<A> t{m.ds, m.step, side.k.data + j0 * side.k.step, side.k.step, block.width};
-          add_products<Layout::rows>(m.dq, side.width, strip.rows, side.width, &t, 1);
+          const Term<A> t{m.ds, m.step, side.k.data + j0 * side.k.step, side.k.step, key_block.width};
+          add_products<Layout::rows>(m.dq, side.width, block.rows, side.width, &t, 1);
         }
         if (grads.k) {
-          const Term<A> t{m.ds, m.step, rows.q, rows.step, strip.rows};
-          add_products<Layout::transposed>(sum.k + j0 * side.width, side.width, block.width, side.width, &t, 1);
+          const Term<A> t{m.ds, m.step, rows.q, rows.step, block.rows};
+          add_products<Layout::transposed>(sum.k + j0 * side.width, side.width, key_block.width, side.width, &t, 1);
         }
         if (grads.v) {
-          const Term<A> t{m.p, m.step, rows.grad_out, side.v_width, strip.rows};
-          add_products<Layout::transposed>(sum.v + j0 * side.v_width, side.v_width, block.width, side.v_width, &t, 1);
+          const Term<A> t{m.p, m.step, rows.grad_out.data, rows.grad_out.step, block.rows};
+          add_products<Layout::transposed>(sum.v + j0 * side.v_width, side.v_width, key_block.width, side.v_width, &t,
+                                           1);
         }
-        if (grads.key_bias) add_column_sums(m.ds, m.step, strip.rows, block.panels * kPanel<A>, sum.bias + j0);
+        if (grads.key_bias) add_column_sums(m.ds, m.step, block.rows, key_block.tiles * kTileColumns<A>, sum.bias + j0);
       }
       if (grads.q)
-        write_rows(m.dq, side.width, strip.rows, p.qk_width, A(p.scale),
-                   static_cast<T*>(grads.q) + (head * p.queries + strip.first) * p.qk_width);
+        write_rows(m.dq, side.width, block.rows, p.qk_width, A(p.scale),
+                   static_cast<T*>(grads.q) + (head * p.queries + block.first) * p.qk_width);
     }
   }
 }

@@ -5,14 +5,17 @@
 
 namespace fastgan {
 
+constexpr int64_t kBlockQueries = 48;  // queries per block at most: a multiple of kTileRows
+constexpr int64_t kBlockKeys = 192;    // keys per block: a multiple of kTileRows and of every kTileColumns
+
 struct AttentionProblem {
   int64_t heads;              // batch element b, head h: index b * heads + h
   int64_t queries, keys;      // N, M
   int64_t qk_width, v_width;  // D, Dv
   double scale;               // tau
   bool causal;                // query i sees keys j <= i
-  int64_t strip;              // query rows per strip, at most kStrip
-  int64_t groups;             // the strips of a head are dealt to this many groups, which accumulate apart
+  int64_t block_queries;      // queries per block, at most kBlockQueries
+  int64_t groups;             // the query blocks of a head are dealt to this many groups, which accumulate apart
 };
 
 // A (batch, heads, rows, columns) tensor, strides in elements; no data: absent.

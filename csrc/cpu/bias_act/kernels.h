@@ -1,6 +1,7 @@
-// y = clamp(gain act(x + bias)) on the CPU, a series of runs of contiguous elements at a time: channels' planes with
-// one bias each, or rows of neighbouring channels with a bias for every element. Compiled once per instruction set by
-// each_isa.h; T is the storage type, A = accumulate_t<T>. Activation codes, ActParameters and Runs are in problem.h.
+// y = clamp(gain act(x + bias)) on the CPU, a series of segments of contiguous elements at a time: channels' planes
+// with one bias each, or rows of neighbouring channels with a bias for every element. Compiled once per instruction set
+// by each_isa.h; T is the storage type, A = accumulate_t<T>. Activation codes, ActParameters and Segments are in
+// problem.h.
 
 #include "cpu/simd/elementary.h"
 #include "cpu/simd/loops.h"
@@ -18,7 +19,8 @@ FASTGAN_INLINE void activation(Vec<A> z, A alpha, Vec<A>& f, Vec<A>& first, Vec<
   } else if constexpr (Act == kLeakyRelu) {
     f = z > 0 ? z : z * alpha, first = z > 0 ? one : zero + alpha;
   } else if constexpr (Act == kSilu || Act == kSoftplus || Act == kSigmoid) {
-    // s(z) = (1 or e) / (1 + e) and s (1 - s) = e / (1 + e)^2 with e = exp(-|z|): only what is odd asks for z's sign.
+    // s(z) = (1 or e) / (1 + e) and s (1 - s) = e / (1 + e)^2 with e = exp(-|z|): only the odd parts need the sign of
+    // z.
     const Vec<A> below = minus_absolute(z), e = exp_of_nonpositive(below), d = one + e, inverse = one / d;
     const Vec<A> slope = e * inverse * inverse, even = (one - e) * inverse;  // s' and |s - (1 - s)|
     if constexpr (Act == kSilu) {
@@ -80,28 +82,29 @@ FASTGAN_INLINE void slope_of(Vec<A> saved, Vec<A> bias, const ActParameters<A>& 
 // the 16 of AVX2 four spill and take 1.3 times as long as one; with the 32 of AVX-512 one takes 1.4 times as long.
 constexpr int kChains = FASTGAN_VECTOR_BYTES == 64 ? 4 : 1;
 
-// One per-channel vector (a bias, or h_bias) as the elements of a run see it. Without one it is -0, which added to any
-// number leaves that number.
+// One per-channel vector (a bias, or h_bias) as the elements of a segment see it. Without one it is -0, which added to
+// any number leaves that number.
 template <class A>
 struct Channels {
   Vec<A> same;
   const A* each;  // of rows
 
-  FASTGAN_INLINE Channels(const A* values, const Runs& runs, int64_t run)
-      : same(Vec<A>{} + A(-0.0)), each(runs.rows ? values : nullptr) {
-    if (values && !runs.rows) same += values[runs.channel(run)];
+  FASTGAN_INLINE Channels(const A* values, const Segments& segments, int64_t segment)
+      : same(Vec<A>{} + A(-0.0)), each(segments.rows ? values : nullptr) {
+    if (values && !segments.rows) same += values[segments.channel(segment)];
   }
   FASTGAN_INLINE Vec<A> at(int64_t i, int k) const { return each ? load_first(each + i, k) : same; }
 };
 
-// Sums over a run for its channel: one number per run, or in rows one for each element, which all runs add to.
+// Sums over a segment for its channel: one number per segment, or in rows one for each element, to which all segments
+// add.
 template <class A>
 struct ChannelSums {
   Vec<A> chains[kChains] = {};
   A *one, *each;
 
-  FASTGAN_INLINE ChannelSums(A* sums, const Runs& runs, int64_t run)
-      : one(sums && !runs.rows ? sums + run : nullptr), each(runs.rows ? sums : nullptr) {}
+  FASTGAN_INLINE ChannelSums(A* sums, const Segments& segments, int64_t segment)
+      : one(sums && !segments.rows ? sums + segment : nullptr), each(segments.rows ? sums : nullptr) {}
   FASTGAN_INLINE void add(Vec<A> v, int64_t i, int k, int u) {
     if (each) {
       store_first(each + i, load_first(each + i, k) + v, k);
@@ -115,12 +118,13 @@ struct ChannelSums {
 };
 
 template <int Act, class T>
-void act_forward(Runs runs, const T* x, const accumulate_t<T>* bias, T* y, const ActParameters<accumulate_t<T>>& p) {
+void act_forward(Segments segments, const T* x, const accumulate_t<T>* bias, T* y,
+                 const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  for (int64_t run = 0; run < runs.count; run++, x += runs.n, y += runs.n) {
-    const Channels<A> beta(bias, runs, run);
+  for (int64_t segment = 0; segment < segments.count; segment++, x += segments.n, y += segments.n) {
+    const Channels<A> beta(bias, segments, segment);
     each_vector<A, kChains>(
-        runs.n, FASTGAN_EACH {
+        segments.n, FASTGAN_EACH {
           Vec<A> f, first, second;
           activation<Act, A>(load_first(x + i, k) + beta.at(i, k), p.alpha, f, first, second);
           f *= p.gain;
@@ -132,15 +136,15 @@ void act_forward(Runs runs, const T* x, const accumulate_t<T>* bias, T* y, const
 
 // dx = gain g slope, and its sums. Both may be null.
 template <int Act, class T>
-void act_backward(Runs runs, const T* g, const T* saved, const accumulate_t<T>* bias, T* dx, accumulate_t<T>* dbias,
-                  const ActParameters<accumulate_t<T>>& p) {
+void act_backward(Segments segments, const T* g, const T* saved, const accumulate_t<T>* bias, T* dx,
+                  accumulate_t<T>* dbias, const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  for (int64_t run = 0; run < runs.count; run++) {
-    const int64_t at = run * runs.n;
-    const Channels<A> beta(bias, runs, run);
-    ChannelSums<A> sums(dbias, runs, run);
+  for (int64_t segment = 0; segment < segments.count; segment++) {
+    const int64_t at = segment * segments.n;
+    const Channels<A> beta(bias, segments, segment);
+    ChannelSums<A> sums(dbias, segments, segment);
     each_vector<A, kChains>(
-        runs.n, FASTGAN_EACH {
+        segments.n, FASTGAN_EACH {
           Vec<A> slope, curvature;
           slope_of<Act, A>(load_first(saved + at + i, k), beta.at(i, k), p, slope, curvature);
           const Vec<A> d = load_first(g + at + i, k) * p.gain * slope;
@@ -155,16 +159,16 @@ void act_backward(Runs runs, const T* g, const T* saved, const accumulate_t<T>* 
 // With H = gain (h + h_bias), and h + h_bias the cotangent of dx: d_g = H slope, d_saved = H g curvature, and its sums.
 // h, h_bias and the outputs may be null.
 template <int Act, class T>
-void act_double_backward(Runs runs, const T* h, const accumulate_t<T>* h_bias, const T* g, const T* saved,
+void act_double_backward(Segments segments, const T* h, const accumulate_t<T>* h_bias, const T* g, const T* saved,
                          const accumulate_t<T>* bias, T* d_g, T* d_saved, accumulate_t<T>* d_bias,
                          const ActParameters<accumulate_t<T>>& p) {
   using A = accumulate_t<T>;
-  for (int64_t run = 0; run < runs.count; run++) {
-    const int64_t at = run * runs.n;
-    const Channels<A> beta(bias, runs, run), eta(h_bias, runs, run);
-    ChannelSums<A> sums(d_bias, runs, run);
+  for (int64_t segment = 0; segment < segments.count; segment++) {
+    const int64_t at = segment * segments.n;
+    const Channels<A> beta(bias, segments, segment), eta(h_bias, segments, segment);
+    ChannelSums<A> sums(d_bias, segments, segment);
     each_vector<A, kChains>(
-        runs.n, FASTGAN_EACH {
+        segments.n, FASTGAN_EACH {
           Vec<A> slope, curvature, H = eta.at(i, k);
           if (h) [[likely]]
             H += load_first(h + at + i, k);

@@ -1,8 +1,9 @@
-// How the CPU cuts a bias and activation into runs of elements.
+// How the CPU cuts a bias and activation into segments.
 //
-// The activation is (outer, C, inner) with the bias along C: a series of runs, which are planes of one channel, or
-// pieces of large planes, and without a bias pieces of the whole tensor. Where inner is 1 (channels_last, or a matrix)
-// or a few, runs are rows of C inner elements with a bias each. The order of every sum depends on the shape alone.
+// The activation is (outer, C, inner) with the bias along C: a series of segments. A segment is contiguous and has one
+// bias: a plane of one channel or a part of a large plane; without a bias a part of the whole tensor. If inner is 1
+// (channels_last, or a matrix) or a few, a segment is a row of C inner elements, each with its own bias. A block is the
+// segments of one call of a kernel. The order of every sum depends on the shape alone.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -17,9 +18,9 @@ namespace fastgan::act {
 
 using torch::stable::parallel_for;
 
-constexpr int64_t kPiece = 4096;      // elements of a plane's piece, and of a sum in fp32
-constexpr int64_t kUnit = 16 * 1024;  // elements that are worth a thread
-constexpr int64_t kSmallPlane = 32;   // elements of a plane that is too short a run
+constexpr int64_t kSegment = 4096;            // elements of a segment at most, and of a sum in fp32
+constexpr int64_t kWorthAThread = 16 * 1024;  // elements that are worth a thread
+constexpr int64_t kSmallPlane = 32;           // a plane of fewer elements is too short for a segment
 
 struct Geometry {
   int64_t outer, C, inner, size;
@@ -42,7 +43,7 @@ inline Geometry geometry_of(const Tensor& x, int64_t dim, bool per_channel) {
   return s;
 }
 
-// A channel's value for every element of a row, or for every run as it is; null stays null.
+// A channel's value for every element of a row, or for every segment as it is; null stays null.
 template <class A>
 class PerChannel {
  public:
@@ -59,24 +60,26 @@ class PerChannel {
   const A* values_;
 };
 
-// Calls body(runs, at, sums) for neighbouring runs from element `at` on, so many that they are worth a thread. `sums`
-// (null unless there is a total, of zeros) takes a partial of the bias' gradient: one for each run, or in rows one for
-// each element of a row, which are zero. Then adds the partials up in order.
+// Calls body(segments, at, sums) for blocks of neighbouring segments from element `at` on; a block is worth a thread.
+// `sums` is null unless there is a `total`, which has to be zero. It takes a block's part of the bias' gradient: one
+// number for each segment, or in rows one for each element of a row, which start at zero. Then adds the parts up in
+// order.
 template <class A, class Body>
-void each_runs(const Geometry& s, A* total, const Body& body) {
+void each_block(const Geometry& s, A* total, const Body& body) {
   if (s.size == 0) return;
   if (s.rows) {
-    const int64_t n = s.C * s.inner, rows = std::max<int64_t>(1, kUnit / n), units = (s.outer + rows - 1) / rows;
-    const std::unique_ptr<A[]> partials(new A[total ? units * n : 1]());
-    parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
+    const int64_t n = s.C * s.inner, rows = std::max<int64_t>(1, kWorthAThread / n),
+                  blocks = (s.outer + rows - 1) / rows;
+    const std::unique_ptr<A[]> partials(new A[total ? blocks * n : 1]());
+    parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t u = begin; u < end; u++) {
-        const Runs runs{n, std::min(rows, s.outer - u * rows), true, 0, 1, 1};
-        body(runs, u * rows * n, total ? &partials[u * n] : nullptr);
+        const Segments segments{n, std::min(rows, s.outer - u * rows), true, 0, 1, 1};
+        body(segments, u * rows * n, total ? &partials[u * n] : nullptr);
       }
     });
     if (!total) return;
     parallel_for(0, s.C, 1024, [&](int64_t begin, int64_t end) {
-      for (int64_t u = 1; u < units; u++) {
+      for (int64_t u = 1; u < blocks; u++) {
         for (int64_t i = begin * s.inner; i < end * s.inner; i++) partials[i] += partials[u * n + i];
       }
       for (int64_t c = begin; c < end; c++) {
@@ -85,29 +88,29 @@ void each_runs(const Geometry& s, A* total, const Body& body) {
     });
     return;
   }
-  // A large plane's pieces are of kPiece elements, but for the last one, which is a run on its own.
-  const int64_t pieces = (s.inner + kPiece - 1) / kPiece, n = std::min(kPiece, s.inner),
-                rest = s.inner - (pieces - 1) * n;
+  // A large plane has segments of kSegment elements, and a last one that may be shorter, which is a block on its own.
+  const int64_t per_plane = (s.inner + kSegment - 1) / kSegment, n = std::min(kSegment, s.inner),
+                rest = s.inner - (per_plane - 1) * n;
   const int64_t planes = s.outer * s.C;
-  const std::unique_ptr<A[]> partials(new A[total ? planes * pieces : 1]);
-  const auto run = [&](int64_t first, int64_t count, int64_t size) {
-    const Runs runs{size, count, false, first, pieces, s.C};
-    body(runs, first / pieces * s.inner + first % pieces * n, total ? &partials[first] : nullptr);
+  const std::unique_ptr<A[]> partials(new A[total ? planes * per_plane : 1]);
+  const auto call = [&](int64_t first, int64_t count, int64_t size) {
+    const Segments segments{size, count, false, first, per_plane, s.C};
+    body(segments, first / per_plane * s.inner + first % per_plane * n, total ? &partials[first] : nullptr);
   };
-  parallel_for(0, planes * pieces, std::max<int64_t>(1, kUnit / n), [&](int64_t begin, int64_t end) {
-    if (rest == n) return run(begin, end - begin, n);
+  parallel_for(0, planes * per_plane, std::max<int64_t>(1, kWorthAThread / n), [&](int64_t begin, int64_t end) {
+    if (rest == n) return call(begin, end - begin, n);
     for (int64_t i = begin; i < end;) {
-      const int64_t whole = std::min(pieces - 1 - i % pieces, end - i);
-      if (whole > 0) run(i, whole, n);
+      const int64_t whole = std::min(per_plane - 1 - i % per_plane, end - i);
+      if (whole > 0) call(i, whole, n);
       i += whole;
-      if (i < end) run(i++, 1, rest);
+      if (i < end) call(i++, 1, rest);
     }
   });
   if (!total) return;
   for (int64_t c = 0; c < s.C; c++) {
     double sum = 0;
     for (int64_t o = 0; o < s.outer; o++) {
-      for (int64_t p = 0; p < pieces; p++) sum += partials[(o * s.C + c) * pieces + p];
+      for (int64_t p = 0; p < per_plane; p++) sum += partials[(o * s.C + c) * per_plane + p];
     }
     total[c] = A(sum);
   }

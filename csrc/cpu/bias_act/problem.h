@@ -1,4 +1,4 @@
-// What the kernels of bias_act take: an activation's code, its numbers, and a series of runs of elements.
+// What the kernels of bias_act take: an activation's code, its numbers, and a series of segments.
 #pragma once
 
 #include <cstdint>
@@ -30,11 +30,11 @@ struct ActParameters {
   bool clamped, from_output;
 };
 
-// `count` runs of n contiguous elements, one behind the other.
-struct Runs {
+// `count` segments of n contiguous elements, one behind the other.
+struct Segments {
   int64_t n, count;
-  bool rows;                      // a bias for every element of a run, else one for all of them:
-  int64_t first, per_channel, C;  // that of the channel of run `first + r`
+  bool rows;                      // a bias for every element of a segment, else one for all of them:
+  int64_t first, per_channel, C;  // that of the channel of segment `first + r`
 
   int64_t channel(int64_t r) const { return (first + r) / per_channel % C; }
 };

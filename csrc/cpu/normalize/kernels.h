@@ -2,27 +2,27 @@
 // accumulate_t<T>.
 //
 // Three layouts of the activation:
-//   planes  x[n][c][s]: a channel's S elements are contiguous. What is summed is per plane, what is written is a linear
-//           combination of the inputs whose factors are constant over the plane.
-//   slabs   x[n][s][c]: the channels are contiguous (channels_last). The same per channel, C channels side by side.
-//   rows    S = 1: a statistics row is contiguous, and every element has an affine weight of its own (layer norm).
-// xc = x - mean throughout; the factor 1/sqrt(var + eps) is put in by the caller.
+//   planes         x[n][c][s]: a channel's S elements are contiguous. What is summed is per plane, what is written is a
+//                  linear combination of the inputs whose factors are constant over the plane.
+//   channels_last  x[n][s][c]: the channels are contiguous. The same per channel, C channels side by side.
+//   rows           S = 1: a statistics row is contiguous, and every element has its own affine weight (layer norm).
+// xc = x - mean throughout; the caller multiplies with 1/sqrt(var + eps).
 
 #include "cpu/simd/loops.h"
 
 // --- planes
 
-constexpr int64_t kChunk = 2048;  // elements that stay in L1 between two looks at them
+constexpr int64_t kMomentsBlock = 2048;  // elements: they stay in the L1 cache between two reads
 
-// Mean and sum of squared deviations of n contiguous elements: per chunk in two passes with a correction for the
-// rounding of the mean, chunks merged as Chan, Golub and LeVeque do. Nothing here cancels.
+// Mean and sum of squared deviations of n contiguous elements: per block in two passes with a correction for the
+// rounding of the mean, blocks merged as Chan, Golub and LeVeque do. Nothing here cancels.
 template <class T>
 void plane_moments(const T* x, int64_t n, double* mean_out, double* m2_out) {
   using A = accumulate_t<T>;
   constexpr int U = 4;
   double mean = 0, m2 = 0;
-  for (int64_t at = 0; at < n; at += kChunk) {
-    const int64_t count = std::min(kChunk, n - at);
+  for (int64_t at = 0; at < n; at += kMomentsBlock) {
+    const int64_t count = std::min(kMomentsBlock, n - at);
     const T* p = x + at;
     Vec<A> total[U] = {}, first[U] = {}, second[U] = {};
     each_vector<A, U>(count, FASTGAN_EACH { total[u] += load_first(p + i, k); });
@@ -34,10 +34,10 @@ void plane_moments(const T* x, int64_t n, double* mean_out, double* m2_out) {
           second[u] += d * d;
         });
     const double rest = double(sum_chains<A>(first)), off = rest / double(count);
-    const double chunk_mean = double(guess) + off, chunk_m2 = double(sum_chains<A>(second)) - rest * off;
-    const double delta = chunk_mean - mean, share = double(count) / double(at + count);
+    const double block_mean = double(guess) + off, block_m2 = double(sum_chains<A>(second)) - rest * off;
+    const double delta = block_mean - mean, share = double(count) / double(at + count);
     mean += delta * share;
-    m2 += chunk_m2 + delta * delta * double(at) * share;
+    m2 += block_m2 + delta * delta * double(at) * share;
   }
   *mean_out = mean;
   *m2_out = m2;
@@ -99,12 +99,12 @@ void plane_combine_both(const T* x, const T* g, const T* h, T* d_g, T* d_x, int6
       });
 }
 
-// --- slabs: `rows` consecutive positions, each with C contiguous channels; per-channel arrays of length C
+// --- channels_last: `rows` consecutive positions, each with C contiguous channels; per-channel arrays of length C
 
 // The same moments per channel, eight positions at a time in registers; `shift` (scratch) keeps fp32 sums small.
 template <class T>
-void slab_moments(const T* x, int64_t rows, int64_t C, accumulate_t<T>* shift, accumulate_t<T>* offset,
-                  accumulate_t<T>* m2) {
+void channels_last_moments(const T* x, int64_t rows, int64_t C, accumulate_t<T>* shift, accumulate_t<T>* offset,
+                           accumulate_t<T>* m2) {
   using A = accumulate_t<T>;
   constexpr int R = 8;
   for (int64_t r0 = 0; r0 < rows; r0 += R) {
@@ -143,8 +143,8 @@ void slab_moments(const T* x, int64_t rows, int64_t C, accumulate_t<T>* shift, a
 // sums[j * C + c], j = {g, g xc, h, h xc, h g}. Position by position: one linear stream per input is worth more here
 // than sums that stay in registers (measured: eight positions at a time take 1.6 times as long).
 template <class T, bool G, bool H>
-void slab_sums(const T* x, const T* g, const T* h, const accumulate_t<T>* mean, int64_t rows, int64_t C,
-               accumulate_t<T>* sums) {
+void channels_last_sums(const T* x, const T* g, const T* h, const accumulate_t<T>* mean, int64_t rows, int64_t C,
+                        accumulate_t<T>* sums) {
   using A = accumulate_t<T>;
   for (int j = G ? 0 : 2; j < (G && H ? 5 : H ? 4 : 2); j++) std::fill_n(sums + j * C, C, A(0));
   for (int64_t r = 0; r < rows; r++, x += C, g += G ? C : 0, h += H ? C : 0) {
@@ -170,9 +170,9 @@ void slab_sums(const T* x, const T* g, const T* h, const accumulate_t<T>* mean, 
 }
 
 template <class T, bool G, bool H>
-void slab_combine(const T* x, const T* g, const T* h, T* out, int64_t rows, int64_t C, const accumulate_t<T>* mean,
-                  const accumulate_t<T>* constant, const accumulate_t<T>* fx, const accumulate_t<T>* fg,
-                  const accumulate_t<T>* fh) {
+void channels_last_combine(const T* x, const T* g, const T* h, T* out, int64_t rows, int64_t C,
+                           const accumulate_t<T>* mean, const accumulate_t<T>* constant, const accumulate_t<T>* fx,
+                           const accumulate_t<T>* fg, const accumulate_t<T>* fh) {
   using A = accumulate_t<T>;
   for (int64_t r = 0; r < rows; r++, x += C, out += C, g += G ? C : 0, h += H ? C : 0) {
     each_vector<A, 1>(

@@ -16,22 +16,23 @@
 
 namespace fastgan::norm {
 
-// out = constant + fx xc + fg g + fh h over a unit; f points at the unit's factors {mean, ...}, whose places are given.
+// out = constant + fx xc + fg g + fh h over a block; f points at the block's factors {mean, ...}, `p` has the place
+// of each.
 struct Places {
   int constant, fx, fg, fh;
 };
 template <class T>
-void combine(const Geometry& s, int64_t unit, const T* x, const T* g, const T* h, T* out, const accumulate_t<T>* f,
+void combine(const Geometry& s, int64_t block, const T* x, const T* g, const T* h, T* out, const accumulate_t<T>* f,
              Places p) {
-  const Span span = span_of(s, unit);
+  const Span span = span_of(s, block);
   x += span.at, out += span.at;
   if (g) g += span.at;
   if (h) h += span.at;
   const auto call = [&]<bool G, bool H>() {
     if (s.inner) {
       const int64_t C = s.C;
-      FASTGAN_CALL(slab_combine<T, G, H>)(x, g, h, out, span.positions, C, f, f + p.constant * C, f + p.fx * C,
-                                          f + p.fg * C, f + p.fh * C);
+      FASTGAN_CALL(channels_last_combine<T, G, H>)(x, g, h, out, span.positions, C, f, f + p.constant * C, f + p.fx * C,
+                                                   f + p.fg * C, f + p.fh * C);
     } else {
       FASTGAN_CALL(plane_combine<T, G, H>)(x, g, h, out, span.positions, f[0], f[p.constant], f[p.fx], f[p.fg],
                                            f[p.fh]);
@@ -44,13 +45,13 @@ void combine(const Geometry& s, int64_t unit, const T* x, const T* g, const T* h
 }
 
 template <class T>
-void sums_of(const Geometry& s, int64_t unit, const T* x, const T* g, const T* h, const accumulate_t<T>* mean,
+void sums_of(const Geometry& s, int64_t block, const T* x, const T* g, const T* h, const accumulate_t<T>* mean,
              accumulate_t<T>* sums) {
-  const Span span = span_of(s, unit);
+  const Span span = span_of(s, block);
   const auto call = [&]<bool G, bool H>() {
     const T *gp = G ? g + span.at : nullptr, *hp = H ? h + span.at : nullptr;
     if (s.inner) {
-      FASTGAN_CALL(slab_sums<T, G, H>)(x + span.at, gp, hp, mean, span.positions, s.C, sums);
+      FASTGAN_CALL(channels_last_sums<T, G, H>)(x + span.at, gp, hp, mean, span.positions, s.C, sums);
     } else {
       FASTGAN_CALL(plane_sums<T, G, H>)(x + span.at, gp, hp, *mean, span.positions, sums);
     }
@@ -90,14 +91,14 @@ void forward(const Geometry& s, const T* x, const accumulate_t<T>* gamma, const 
   Scratch<A> factors(s, 3);                // mean, constant, fx
   reduce_finish_write(
       s, sizeof(T),
-      [&](int64_t unit) {
-        const Span span = span_of(s, unit);
-        double* m = moments.unit(unit);
+      [&](int64_t block) {
+        const Span span = span_of(s, block);
+        double* m = moments.of(block);
         if (!s.inner) {
           FASTGAN_CALL(plane_moments<T>)(x + span.at, span.positions, m, m + 1);
         } else {
-          A* f = shifted.unit(unit);
-          FASTGAN_CALL(slab_moments<T>)(x + span.at, span.positions, s.C, f, f + s.C, f + 2 * s.C);
+          A* f = shifted.of(block);
+          FASTGAN_CALL(channels_last_moments<T>)(x + span.at, span.positions, s.C, f, f + s.C, f + 2 * s.C);
           for (int64_t c = 0; c < s.C; c++)
             m[c] = double(f[c]) + double(f[s.C + c]), m[s.C + c] = double(f[2 * s.C + c]);
         }
@@ -105,8 +106,9 @@ void forward(const Geometry& s, const T* x, const accumulate_t<T>* gamma, const 
       [&](int64_t row) {
         const auto each_part = [&](const auto& body) {  // body(elements, their mean, their m2)
           each_channel(s, row, [&](int64_t n, int64_t c) {
-            for (int64_t slab = 0; slab < (s.inner ? s.slabs : 1); slab++) {
-              body(double(s.inner ? s.slab_count(slab) : s.S), moments.at(n, c, 0, slab), moments.at(n, c, 1, slab));
+            for (int64_t block = 0; block < (s.inner ? s.blocks_each : 1); block++) {
+              body(double(s.inner ? s.positions_of(block) : s.S), moments.at(n, c, 0, block),
+                   moments.at(n, c, 1, block));
             }
           });
         };
@@ -124,9 +126,9 @@ void forward(const Geometry& s, const T* x, const accumulate_t<T>* gamma, const 
           factors.at(n, c, 2) = fx;
         });
       },
-      [&](int64_t unit) {
-        const A* f = factors.unit(factor_unit(s, unit));
-        combine<T>(s, unit, x, nullptr, nullptr, y, f, {1, 2, 0, 0});
+      [&](int64_t block) {
+        const A* f = factors.of(factor_block(s, block));
+        combine<T>(s, block, x, nullptr, nullptr, y, f, {1, 2, 0, 0});
       });
 }
 
@@ -216,10 +218,10 @@ void backward(const Geometry& s, const Inputs<T>& in, T* dx, accumulate_t<T>* dg
     if (dgamma) partials.reduce(0, dgamma), partials.reduce(1, dbeta);
     return;
   }
-  const UnitMeans<A> means(s, in.mean);
+  const BlockMeans<A> means(s, in.mean);
   Scratch<A> sums(s, 2), factors(s, dx ? 4 : 0);  // {g, g xc}; {mean, constant, fx, fg}
   reduce_finish_write(
-      s, sizeof(T), [&](int64_t unit) { sums_of<T>(s, unit, in.x, in.g, nullptr, means.of(unit), sums.unit(unit)); },
+      s, sizeof(T), [&](int64_t block) { sums_of<T>(s, block, in.x, in.g, nullptr, means.of(block), sums.of(block)); },
       [&](int64_t row) {
         if (!dx) return;
         const double r = inverse_deviation(in.var[row], in.eps);
@@ -237,9 +239,9 @@ void backward(const Geometry& s, const Inputs<T>& in, T* dx, accumulate_t<T>* dg
           factors.at(n, c, 3) = A(in.gamma ? r * in.gamma[s.weight(n, c)] : r);
         });
       },
-      [&](int64_t unit) {
+      [&](int64_t block) {
         if (!dx) return;
-        combine<T>(s, unit, in.x, in.g, nullptr, dx, factors.unit(factor_unit(s, unit)), {1, 2, 3, 0});
+        combine<T>(s, block, in.x, in.g, nullptr, dx, factors.of(factor_block(s, block)), {1, 2, 3, 0});
       });
   if (!dgamma) return;
   reduce_affine(s, dbeta, [&](int64_t n, int64_t c) { return sums.sum(n, c, 0); });
@@ -293,15 +295,15 @@ void double_backward(const Geometry& s, const Inputs<T>& in, T* d_g, T* d_x, acc
     if (d_gamma) partials.reduce(0, d_gamma);
     return;
   }
-  const UnitMeans<A> means(s, in.mean);
+  const BlockMeans<A> means(s, in.mean);
   const bool needs_g = d_x || d_gamma;
   Scratch<A> sums(s, 5), factors(s, 8);  // {mean; d_g: constant, fx, fh; d_x: constant, fx, fg, fh}
   std::unique_ptr<double[]> gammas(new double[d_gamma ? s.N * s.C : 1]);
   reduce_finish_write(
       s, sizeof(T),
-      [&](int64_t unit) {
+      [&](int64_t block) {
         if (needs_g || in.h) {
-          sums_of<T>(s, unit, in.x, needs_g ? in.g : nullptr, in.h, means.of(unit), sums.unit(unit));
+          sums_of<T>(s, block, in.x, needs_g ? in.g : nullptr, in.h, means.of(block), sums.of(block));
         }
       },
       [&](int64_t row) {
@@ -335,16 +337,16 @@ void double_backward(const Geometry& s, const Inputs<T>& in, T* d_g, T* d_x, acc
           }
         });
       },
-      [&](int64_t unit) {
-        const A* f = factors.unit(factor_unit(s, unit));
+      [&](int64_t block) {
+        const A* f = factors.of(factor_block(s, block));
         if (d_g && d_x && in.h && !s.inner) {
-          const Span p = span_of(s, unit);
+          const Span p = span_of(s, block);
           FASTGAN_CALL(plane_combine_both<T>)(in.x + p.at, in.g + p.at, in.h + p.at, d_g + p.at, d_x + p.at,
                                               p.positions, f);
           return;
         }
-        if (d_g) combine<T>(s, unit, in.x, nullptr, in.h, d_g, f, {1, 2, 0, 3});
-        if (d_x) combine<T>(s, unit, in.x, in.g, in.h, d_x, f, {4, 5, 6, 7});
+        if (d_g) combine<T>(s, block, in.x, nullptr, in.h, d_g, f, {1, 2, 0, 3});
+        if (d_x) combine<T>(s, block, in.x, in.g, in.h, d_x, f, {4, 5, 6, 7});
       });
   if (d_gamma) reduce_affine(s, d_gamma, [&](int64_t n, int64_t c) { return gammas[n * s.C + c]; });
 }

@@ -12,7 +12,7 @@ struct int_lanes<double> {
   typedef int64_t type __attribute__((vector_size(FASTGAN_VECTOR_BYTES)));
 };
 
-// b where either is NaN. It is one instruction of x86, but not to GCC.
+// b if either is NaN. One instruction of x86, but GCC does not find it.
 template <class A>
 FASTGAN_INLINE Vec<A> maximum(Vec<A> a, Vec<A> b) {
 #if FASTGAN_VECTOR_BYTES == 32

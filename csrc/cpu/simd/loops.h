@@ -1,7 +1,7 @@
 // Loops over contiguous elements that end in a partial vector. Included by kernel headers after vectors.h, inside its
 // namespace: no guard, no includes.
 
-// The first k <= kLanes elements; the rare remainder out of line, which keeps the loops small.
+// The first k <= kLanes elements. The rare remainder is out of line, which keeps the loops small.
 
 template <class T>
 __attribute__((noinline)) Vec<accumulate_t<T>> load_rest(const T* p, int k) {
@@ -29,8 +29,8 @@ FASTGAN_INLINE Vec<A> zero_beyond(Vec<A> v, int k) {
   return v;
 }
 
-// body(i, k, u): k elements from i on, k = kLanes but at the end; u < U tells apart neighbouring calls, so that sums
-// can run in U independent chains.
+// body(i, k, u): k elements from i on, k = kLanes but at the end. Neighbouring calls have different u < U, so that sums
+// run in U independent chains.
 template <class A, int U, class Body>
 FASTGAN_INLINE void each_vector(int64_t n, const Body& body) {
   constexpr int L = kLanes<A>;

@@ -8,7 +8,7 @@
 constexpr int kTileRows = 6;  // 6 x 2 accumulators, 2 vectors of B and a broadcast of A: 15 of 16 registers
 constexpr int kTileVectors = 2;
 template <class A>
-constexpr int kPanel = kTileVectors * kLanes<A>;  // keys per panel of a packed transposed matrix
+constexpr int kTileColumns = kTileVectors * kLanes<A>;  // of a register tile, and of a packed tile that it reads
 
 constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
@@ -106,7 +106,7 @@ template <class A, Layout F, int R>
 inline void add_products_rows(A* c, int64_t c_row, int64_t cols, int64_t row, const Term<A>* terms, int count) {
   int64_t column = 0;
   c += row * c_row;
-  for (; column + kPanel<A> <= cols; column += kPanel<A>)
+  for (; column + kTileColumns<A> <= cols; column += kTileColumns<A>)
     add_products_tile<A, F, R, kTileVectors>(c + column, c_row, column, row, terms, count);
   if (column < cols) add_products_tile<A, F, R, 1>(c + column, c_row, column, row, terms, count);
 }

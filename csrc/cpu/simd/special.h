@@ -1,6 +1,6 @@
 // Vectorised special functions, as activations need them. Included by kernel headers after elementary.h, inside its
-// namespace: no guard, no includes. fp32 by polynomials, within about 2 ulp of the result or of 1 (said where it is 1);
-// fp64 by the C library, lane by lane: it is there for gradient checks.
+// namespace: no guard, no includes. fp32 by polynomials, within about 2 ulp of the result, or of 1 if the comment
+// says so; fp64 by the C library, lane by lane, for gradient checks.
 
 template <class A, class Function>
 FASTGAN_INLINE Vec<A> each_lane(Vec<A> x, const Function& function) {

@@ -1,8 +1,8 @@
 // How the CPU cuts the spectral norm of a list of weights.
 //
-// Every matrix is cut into blocks of rows of about kBlock elements, the
-// same ones whatever the number of threads; threads share the blocks of a group of layers by size. A group is small
-// enough for its second reading to find it in the cache that the cores share.
+// Every matrix is cut into blocks of rows of about kBlock elements, the same ones whatever the number of threads. The
+// threads share the blocks of a group of layers by size. A group is small enough for its second reading to find it in
+// the cache that the cores share.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace fastgan::spectral {
 constexpr int64_t kBlock = 64 * 1024;  // elements of W: 256 KiB of fp32, which stay in a core's L2 between two reads
 constexpr int64_t kGroup =
     2048 * 1024;  // elements of W in a group of layers: fewer hand-overs to the threads, 8 MiB of fp32
-constexpr int64_t kPastCaches = 1024 * 1024;  // elements of W from which on outputs will be read from memory anyhow
+constexpr int64_t kPastCaches = 1024 * 1024;  // elements of W from which on outputs are written past the caches
 constexpr int64_t kWorthAThread = 32 * 1024;
 
 struct Layer {

@@ -1,6 +1,6 @@
-// The door between fastgan's kernels and a GPU: the CUDA runtime under nvcc; under a plain C++ compiler with -DGPU_EMU
-// the emulator of tests/emulation, which runs every thread of the same source and checks every access. The macros below
-// are all that the sources know of the emulator, and no other file names GPU_EMU.
+// What runs fastgan's kernels: the CUDA runtime under nvcc, or, under a plain C++ compiler with -DGPU_EMU, the emulator
+// of tests/emulation. The emulator runs every thread of the same source and checks every access. The sources know it by
+// the macros below only, and no other file names GPU_EMU.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -26,15 +26,15 @@
 
 // `T name[count]` in the shared memory of a block.
 #define GPU_SHARED(T, name, count) __shared__ __align__(16) T name[count]
-// The shared memory that the launch asks for, as bytes.
+// The dynamic shared memory of the launch, as bytes.
 #define GPU_DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
-// True where the emulator's tests ask for this mistake; here a constant, and gone.
+// The emulator's tests plant mistakes with it. Here it is a constant.
 #define GPU_PLANT(mistake) false
 
 namespace gpu {
 
 enum class Role { input, output, workspace };
-// Which bytes an op's kernels may touch, and how. The emulator checks it; a GPU is not told.
+// Which bytes an op's kernels may touch, and how. Only the emulator checks it.
 struct Buffers {
   void declare(const void*, size_t, Role, const char*) {}
 };

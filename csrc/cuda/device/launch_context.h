@@ -1,4 +1,4 @@
-// The host's side of a GPU op: the device and stream of its tensors, where their bytes are, and its launches.
+// The host side of a GPU op: the device and stream of its tensors, the bytes that its kernels use, and its launches.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -53,7 +53,8 @@ class LaunchContext {
     int64_t bytes = 0;
     arrange([&](auto tag, int64_t count, const char* name) {
       bytes += padded(checked_product(name, {count, int64_t(sizeof(tag)), 2}) / 2);
-      STD_TORCH_CHECK(bytes < kMostBytes, name, ": the scratch memory does not fit into 64 bits");
+      STD_TORCH_CHECK(bytes < kMostBytes, name,
+                      ": the size of the scratch memory does not fit into 64 bits; use smaller tensors");
       return static_cast<decltype(tag)*>(nullptr);
     });
     auto* next = static_cast<unsigned char*>(allocate(bytes));
@@ -85,14 +86,14 @@ class LaunchContext {
   template <class Kernel, class... Arguments>
   void launch(const char* name, Kernel kernel, int64_t blocks, int threads, size_t shared_bytes,
               const Arguments&... arguments) {
-    STD_TORCH_CHECK(blocks <= INT32_MAX, name, ": more work than one launch can hold");
+    STD_TORCH_CHECK(blocks <= INT32_MAX, name, ": a launch has at most 2^31 - 1 blocks, and the tensors need ", blocks);
     gpu::launch(name, kernel, blocks, threads, shared_bytes, stream_, arguments...);
   }
 
  private:
   static constexpr int64_t kMostBytes = int64_t(1) << 62;
 
-  // Arrays start on 16 bytes; a gap lets the emulator see an access that runs out of one.
+  // Arrays start on 16 bytes. With a gap between them the emulator sees an access beyond the end of an array.
   static int64_t padded(int64_t bytes) { return (bytes + 15) / 16 * 16 + gpu::kGap; }
 
   void* allocate(int64_t bytes) {
@@ -103,7 +104,7 @@ class LaunchContext {
 
   Tensor like_;
   gpu::Buffers buffers_;
-  std::vector<Tensor> memory_;  // given back to torch in the stream's order
+  std::vector<Tensor> memory_;  // torch reuses it in the stream's order
   cudaStream_t stream_ = nullptr;
 #if GPU_IS_CUDA
   torch::stable::accelerator::DeviceGuard guard_;

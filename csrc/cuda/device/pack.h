@@ -1,4 +1,4 @@
-// 16 bytes of a tensor at a time: one load or store instruction where a row is aligned, element by element where not.
+// 16 bytes of a tensor at a time: one load or store instruction if a row is aligned, element by element if not.
 #pragma once
 
 #include "common/types.h"  // accumulate_t
@@ -16,14 +16,14 @@ inline constexpr int pack_size = 16 / sizeof(T);
 template <class T>
 using Pack = Vector<T, pack_size<T>>;
 
-// Where a pack is known to be aligned and complete: workspaces and shared memory.
+// For packs that are always aligned and complete: in workspaces and in shared memory.
 template <int N, class T>
 __device__ __forceinline__ auto& vector_at(T* p) {
   using Aligned = std::conditional_t<std::is_const_v<T>, const Vector<std::remove_const_t<T>, N>, Vector<T, N>>;
   return *reinterpret_cast<Aligned*>(p);
 }
 
-// How a thread reads and writes the pack at hand. A kernel asks once whether its rows are aligned, then loops.
+// How a thread reads and writes a pack. A kernel checks once whether its rows are aligned, then loops.
 template <bool aligned>
 struct Access;
 

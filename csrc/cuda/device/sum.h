@@ -1,4 +1,4 @@
-// Sums over threads whose order is fixed: the same bits in every run. Nothing here is atomic.
+// Sums over threads in a fixed order: the same bits in every run. Nothing here is atomic.
 #pragma once
 
 #include "cuda/device/gpu.h"

@@ -35,9 +35,9 @@ def class_coverage(labels: torch.Tensor, classes: int) -> ClassCoverage:
 def stacked_labels(
     classify: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, *, batch: int = 256
 ) -> torch.Tensor:
-    """Which of the K^C modes each image is of: the channels' classes as the digits of a number, first channel highest.
+    """The mode of each image, one of K^C: the channels' classes as the digits of a number, first channel highest.
 
-    images: (N, C, H, W), each channel an image of its own. classify: (B, 1, H, W) -> logits (B, K), a network in
+    images: (N, C, H, W), each channel a separate image. classify: (B, 1, H, W) -> logits (B, K), a network in
     evaluation mode. -> int64 (N,)
     """
     labels = []

@@ -30,7 +30,7 @@ def mode_coverage(
     radius: float = 3.0,
     block: int = 4096,
 ) -> ModeCoverage:
-    """Each sample belongs to its nearest mode, and is of high quality where it lies less than `radius` deviations off.
+    """Each sample belongs to its nearest mode, and has high quality if it is less than `radius` deviations away.
 
     samples: (N, D); means: (K, D) of the modes; std: their common deviation, a number or (D,).
     rule: "ball", the Mahalanobis distance (PacGAN); "box", every coordinate by itself, which is larger. Samples of the
@@ -66,7 +66,7 @@ def mode_coverage(
 
 
 def reverse_kl(counts: torch.Tensor) -> float:
-    """KL(q || uniform) = log K - H(q) in nats, q = counts / their sum, counts (K,); NaN where the sum is 0."""
+    """KL(q || uniform) = log K - H(q) in nats, q = counts / their sum, counts (K,); NaN if the sum is 0."""
     q = counts.double() / counts.sum()
     return log(len(counts)) - torch.special.entr(q).sum().item()
 

@@ -21,8 +21,8 @@ def precision_recall(real: torch.Tensor, fake: torch.Tensor, *, k: int = 3, bloc
     (equations 1 and 2 of Kynkaanniemi et al.).
 
     A ball reaches to its centre's k-th other neighbour in its own set, its border included (<=), as in the paper and in
-    torch-fidelity; precision_recall_density_coverage is strict and has k = 5. The two differ most where samples
-    coincide: the balls of a collapsed set have radius 0, and hold their copies here, and not there.
+    torch-fidelity; precision_recall_density_coverage is strict and has k = 5. The two differ most if samples
+    coincide: the balls of a collapsed set have radius 0. Here they hold their copies, there they do not.
     real, fake: features (N, D), (M, D), k < N, M. Distances in float64, memory O(block^2) beyond copies of
     them. Depends on N, M and k.
     Errors: TypeError, ValueError that name the argument.
@@ -66,7 +66,7 @@ def precision_recall_density_coverage(
 def expected_coverage(n: int, m: int, k: int = 5) -> float:
     """1 - prod_{j<k} (n - 1 - j) / (n + m - 1 - j): of n real and m fake samples of one continuous distribution.
 
-    A ball is empty where the k nearest of the n + m - 1 other samples are all real.
+    A ball is empty if the k nearest of the n + m - 1 other samples are all real.
     """
     return 1 - prod((n - 1 - j) / (n + m - 1 - j) for j in range(k))
 

@@ -37,9 +37,9 @@ def _statistics(value: torch.Tensor | GaussianStatistics, name: str) -> Gaussian
 
 
 def _root(s):
-    """R (D, rank) with R R^T = S: by Cholesky where S is far from singular, else by its eigenvectors.
+    """R (D, rank) with R R^T = S: by Cholesky if S is far from singular, else by its eigenvectors.
 
-    Those leave out the null space, whose rounding noise would add a root of its own for every direction.
+    The eigenvectors leave out the null space. Its rounding noise would add a root for every direction.
     """
     triangle, failed = torch.linalg.cholesky_ex(s)
     pivots = triangle.diagonal()

@@ -9,7 +9,7 @@ import torch
 from fastgan.metrics.features.feature_tensor import check_pair
 
 ROWS = 500  # of a block of products
-WHOLE = 250  # samples whose products with each other are all computed; products of thin strips would be slow
+WHOLE = 250  # samples whose products with each other are all computed; products of a few rows would be slow
 
 
 class KernelDistance(NamedTuple):

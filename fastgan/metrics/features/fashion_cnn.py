@@ -16,7 +16,7 @@ from fastgan.metrics.features.extractor import Extractor
 from fastgan.metrics.features.weights_file import load_weights
 
 NAME, RECIPE, FEATURES, EPOCHS, BATCH, LR = "fashion-cnn", 1, 128, 8, 100, 2e-3
-HELD_OUT = 10  # every tenth image of the file tells the accuracy, and trains nothing
+HELD_OUT = 10  # every tenth image of the file measures the accuracy and is not trained on
 
 
 class FashionCNN(nn.Module):
@@ -54,11 +54,11 @@ def default_path() -> Path:
 
 
 def fashion_cnn(path: Path | str | None = None, *, device: torch.device | str = "cpu") -> Extractor:
-    """The Extractor "fashion-cnn", with logits. Read from `path`, by default in the user's cache folder; where the
-    file is missing, the network is trained first (in well under a minute on one core) and kept there.
+    """The Extractor "fashion-cnn", with logits. Read from `path`, by default in the user's cache folder. If the file
+    is missing, the network is trained first (in well under a minute on one core) and saved there.
 
-    Training is deterministic on one machine with one torch; other instruction sets round differently, which the hash
-    shows. Errors: ValueError for a file that holds something else.
+    Training is deterministic on one machine with one torch; another instruction set rounds differently and gives
+    another hash. Errors: ValueError for a file that holds something else.
     """
     path = default_path() if path is None else Path(path)
     network = FashionCNN()
@@ -75,7 +75,7 @@ def fashion_cnn(path: Path | str | None = None, *, device: torch.device | str = 
 
 
 def train(network: nn.Module, epochs: int = EPOCHS) -> float:
-    """Adam with a one-cycle rate and mirrored images, on one thread, whose sums have one order. -> held-out accuracy"""
+    """Adam with a one-cycle rate and mirrored images, on one thread, for a fixed order of sums. -> held-out accuracy"""
     data = fashion_mnist()
     every = torch.arange(len(data))
     kept, held_out = every[every % HELD_OUT != 0], every[every % HELD_OUT == 0]

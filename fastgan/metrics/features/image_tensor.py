@@ -46,7 +46,7 @@ def check_range(images: torch.Tensor, name: str) -> None:
 
 
 def check_extent(images: torch.Tensor, name: str, data_range: float) -> None:
-    """(B, C, H, W) of any type and offset, finite, whose values lie no farther apart than twice data_range."""
+    """(B, C, H, W) of any type and offset, finite, with values in a range of at most twice data_range."""
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or 0 in images.shape:
         got = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
         raise ValueError(f"{name} must be a tensor of images (B, C, H, W) without a zero, got {got}")

@@ -14,7 +14,7 @@ def load_weights(path: Path | str) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return require("safetensors.torch").load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and safetensors have errors of their own
+    except Exception as error:  # pickle, zip and safetensors have different errors
         raise ValueError(f"{path}: cannot be read as a file of tensors alone: {one_line(error)}") from None
     if not (isinstance(weights, dict) and all(isinstance(tensor, torch.Tensor) for tensor in weights.values())):
         raise ValueError(f"{path}: must hold a dictionary of tensors alone")

@@ -11,9 +11,9 @@ WINDOW = 11
 
 
 def fitting_scales(side: int) -> tuple[int, int]:
-    """(scales, window) for images whose shorter side is this: 5 and 11 from 176 pixels on, else what there is room for.
+    """(scales, window) for images with this shorter side: 5 and 11 from 176 pixels on, else the largest that fit.
 
-    First scales go, down to two, then the window shrinks, to an odd number of at least 3.
+    First the number of scales falls, down to two, then the window, to an odd number of at least 3.
     """
     scales = next((s for s in range(len(WEIGHTS), 2, -1) if side // 2 ** (s - 1) >= WINDOW), 2)
     room = side // 2 ** (scales - 1)
@@ -24,7 +24,7 @@ def fitting_scales(side: int) -> tuple[int, int]:
 
 
 def ms_ssim_name(side: int) -> str:
-    """ "MS-SSIM" for the standard one, else a name that says what was cut."""
+    """ "MS-SSIM" for the standard one, else a name with its scales and window."""
     scales, window = fitting_scales(side)
     return "MS-SSIM" if (scales, window) == (len(WEIGHTS), WINDOW) else f"MS-SSIM[{scales} scales, window {window}]"
 
@@ -32,12 +32,12 @@ def ms_ssim_name(side: int) -> str:
 def ms_ssim(
     x: torch.Tensor, y: torch.Tensor, *, data_range: float = 2.0, scales: int | None = None, window: int | None = None
 ) -> torch.Tensor:
-    """prod_j mean(cs_j)^w_j times mean(ssim)^w of the last scale, per pair: (B,) float64; 1 where x = y.
+    """prod_j mean(cs_j)^w_j times mean(ssim)^w of the last scale, per pair: (B,) float64; 1 if x = y.
 
     x, y: (B, C, H, W) images of any dtype, finite. data_range: highest minus lowest value that images may have, 2 for
-    [-1, 1], 255 for bytes; images of more than twice that are refused.
-    Gaussian window of deviation 1.5 without padding; means that are negative count as 0. scales, window: by default as
-    fitting_scales says; with fewer than five scales the weights are scaled to the sum of all five.
+    [-1, 1], 255 for bytes; a larger range than twice that is an error.
+    Gaussian window of deviation 1.5 without padding; negative means count as 0. scales, window: by default those of
+    fitting_scales; with fewer than five scales the weights are scaled to the sum of all five.
     Errors: ValueError.
     """
     check_extent(x, "x", data_range)
@@ -62,9 +62,9 @@ def ms_ssim(
 def ms_ssim_diversity(
     images: torch.Tensor, *, pairs: int = 10_000, data_range: float = 2.0, seed: int = 0, batch: int = 64
 ) -> float:
-    """Mean MS-SSIM of random pairs of different samples: high where the generator has collapsed.
+    """Mean MS-SSIM of random pairs of different samples: high if the generator has collapsed.
 
-    images: (N, C, H, W), N >= 2. Compare it with that of real images, for it depends on them. Memory O(batch).
+    images: (N, C, H, W), N >= 2. Compare it with the value of real images: it depends on the data. Memory O(batch).
     """
     check_extent(images, "images", data_range)
     n = len(images)

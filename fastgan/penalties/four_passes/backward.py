@@ -22,12 +22,12 @@ SMALL = WeakKeyDictionary()  # a critic -> shapes of batches for which it is too
 
 @dataclass(frozen=True)
 class Gradients:
-    """What `backward` found. All tensors are detached.
+    """The results of `backward`. All tensors are detached.
 
-    value: the loss and all penalties, 0-d. loss: the loss alone. real_logits, fake_logits: the critic's.
+    value: the loss plus all penalties, 0-d. loss: the loss. real_logits, fake_logits: the critic's.
     terms: (value, diagnostics) for each penalty in their order; None for one that is not due.
-    route: "four passes" or "general". reason: a sentence that says why.
-    fake_gradient: d logit_i / d fake_i (B, ...), or None when no pass gave it.
+    route: "four passes" or "general". reason: why, in a sentence.
+    fake_gradient: d logit_i / d fake_i (B, ...), or None if no pass computed it.
     """
 
     value: torch.Tensor
@@ -45,14 +45,14 @@ class Gradients:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(generator's loss, d loss / d fake): l'_G,i g_i, without a pass of the critic. Then fake.backward(cotangent).
 
-        For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss
-        alone. loss: an AdversarialLoss or its name; None for that of the critic.
-        Errors: ValueError when fake_gradient is None.
+        For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss,
+        without penalties. loss: an AdversarialLoss or its name; None for that of the critic.
+        Errors: ValueError if fake_gradient is None.
         """
         if self.fake_gradient is None:
             raise ValueError(
-                "fake_gradient is None: no pass gave the critic's gradient at the fakes. It is there when R2 is due, or"
-                f" with keep_fake_gradient=True, on the four-pass route; here: {self.reason}"
+                "fake_gradient is None: no pass computed the critic's gradient at the fakes. The four-pass route"
+                f" computes it if R2 is due or keep_fake_gradient=True. Here: {self.reason}"
             )
         adversarial = self.adversarial if loss is None else _loss(loss)
         with torch.enable_grad():
@@ -92,7 +92,7 @@ def backward(
         real, fake: (B, ...), constants: no gradient flows into them.
         states, step: as `evaluate` takes them. rng: a torch.Generator for the random draws; None for the global one.
         share: a factor of all gradients, for a batch that comes in parts.
-        scaler: a torch.amp.GradScaler, whose scale multiplies all gradients.
+        scaler: a torch.amp.GradScaler. Its scale multiplies all gradients.
         keep_fake_gradient: keep the critic's gradient at the fakes for `Gradients.generator_cotangent` without R2 as
             well. The data gradient of the loss then reaches the samples. No further pass runs.
         route: None for the cheaper one: four passes, if the critic allows them and is not so small that autograd takes
@@ -130,9 +130,9 @@ def backward(
 
 
 class Recorder:
-    """The `visit` of an evaluation: forwards of the critic, by four passes where the graph allows it.
+    """The `visit` of an evaluation: forwards of the critic, by four passes if the graph allows them.
 
-    against: why it may not, or None. smallest: whether critics that are too small to gain from it take it, too.
+    against: the reason against four passes, or None. smallest: whether a critic that is too small to gain takes them.
     """
 
     def __init__(self, against: str | None, keep_fake_gradient: bool, smallest: bool) -> None:

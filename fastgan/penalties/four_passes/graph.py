@@ -82,10 +82,10 @@ def _require(node, name, inputs, shapes, about, x):
     if any(output.dtype not in FLOATING or output.device != x.device for output in about):
         raise NotEligible(f"{_named(node)} gives {about[0].dtype} on {about[0].device}")
     if name is None:
-        raise NotEligible(f"{_named(node)} is a function of its own, not known to be piecewise linear")
+        raise NotEligible(f"{_named(node)} is not known to be piecewise linear")
     try:
         wrong = refusal(node, name, inputs, shapes, x.shape[0])
-    except (AttributeError, RuntimeError):  # a node that shows less of itself in this torch
+    except (AttributeError, RuntimeError):  # a node with fewer attributes in this torch
         wrong = "does not show its arguments"
     if wrong is not None:
         raise NotEligible(f"{_named(node)} {wrong}")

@@ -1,4 +1,4 @@
-"""The gradients of a map's parameters from delta, the cotangent of its output, and a, what stands for its input.
+"""The gradients of a map's parameters from delta, the cotangent of the output, and a, which takes the input's place.
 
 A weight's gradient is linear in both, and a is l'_i a_i + t_i. A summand (a bias) takes l'_i delta_i alone.
 """
@@ -31,7 +31,7 @@ class Map:
         return math.prod(output) * inputs[-1] if self.name in PRODUCTS else 0
 
     def input(self) -> torch.Tensor | None:
-        """The input of the map where the gradient of a weight takes it, else None."""
+        """The input of the map if the gradient of a weight needs it, else None."""
         if not self.weights:
             return None
         if self.name == "MulBackward0":
@@ -77,7 +77,7 @@ def _fit(gradient, shape, dtype):
 
 
 def rows(per_sample: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """One number a sample -> (rows, 1, ...), to multiply x (rows, ...), whose samples have as many rows each."""
+    """One number a sample -> (rows, 1, ...), to multiply x (rows, ...). Every sample has as many rows of x."""
     repeated = x.shape[0] // per_sample.shape[0]
     each = per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)
     each = each if each.dtype == x.dtype else each.to(x.dtype)

@@ -137,7 +137,7 @@ def kind(node: Any) -> str | None:
         name = NAMES.get(type(node))
         if name is None:
             name = node.name()
-            if name == type(node).__name__:  # each kind that torch makes has a type of its own
+            if name == type(node).__name__:  # each kind of torch's nodes has its own type
                 NAMES[type(node)] = name
         return name
     function = getattr(type(node), "_forward_cls", None)

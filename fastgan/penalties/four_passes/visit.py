@@ -148,9 +148,9 @@ class Visit:
         return check_dependence(self.input_gradient)
 
     def _require_apart(self, checked, signature):
-        """Checks that a sample's gradient is that of its own logit, and linear in that logit's cotangent.
+        """Checks that a sample's gradient depends on its logit only, and is linear in the cotangent of this logit.
 
-        Once for each structure of a critic. The graph has shown it, but for hooks on activations: they are in no graph.
+        Once for each structure of a critic. The graph proves it except for hooks on activations, which are not in it.
         """
         if signature in checked:
             return

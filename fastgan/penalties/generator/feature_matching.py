@@ -18,7 +18,7 @@ class FeatureMatching(GeneratorTerm):
         gradients unless they are frozen, as the trainer freezes the critic.
     paired: E |f(real_i) - f(fake_i)| over samples and elements instead, for paired data (pix2pixHD's form, and a
         perceptual distance with features of a trained network).
-    Diagnostics: "distance", without the weight. Gradients reach fake alone.
+    Diagnostics: "distance", without the weight. Gradients reach fake only.
     """
 
     weight: float = 1.0
@@ -60,7 +60,7 @@ def _own_features(critic):
     features = getattr(network, "features", None)
     if not callable(features):
         raise ValueError(
-            f"FeatureMatching needs features=, as {type(network or critic).__name__} has no callable `features`"
+            f"FeatureMatching needs features=: {type(network or critic).__name__} has no callable `features`"
         )
     return features
 

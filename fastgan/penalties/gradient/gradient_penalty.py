@@ -20,18 +20,18 @@ from fastgan.penalties.terms import CriticFunction, Measured, State
 class GradientPenalty(Penalty):
     """factor * mean_i f(n_i), n_i the norm of sample i's gradient over all its elements (ops.grad_norm_penalty).
 
-    The penalty trains the critic alone: real and fake are constants for it, whether they require grad or not. It is
-    computed in float32 at the least, without autocast, and works under GradScaler as it is: scale the total.
+    The penalty trains the critic only: real and fake are constants, whether they require grad or not. It is computed
+    in at least float32, without autocast. Under GradScaler, scale the total.
     Diagnostics: "gradient_norm", "gradient_norm_max", the mean and the largest n_i.
-    Derivatives: the first with respect to the critic's parameters; none where they are frozen.
-    Errors: ValueError for a critic that couples samples (its gradient is not one of a sample; a warning for a function
-    that hides its module), for shapes that do not
-    fit, for other than one row of logits a sample, for a critic that does not depend on its input.
+    Derivatives: the first with respect to the critic's parameters; none if they are frozen.
+    Errors: ValueError for a critic that couples samples (a row of its gradient does not belong to one sample), for
+    shapes that differ, for logits that are not one row per sample, for a critic that does not depend on its input. A
+    function that hides its module gets a warning.
     """
 
     allow_coupled: bool = field(default=False, kw_only=True)
-    """Take the gradient of a critic that couples samples, or joins several to one logit, nevertheless: n_i then is the
-    norm of row i, sample i's effect on all logits."""
+    """Accept a critic that couples samples or joins several to one logit. Then n_i is the norm of row i: the effect of
+    sample i on all logits."""
 
     def check(self, critic: CriticFunction, real: torch.Tensor, fake: torch.Tensor, coupling: Coupling) -> None:
         super().check(critic, real, fake, coupling)
