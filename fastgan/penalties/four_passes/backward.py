@@ -166,7 +166,13 @@ class Recorder:
         if leaves:
             found = iter(torch.autograd.grad(total, leaves, factor, retain_graph=True, allow_unused=True))
             for visit in self.visits:
-                for edge, gradient in visit.finish(*(next(found) for _ in visit.leaves())):
+                of_leaves = [next(found) for _ in visit.leaves()]
+                try:
+                    of_parameters = visit.finish(*of_leaves)
+                except NotEligible as why:
+                    self.reasons.append(str(why))
+                    of_parameters = visit.general(*of_leaves)
+                for edge, gradient in of_parameters:
                     outputs.append(edge)
                     gradients.append(gradient)
         torch.autograd.backward(outputs, gradients)
@@ -182,7 +188,8 @@ class Recorder:
         """The rows of the input gradient that belong to these logits, the last ones of a visit, or None."""
         for visit in self.visits:
             if logits is visit.logits or logits._base is visit.logits:
-                return visit.input_gradient[-len(logits) :]
+                gradient = visit.input_gradient
+                return None if gradient is None else gradient[-len(logits) :]
         return None
 
 

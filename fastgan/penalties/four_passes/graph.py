@@ -1,9 +1,14 @@
-"""The critic's autograd graph from its logits to its input: the maps with parameters, and whether four passes do."""
+"""The critic's autograd graph from its logits to its input: its steps, and whether four passes do."""
+
+from typing import Any, NamedTuple
 
 import torch
 
 from fastgan.penalties.four_passes.maps import Map
 from fastgan.penalties.four_passes.nodes import JOINT, MAPS, kind, refusal
+
+Edge = tuple[Any, int]
+"""A node of autograd's graph, and which of the node's outputs."""
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -18,9 +23,26 @@ class NotEligible(Exception):
     """Says what in the critic the four passes do not take."""
 
 
-def find_maps(logits, x, *, least_work=0):
-    """(maps, signature, leaf) of the graph between logits and x, a leaf. signature: hashable, equal for equal
-    structures. leaf: a parameter that the logits depend on, by which a critic is known, or None.
+class Step(NamedTuple):
+    """A node that the logits and the input both have a path to.
+
+    inputs: {position: edge} of the tensors that depend on the critic's input. last: the edges that no later step reads.
+    map: the node as a map with parameters, or None.
+    """
+
+    node: Any
+    name: str
+    inputs: dict[int, Edge]
+    last: list[Edge]
+    map: Map | None
+
+
+def find_steps(
+    logits: torch.Tensor, x: torch.Tensor, *, least_work: float = 0
+) -> tuple[list[Step], tuple, torch.Tensor | None]:
+    """(steps, signature, leaf) of the graph between logits and x, a leaf. steps: inputs before those that use them.
+    signature: hashable, equal for equal structures. leaf: a parameter that the logits depend on, by which a critic is
+    known, or None.
 
     least_work: products of numbers that a pass has, for each map, on average.
 
@@ -36,31 +58,37 @@ def find_maps(logits, x, *, least_work=0):
     if not depends[logits.grad_fn]:
         raise NotEligible("the logits do not depend on the input")
     shapes_of = {}
-    maps, signature, work = [], [], 0
+    steps, signature, work, last = [], [], [], {}
     for node, edges in order:
         name = kind(node)
         about = node._input_metadata
         shapes_of[node] = shapes = [tuple(output.shape) for output in about]
-        inputs, parameters = {}, {}
-        for position, (function, output) in enumerate(edges):
+        inputs, parameters, reads = {}, {}, {}
+        for position, edge in enumerate(edges):
+            function, output = edge
             if function is None:
                 continue
             if depends[function]:
                 inputs[position] = shapes_of[function][output] if function in shapes_of else tuple(x.shape)
+                reads[position], last[edge] = edge, len(steps)
             else:
-                parameters[position] = (function, output)
+                parameters[position] = edge
         _require(node, name, inputs, shapes, about, x)
         if parameters:
             if name not in MAPS and name not in JOINT and name != "bias_act":
                 raise NotEligible(f"{_named(node)} has a parameter that the four passes have no gradient for")
             parameters = {p: _parameter(*edge) for p, edge in parameters.items()}
-        if parameters or name == "ConvolutionBackward0":
-            maps.append(Map(node, name, next(iter(inputs)), parameters))
-            work += maps[-1].work(next(iter(inputs.values())), shapes[0])
+        map = None
+        if parameters:
+            map = Map(node, name, next(iter(inputs)), parameters)
+            work.append(map.work(next(iter(inputs.values())), shapes[0]))
+        steps.append(Step(node, name, reads, [], map))
         signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
-    if work < least_work * len(maps):
+    if sum(work) < least_work * len(work):
         raise NotEligible("the critic is too small for four passes to take less time than autograd's six")
-    return maps, tuple(signature), leaf
+    for edge, step in last.items():
+        steps[step].last.append(edge)
+    return steps, tuple(signature), leaf
 
 
 def least_work_on(device):

@@ -21,7 +21,7 @@ ROWWISE = {
     *("ReflectionPad1DBackward0", "ReflectionPad2DBackward0", "ReflectionPad3DBackward0"),
     *("ReplicationPad1DBackward0", "ReplicationPad2DBackward0", "ReplicationPad3DBackward0"),
     *("PixelShuffleBackward0", "PixelUnshuffleBackward0", "GridSampler2DBackward0", "GridSampler3DBackward0"),
-    *("Im2ColBackward0", "Col2ImBackward0", "DivBackward0"),
+    *("Im2ColBackward0", "Col2ImBackward0"),
     *(f"UpsampleNearest{n}DBackward{k}" for n in (1, 2, 3) for k in (0, 1)),
     *(f"UpsampleNearestExact{n}DBackward{k}" for n in (1, 2, 3) for k in (0, 1)),
     *(f"Upsample{kind}Backward{k}" for kind in ("Linear1D", "Bilinear2D", "Bicubic2D", "Trilinear3D") for k in (0, 1)),
@@ -44,6 +44,7 @@ RESHAPES = {
 # Linear maps with parameters: `maps` has their gradients.
 MAPS = {
     *("ConvolutionBackward0", "AddmmBackward0", "MmBackward0", "BmmBackward0", "MulBackward0", "PreluKernelBackward0"),
+    *("DivBackward0", "NativeBatchNormBackward0"),
 }
 
 # At which place the one tensor has to be that depends on x. A product takes it at either.
@@ -53,6 +54,7 @@ PLACE = {
     "MmBackward0": 0,
     "BmmBackward0": 0,
     "PreluKernelBackward0": 0,
+    "NativeBatchNormBackward0": 0,
     "DivBackward0": 0,
     "GridSampler2DBackward0": 0,
     "GridSampler3DBackward0": 0,
@@ -65,7 +67,7 @@ def _one(attribute):
     """The node works along one dimension, which is not that of the samples."""
 
     def allowed(node, dims):
-        return _position(getattr(node, attribute), dims) != 0
+        return position_of(getattr(node, attribute), dims) != 0
 
     return allowed
 
@@ -73,7 +75,7 @@ def _one(attribute):
 def _several(attribute):
     def allowed(node, dims):
         chosen = getattr(node, attribute)
-        return bool(chosen) and all(_position(d, dims) != 0 for d in chosen)  # none chosen means all of them
+        return bool(chosen) and all(position_of(d, dims) != 0 for d in chosen)  # none chosen means all of them
 
     return allowed
 
@@ -93,11 +95,11 @@ def _pad(node, dims):
 
 
 def _permute(node, dims):
-    return _position(node._saved_dims[0], dims) == 0
+    return position_of(node._saved_dims[0], dims) == 0
 
 
 def _transpose(node, dims):
-    return _position(node._saved_dim0, dims) != 0 and _position(node._saved_dim1, dims) != 0
+    return position_of(node._saved_dim0, dims) != 0 and position_of(node._saved_dim1, dims) != 0
 
 
 def _anything(node, dims):
@@ -122,7 +124,7 @@ JOINED = {"CatBackward0": _one("_saved_dim"), "StackBackward0": _one("_saved_dim
 SAME_RANK = ROWWISE | (JOINT - {"StackBackward0"}) | {"ExpandBackward0", "RepeatBackward0", "ConstantPadNdBackward0"}
 
 
-def _position(d, dims):
+def position_of(d, dims):
     """A dimension that is counted from the end may be stored as an unsigned number."""
     d = d - (1 << 64) if d >= 1 << 63 else d
     return d + dims if d < 0 else d
@@ -166,6 +168,8 @@ def refusal(node, name, inputs, outputs, samples):
     dims = rank if name in JOINED else len(next(iter(inputs.values())))
     if allowed is not None and not allowed(node, dims):
         return "works along the dimension of the samples"
+    if name == "NativeBatchNormBackward0" and node._saved_training:
+        return "takes statistics of the batch"
     return None
 
 

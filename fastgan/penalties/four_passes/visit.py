@@ -1,150 +1,153 @@
 """One forward of the critic at a batch, and the passes that follow from it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch.autograd.graph import get_gradient_edge
 from torch.utils.weak import WeakIdKeyDictionary
 
-from fastgan.penalties.four_passes.graph import NotEligible, find_maps
-from fastgan.penalties.four_passes.maps import rows
-from fastgan.penalties.gradient.input_gradient import check_dependence
+from fastgan.penalties.four_passes.graph import NotEligible, find_steps
+from fastgan.penalties.four_passes.maps import Map
+from fastgan.penalties.four_passes.tangents import tangents
+from fastgan.penalties.gradient.input_gradient import check_dependence, input_gradient, without_autocast
 
-CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> signatures of the graphs that were checked
+CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> {signature of a graph: what is wrong with it, or None}
 MOST_CHECKED = 256
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # of a sample's norm
+HOOKED = "a sample's gradient depends on other samples or is not finite, or a hook on an activation is curved"
 
-
-class Record:
-    """What a map's parameters need: delta, and either the tangent at its input or nothing more."""
-
-    def __init__(self, map, visit):
-        self.map, self.visit = map, visit
-        self.delta = self.x_gradient = None
-
-    def after_data_gradient(self, x_gradients, deltas):
-        """The post-hook of the map's node in the data pass."""
-        (delta, *_), x_gradient = deltas, x_gradients[self.map.at]
-        if delta is None or x_gradient is None:
-            return None
-        if self.map.name == "bias_act":
-            self.x_gradient = x_gradient.detach()
-        elif self.map.parameters:
-            self.delta = delta.detach()
-        if not self.visit.second_order:
-            self.finish(None)
-            return None
-        if self.map.name != "ConvolutionBackward0":
-            if self.map.weights:
-                x_gradient.register_hook(self.finish)
-            else:
-                self.visit.waiting.append(self)
-            return None
-        # torch's derivative of a data gradient computes a weight gradient as well, wanted or not: pass by it.
-        replaced = _DataGradient.apply(delta, x_gradient.detach(), self)
-        return tuple(replaced if p == self.map.at else g for p, g in enumerate(x_gradients))
-
-    def finish(self, tangent):
-        """With the tangent at the map's input, everything is there."""
-        if not self.map.parameters:
-            return
-        per_sample, a = self.visit.per_sample, self.map.input()
-        delta = self.delta
-        with torch.no_grad():
-            if a is not None:
-                a = _weighted(a, per_sample, tangent)
-            found = self.map.gradients(delta, self.x_gradient, per_sample, a)
-        self.visit.gradients.extend(found)
-        self.delta = self.x_gradient = None
-
-
-def _weighted(a, per_sample, tangent):
-    """l'_i a_i + t_i"""
-    if per_sample is None:
-        return tangent
-    if tangent is None:
-        return a * rows(per_sample, a)
-    return torch.addcmul(tangent.to(a.dtype), a, rows(per_sample, a))
-
-
-class _DataGradient(torch.autograd.Function):
-    """W^T delta, computed already, as a function of delta: its derivative applies W, and hands t to the record."""
-
-    @staticmethod
-    def forward(ctx, delta, x_gradient, record):
-        ctx.record = record
-        return x_gradient
-
-    @staticmethod
-    def backward(ctx, tangent):
-        record = ctx.record
-        record.finish(tangent)
-        return record.map.again(tangent), None, None
+Gradient = tuple[Any, torch.Tensor]
+"""An edge of autograd's graph or a tensor, and the gradient that it gets."""
 
 
 class Visit:
     """The logits and the input gradient at a leaf x, as leaves: the loss and the penalties are functions of them.
 
-    second_order: with the graph for a penalty on the input gradient. least_work: as `find_maps` takes it.
+    second_order: a penalty on the input gradient follows. least_work: as `find_steps` takes it.
     """
 
-    def __init__(self, critic_logits, x, second_order, least_work=0):
-        self.maps, signature, leaf = find_maps(critic_logits, x, least_work=least_work)
+    def __init__(self, critic_logits: torch.Tensor, x: torch.Tensor, second_order: bool, least_work: float = 0):
+        self.steps, signature, leaf = find_steps(critic_logits, x, least_work=least_work)
         self.x, self.true_logits, self.second_order = x, critic_logits, second_order
-        self.per_sample, self.gradients, self.waiting = None, [], []
-        self._require_apart(set() if leaf is None else CHECKED.setdefault(leaf, set()), signature)
+        self.tolerance = max(TOLERANCE[dtype] for *_, dtype in signature)
+        self.per_sample: torch.Tensor | None = None
+        self.gradients: list[Gradient] = []
+        self.checked, self.signature = {} if leaf is None else CHECKED.setdefault(leaf, {}), signature
+        if signature not in self.checked:
+            self._require_apart()
+        if self.checked[signature] is not None:
+            raise NotEligible(self.checked[signature])
         self.logits = critic_logits.detach().requires_grad_()
-        self.input_gradient = self.seed = None
+        self.input_gradient: torch.Tensor | None = None
         if second_order:
-            self._data_pass()
+            self._data_pass(Map.keep)
             self.gradient = self.input_gradient.detach().requires_grad_()
 
-    def leaves(self):
+    def leaves(self) -> tuple[torch.Tensor, ...]:
         """What the loss and the penalties are differentiated with respect to, for `finish`."""
         return (self.logits, self.gradient) if self.second_order else (self.logits,)
 
-    def finish(self, of_logits, of_gradient=None):
-        """[(edge, gradient)] of the critic's parameters, from the derivatives with respect to the leaves. None for
-        zero. Frees what the passes kept."""
+    def finish(self, of_logits: torch.Tensor | None, of_gradient: torch.Tensor | None = None) -> list[Gradient]:
+        """What the critic's parameters get, from the derivatives with respect to the leaves. None for zero. Frees what
+        the passes kept.
+
+        Raises NotEligible when the tangent of the logits shows a hook that the graph does not: `general` then has the
+        gradients.
+        """
         if of_logits is not None:
             self.per_sample = of_logits.detach().reshape(-1)
         elif not self.second_order:
             self.per_sample = torch.zeros_like(self.logits).detach().reshape(-1)
-        if not self.second_order:
-            self._data_pass()
+        if self.second_order:
+            with without_autocast(self.x):
+                moved = _within_a_backward_pass(lambda: self._tangent_pass(of_gradient), self.x)
+            if of_gradient is not None:
+                self._require_symmetry(moved, of_gradient)
         else:
-            with torch.autocast(self.x.device.type, enabled=False):
-                while self.waiting:
-                    self.waiting.pop().finish(None)
-                if of_gradient is None:
-                    of_gradient = torch.zeros_like(self.input_gradient)
-                torch.autograd.grad(self.input_gradient, self.seed, of_gradient)
-        self.true_logits = self.seed = self.maps = None
-        self.input_gradient = self.input_gradient.detach()
+            self._data_pass(self._finish)
+        self.true_logits = self.steps = None
         return self.gradients
 
-    def _data_pass(self):
+    def general(self, of_logits: torch.Tensor | None, of_gradient: torch.Tensor) -> list[Gradient]:
+        """As `finish`, by autograd."""
+        gradient = input_gradient(self.true_logits, self.x)
+        found = [(gradient, of_gradient)]
+        if of_logits is not None:
+            found.append((self.true_logits, of_logits))
+        self.true_logits = self.steps = self.input_gradient = None
+        return found
+
+    def _data_pass(self, at_map: Callable) -> None:
+        """The gradient of each sample's logit with respect to the sample. at_map(map, delta, gradient of its input)."""
+
+        def hook_of(map: Map) -> Callable:
+            def hook(x_gradients, deltas):
+                at_map(map, deltas[0], x_gradients[map.at])
+
+            return hook
+
         handles = []
         try:
-            for map in self.maps:
-                handles.append(map.node.register_hook(Record(map, self).after_data_gradient))
-            self.seed = torch.ones_like(self.true_logits, requires_grad=self.second_order)
-            with torch.autocast(self.x.device.type, enabled=False):
+            for step in self.steps:
+                if step.map is not None:
+                    handles.append(step.node.register_hook(hook_of(step.map)))
+            seed = torch.ones_like(self.true_logits)
+            with without_autocast(self.x):
                 (self.input_gradient,) = torch.autograd.grad(
-                    self.true_logits, self.x, self.seed, create_graph=self.second_order, allow_unused=True
+                    self.true_logits, self.x, seed, retain_graph=self.second_order, allow_unused=True
                 )
         finally:
             for handle in handles:  # a hook and its node hold each other
                 handle.remove()
         check_dependence(self.input_gradient)
 
-    def _require_apart(self, checked, signature):
+    def _finish(self, map: Map, delta: torch.Tensor | None, x_gradient: torch.Tensor | None) -> None:
+        map.keep(delta, x_gradient)
+        with torch.no_grad():
+            self.gradients += map.finish({}, self.per_sample)[0]
+
+    def _tangent_pass(self, of_gradient: torch.Tensor | None) -> torch.Tensor | None:
+        """Moves the input along of_gradient; returns how the logits move. On the way the maps' parameters get their
+        gradients."""
+        source = get_gradient_edge(self.x)
+        moved = {} if of_gradient is None else {(source.node, source.output_nr): of_gradient.detach()}
+        for step in self.steps:
+            given = {position: moved[edge] for position, edge in step.inputs.items() if edge in moved}
+            for edge in step.last:
+                moved.pop(edge, None)
+            if step.map is None:
+                found = tangents(step.node, step.name, given)
+            else:
+                gradients, found = step.map.finish(given, self.per_sample)
+                self.gradients += gradients
+            for output, tangent in found.items():
+                moved[step.node, output] = tangent
+        return moved.get((self.true_logits.grad_fn, self.true_logits.output_nr))
+
+    def _require_symmetry(self, moved: torch.Tensor | None, of_gradient: torch.Tensor) -> None:
+        """Checks that logit i moves by g_i . v_i when sample i moves along v_i: that the data pass and the tangent pass
+        are transposes of each other, sample by sample. A hook on an activation is in the data pass alone."""
+        if self.x.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        dtype = torch.promote_types(self.x.dtype, torch.float32)
+        v, g = (t.flatten(1).to(dtype) for t in (of_gradient, self.input_gradient))
+        expected = torch.linalg.vecdot(v, g)
+        found = torch.zeros_like(expected) if moved is None else moved.reshape(-1).to(dtype)
+        allowed = self.tolerance * v.norm(dim=1) * g.norm(dim=1)
+        if not bool(((found - expected).abs() <= allowed).all()):
+            if bool(found.isfinite().all() & allowed.isfinite().all()):  # a GradScaler's overflow passes
+                self.checked[self.signature] = HOOKED
+            raise NotEligible(HOOKED)
+
+    def _require_apart(self) -> None:
         """Checks that a sample's gradient is that of its own logit, and linear in that logit's cotangent.
 
         Once for each structure of a critic. The graph has shown it, but for hooks on activations: they are in no graph.
         """
-        if signature in checked:
-            return
         power = torch.arange(self.x.shape[0], device=self.x.device) % 5
         seed = torch.where(power == 2, 0.0, 2.0 ** (2 * power - 3)).to(self.true_logits.dtype)
-        with torch.autocast(self.x.device.type, enabled=False):
+        with without_autocast(self.x):
             ones, mixed = (
                 torch.autograd.grad(
                     self.true_logits, self.x, each.reshape(self.true_logits.shape), retain_graph=True, allow_unused=True
@@ -155,11 +158,28 @@ class Visit:
         ones, mixed = (g.flatten(1).to(torch.promote_types(g.dtype, torch.float32)) for g in (ones, mixed))
         scale = seed.to(ones.dtype)
         wrong = (mixed - ones * scale[:, None]).norm(dim=1)
-        tolerance = max(TOLERANCE[dtype] for *_, dtype in signature)
-        if not bool((wrong <= tolerance * ones.norm(dim=1) * scale).all()):
-            raise NotEligible(
-                "a sample's gradient depends on other samples or is not finite, or a hook on an activation is curved"
-            )
-        if len(checked) >= MOST_CHECKED:
-            checked.clear()
-        checked.add(signature)
+        if not bool((wrong <= self.tolerance * ones.norm(dim=1) * scale).all()):
+            raise NotEligible(HOOKED)
+        if len(self.checked) >= MOST_CHECKED:
+            self.checked.clear()
+        self.checked[self.signature] = None
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, run):
+        ctx.run = run
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, _):
+        ctx.run()
+        return None, None
+
+
+def _within_a_backward_pass(function: Callable, x: torch.Tensor) -> Any:
+    """function(), as a part of autograd's backward pass: what is checkpointed is recomputed once in one pass, and
+    spectral norm knows by the pass that it is a recomputation."""
+    found = []
+    torch.autograd.backward(_Backward.apply(x, lambda: found.append(function())))
+    return found[0]

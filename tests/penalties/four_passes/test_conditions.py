@@ -133,7 +133,7 @@ GENERAL = {
     "a norm of each sample": lambda critic, h: h / h.norm(dim=1, keepdim=True),
     "a custom autograd.Function": lambda critic, h: OwnFunction.apply(h),
     "a Function with an op's mark": lambda critic, h: Relu.apply(h),
-    "a parameter in a divisor": lambda critic, h: h / critic.extra,
+    "a linear hook": lambda critic, h: (h.register_hook(lambda g: -0.5 * g), h)[1],  # what follows is its transpose
     "in place into a view": into_a_view,
     "samples exchanged": rows_exchanged,
     "samples shifted": rows_shifted,
@@ -183,7 +183,7 @@ FOUR_PASSES = {
     "dimensions exchanged": lambda critic, h: h.reshape(-1, 2, 4).transpose(1, 2).permute(0, 2, 1).flatten(1),
     "a flip and a roll of features": lambda critic, h: h.flip(1) + h.roll(2, 1) - h.index_select(1, torch.arange(8)),
     "pixels shuffled": lambda critic, h: F.pixel_shuffle(h.reshape(-1, 8, 1, 1), 2).flatten(1),
-    "a linear hook": lambda critic, h: (h.register_hook(lambda g: -0.5 * g), h)[1],
+    "a parameter in a divisor": lambda critic, h: h / critic.extra,
 }
 
 
