@@ -1,7 +1,8 @@
 """The tangent of a node's output from the tangents of its inputs.
 
 A node of autograd's graph is the transpose of the linear function that is wanted here. An elementwise function is its
-own transpose. Sums, shapes and averages are written out, `linear` has the products. Any other node is differentiated by its seed.
+own transpose. Sums, shapes and averages are written out, `linear` has the products. Any other node is called with a
+seed, and differentiated by the seed.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from fastgan.penalties.four_passes.linear import LINEAR
 from fastgan.penalties.four_passes.nodes import RESHAPES, position_of
 
 Tangents = dict[int, torch.Tensor]
+OfSeeds = tuple[torch.Tensor | None, ...]
 
 ELEMENTWISE = {
     *("ReluBackward0", "LeakyReluBackward0", "LeakyReluBackward1", "HardtanhBackward0", "HardtanhBackward1"),
@@ -45,7 +47,7 @@ def tangents(node: Any, name: str, given: Tangents) -> Tangents:
     return transposed(node, given, seeds)[0]
 
 
-def transposed(node: Any, given: Tangents, seeds: list[torch.Tensor]) -> tuple[Tangents, tuple[torch.Tensor | None, ...]]:
+def transposed(node: Any, given: Tangents, seeds: list[torch.Tensor]) -> tuple[Tangents, OfSeeds]:
     """({output: tangent}, what the node makes of the seeds). The tangent does not depend on the seeds."""
     with torch.enable_grad():
         seeds = [seed.detach().requires_grad_() for seed in seeds]
