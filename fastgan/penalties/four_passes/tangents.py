@@ -56,7 +56,9 @@ def transposed(node: Any, given: Tangents, seeds: list[torch.Tensor]) -> tuple[T
     used = [p for p in given if made[p] is not None and made[p].requires_grad]
     if not used:
         return {}, made
-    moved = torch.autograd.grad([made[p] for p in used], seeds, [given[p] for p in used], allow_unused=True)
+    # The engine, not the node, sums over what was broadcast and casts.
+    along = [given[p].expand(made[p].shape).to(made[p].dtype) for p in used]
+    moved = torch.autograd.grad([made[p] for p in used], seeds, along, allow_unused=True)
     return {k: t for k, t in enumerate(moved) if t is not None}, made
 
 

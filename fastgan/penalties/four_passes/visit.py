@@ -36,8 +36,8 @@ class Visit:
         self.checked, self.signature = {} if leaf is None else CHECKED.setdefault(leaf, {}), signature
         if signature not in self.checked:
             self._require_apart()
-        if self.checked[signature] is not None:
-            raise NotEligible(self.checked[signature])
+        if (wrong := self.checked.get(signature)) is not None:
+            raise NotEligible(wrong)
         self.logits = critic_logits.detach().requires_grad_()
         self.input_gradient: torch.Tensor | None = None
         if second_order:
