@@ -1,6 +1,7 @@
 """The gradients of a critic's loss and penalties by the cheapest exact route."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -9,7 +10,7 @@ from fastgan.penalties.critic import checked_logits
 from fastgan.penalties.evaluate import evaluate
 from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
-from fastgan.penalties.four_passes.visit import Visit
+from fastgan.penalties.four_passes.visit import LossVisit, Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
 from fastgan.penalties.terms import Term
 
@@ -134,25 +135,25 @@ class Recorder:
         self.visits, self.reasons, self.gradient_passes = [], [], 0
 
     def logits(self, critic, x):
-        if not self.keep or self.against:
+        if self.against or not (self.keep or self.visits):
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
         logits = checked_logits(critic(x))
-        visit = self._visit(logits, x, second_order=False)
+        visit = self._visit(logits, x, partial(Visit, second_order=False) if self.keep else LossVisit)
         return logits if visit is None else visit.logits
 
     def logits_and_gradient(self, critic, x, allow_coupled=False):
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
-        visit = self._visit(logits, x, second_order=True)
+        least_work = 0 if self.smallest else least_work_on(x.device)
+        visit = self._visit(logits, x, partial(Visit, second_order=True, least_work=least_work))
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, logits, x, second_order):
+    def _visit(self, logits, x, kind):
         try:
             if self.against:
                 raise NotEligible(self.against)
-            least_work = 0 if self.smallest else least_work_on(x.device)
-            visit = Visit(logits, x, second_order, least_work)
+            visit = kind(logits, x)
         except NotEligible as why:
             self.reasons.append(str(why))
             return None
@@ -165,8 +166,8 @@ class Recorder:
         leaves = [leaf for visit in self.visits for leaf in visit.leaves()]
         if leaves:
             found = iter(torch.autograd.grad(total, leaves, factor, retain_graph=True, allow_unused=True))
-            for visit in self.visits:
-                of_leaves = [next(found) for _ in visit.leaves()]
+            of_each = [(visit, [next(found) for _ in visit.leaves()]) for visit in self.visits]
+            for visit, of_leaves in sorted(of_each, key=lambda one: len(one[1])):  # of the loss alone first: it frees
                 try:
                     of_parameters = visit.finish(*of_leaves)
                 except NotEligible as why:

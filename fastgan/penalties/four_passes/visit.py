@@ -165,6 +165,30 @@ class Visit:
         self.checked[self.signature] = None
 
 
+class LossVisit:
+    """One forward for the loss alone: autograd's passes, which end before those of the other forwards begin.
+
+    Raises NotEligible as `Visit` does.
+    """
+
+    input_gradient = None
+
+    def __init__(self, critic_logits: torch.Tensor, x: torch.Tensor):
+        maps = [step.map for step in find_steps(critic_logits, x)[0] if step.map is not None]
+        self.edges = list(dict.fromkeys(edge for map in maps for edge, *_ in map.parameters.values()))
+        self.true_logits, self.logits = critic_logits, critic_logits.detach().requires_grad_()
+
+    def leaves(self) -> tuple[torch.Tensor]:
+        return (self.logits,)
+
+    def finish(self, of_logits: torch.Tensor | None) -> list[Gradient]:
+        if of_logits is None or not self.edges:
+            return []
+        found = torch.autograd.grad(self.true_logits, self.edges, of_logits, allow_unused=True)
+        self.true_logits = None
+        return [(edge, g) for edge, g in zip(self.edges, found, strict=True) if g is not None]
+
+
 class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, run):
