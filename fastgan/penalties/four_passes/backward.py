@@ -1,7 +1,9 @@
 """The gradients of a critic's loss and penalties by the cheapest exact route."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -37,7 +39,9 @@ class Gradients:
     fake_gradient: torch.Tensor | None
     adversarial: losses.AdversarialLoss
 
-    def generator_cotangent(self, loss=None):
+    def generator_cotangent(
+        self, loss: losses.AdversarialLoss | str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(generator's loss, d loss / d fake): l'_G,i g_i, without a pass of the critic. Then fake.backward(cotangent).
 
         For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss
@@ -58,20 +62,20 @@ class Gradients:
 
 
 def backward(
-    critic,
-    loss,
-    penalties=(),
+    critic: Callable[[torch.Tensor], torch.Tensor],
+    loss: losses.AdversarialLoss | str,
+    penalties: Iterable[Callable] = (),
     *,
-    real,
-    fake,
-    states=None,
-    step=None,
-    rng=None,
-    share=1.0,
-    scaler=None,
-    keep_fake_gradient=False,
-    route=None,
-):
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    states: list[dict] | None = None,
+    step: int | None = None,
+    rng: torch.Generator | None = None,
+    share: float = 1.0,
+    scaler: torch.amp.GradScaler | None = None,
+    keep_fake_gradient: bool = False,
+    route: str | None = None,
+) -> Gradients:
     """Add the gradients of share * (loss + penalties) to the critic's parameters, as .backward() does. -> Gradients.
 
     The numbers are those of `evaluate`, then .backward() of the sum: the same draws, the same forwards of the critic in
@@ -94,7 +98,7 @@ def backward(
             less time on a CPU. "four passes": whenever the critic allows them. "general": autograd's.
 
     The values that are returned have neither share nor scale in them. Gradient penalties are computed outside of
-    autocast. A hook on an activation must be linear in the gradient.
+    autocast. A hook on an activation that changes the gradient of a logit makes the route general.
     Errors: ValueError, TypeError of the loss and the penalties.
     """
     adversarial = _loss(loss)
@@ -130,11 +134,13 @@ class Recorder:
     against: why it may not, or None. smallest: whether critics that are too small to gain from it take it, too.
     """
 
-    def __init__(self, against, keep_fake_gradient, smallest):
+    def __init__(self, against: str | None, keep_fake_gradient: bool, smallest: bool):
         self.against, self.keep, self.smallest = against, keep_fake_gradient, smallest
-        self.visits, self.reasons, self.gradient_passes = [], [], 0
+        self.visits: list[Visit | LossVisit] = []
+        self.reasons: list[str] = []
+        self.gradient_passes = 0
 
-    def logits(self, critic, x):
+    def logits(self, critic: Callable, x: torch.Tensor) -> torch.Tensor:
         if self.against or not (self.keep or self.visits):
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
@@ -142,14 +148,16 @@ class Recorder:
         visit = self._visit(logits, x, partial(Visit, second_order=False) if self.keep else LossVisit)
         return logits if visit is None else visit.logits
 
-    def logits_and_gradient(self, critic, x, allow_coupled=False):
+    def logits_and_gradient(
+        self, critic: Callable, x: torch.Tensor, allow_coupled: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
         least_work = 0 if self.smallest else least_work_on(x.device)
         visit = self._visit(logits, x, partial(Visit, second_order=True, least_work=least_work))
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, logits, x, kind):
+    def _visit(self, logits: torch.Tensor, x: torch.Tensor, kind: Callable) -> Any:
         try:
             if self.against:
                 raise NotEligible(self.against)
@@ -160,7 +168,7 @@ class Recorder:
         self.visits.append(visit)
         return visit
 
-    def backward(self, total, factor):
+    def backward(self, total: torch.Tensor, factor: torch.Tensor) -> None:
         """All gradients in one call, so that each parameter's arrive together (DistributedDataParallel counts them)."""
         outputs, gradients = [total], [factor]
         leaves = [leaf for visit in self.visits for leaf in visit.leaves()]
@@ -168,24 +176,20 @@ class Recorder:
             found = iter(torch.autograd.grad(total, leaves, factor, retain_graph=True, allow_unused=True))
             of_each = [(visit, [next(found) for _ in visit.leaves()]) for visit in self.visits]
             for visit, of_leaves in sorted(of_each, key=lambda one: len(one[1])):  # of the loss alone first: it frees
-                try:
-                    of_parameters = visit.finish(*of_leaves)
-                except NotEligible as why:
-                    self.reasons.append(str(why))
-                    of_parameters = visit.general(*of_leaves)
-                for edge, gradient in of_parameters:
+                for edge, gradient in visit.finish(*of_leaves):
                     outputs.append(edge)
                     gradients.append(gradient)
+            self.reasons += [visit.refused for visit in self.visits if visit.refused is not None]
         torch.autograd.backward(outputs, gradients)
 
-    def verdict(self):
+    def verdict(self) -> tuple[str, str]:
         if self.reasons:
             return GENERAL, f"{self.reasons[0][0].upper()}{self.reasons[0][1:]}."
         if self.gradient_passes:
             return FOUR_PASSES, "The critic is piecewise linear in its input and gives one logit a sample."
         return GENERAL, "No gradient penalty is due: the loss alone takes three passes."
 
-    def gradient_of(self, logits):
+    def gradient_of(self, logits: torch.Tensor) -> torch.Tensor | None:
         """The rows of the input gradient that belong to these logits, the last ones of a visit, or None."""
         for visit in self.visits:
             if logits is visit.logits or logits._base is visit.logits:
@@ -194,17 +198,17 @@ class Recorder:
         return None
 
 
-def _loss(loss):
+def _loss(loss: losses.AdversarialLoss | str) -> losses.AdversarialLoss:
     return losses.get(loss) if isinstance(loss, str) else loss
 
 
-def _unknown(penalties):
+def _unknown(penalties: tuple) -> str | None:
     for penalty in penalties:
         if isinstance(penalty, Term) and not type(penalty).__module__.startswith("fastgan."):
             return f"{type(penalty).__name__} is not a term of fastgan, and may use the graph of the logits"
     return None
 
 
-def _factor(total, share, scaler):
+def _factor(total: torch.Tensor, share: float, scaler: torch.amp.GradScaler | None) -> torch.Tensor:
     factor = torch.full_like(total, share)
     return factor if scaler is None else scaler.scale(factor)

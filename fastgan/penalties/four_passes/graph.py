@@ -58,9 +58,9 @@ def find_steps(
     if not depends[logits.grad_fn]:
         raise NotEligible("the logits do not depend on the input")
     shapes_of = {}
-    steps, signature, work, last = [], [], [], {}
+    steps: list[Step] = []
+    signature, work, last = [], [], {}
     for node, edges in order:
-        name = kind(node)
         about = node._input_metadata
         shapes_of[node] = shapes = [tuple(output.shape) for output in about]
         inputs, parameters, reads = {}, {}, {}
@@ -73,7 +73,7 @@ def find_steps(
                 reads[position], last[edge] = edge, len(steps)
             else:
                 parameters[position] = edge
-        _require(node, name, inputs, shapes, about, x)
+        name = _require(node, kind(node), inputs, shapes, about, x)
         if parameters:
             if name not in MAPS and name not in JOINT and name != "bias_act":
                 raise NotEligible(f"{_named(node)} has a parameter that the four passes have no gradient for")
@@ -91,12 +91,12 @@ def find_steps(
     return steps, tuple(signature), leaf
 
 
-def least_work_on(device):
+def least_work_on(device: torch.device) -> float:
     """What makes four passes the cheaper route there."""
     return LEAST_WORK if device.type == "cpu" else 0
 
 
-def _require(node, name, inputs, shapes, about, x):
+def _require(node: Any, name: str | None, inputs: dict, shapes: list, about: Any, x: torch.Tensor) -> str:
     if any(output.dtype not in FLOATING or output.device != x.device for output in about):
         raise NotEligible(f"{_named(node)} gives {about[0].dtype} on {about[0].device}")
     if name is None:
@@ -107,18 +107,19 @@ def _require(node, name, inputs, shapes, about, x):
         wrong = "does not show its arguments"
     if wrong is not None:
         raise NotEligible(f"{_named(node)} {wrong}")
+    return name
 
 
-def _parameter(function, output):
+def _parameter(function: Any, output: int) -> tuple:
     about = function._input_metadata[output]
     return torch.autograd.graph.GradientEdge(function, output), tuple(about.shape), about.dtype
 
 
-def _named(node):
+def _named(node: Any) -> str:
     return f"the critic's node {kind(node) or node.name()}"
 
 
-def _walk(root, x):
+def _walk(root: Any, x: torch.Tensor) -> tuple[list, dict[Any, bool], torch.Tensor | None]:
     """([(node, edges)] of the nodes that depend on x, inputs before those that use them; {node: whether it does}; a
     leaf that is not x)."""
     leaf = None

@@ -8,17 +8,21 @@ from typing import Any
 import torch
 
 Gradients = dict[int, torch.Tensor]
+Saved = tuple[Any, Any]  # tensors, None for what autograd has not saved
 
 
 class Linear:
     """y = W a (+ b). a, w: what autograd has saved of both, None for what no gradient takes."""
+
+    a: Any
+    w: Any
 
     def __init__(self, node: Any, at: int):
         """at: the position of a among the node's tensors."""
         self.node = node
         self.a, self.w = (None if saved is None else saved.detach() for saved in self.saved(at))
 
-    def saved(self, at: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def saved(self, at: int) -> Saved:
         """(a, W)"""
         raise NotImplementedError
 
@@ -32,95 +36,95 @@ class Linear:
 
 
 class _Convolution(Linear):
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         n = self.node
-        self.setting = n._saved_stride, n._saved_padding, n._saved_dilation, n._saved_transposed
-        self.setting += n._saved_output_padding, n._saved_groups
+        window = n._saved_stride, n._saved_padding, n._saved_dilation
+        self.setting = *window, n._saved_transposed, n._saved_output_padding, n._saved_groups
         return n._saved_input, n._saved_weight
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         return torch.ops.aten.convolution(t, self.w, None, *self.setting)
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         wanted = [False, True, False]  # torch's own second derivative of a convolution computes more
         return {1: torch.ops.aten.convolution_backward(delta, a, self.w, None, *self.setting, wanted)[1]}
 
 
 class _Addmm(Linear):
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         return self.node._saved_mat1, self.node._saved_mat2
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         alpha = self.node._saved_alpha
         return t @ self.w if alpha == 1 else t @ self.w * alpha
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         alpha, product = self.node._saved_alpha, _product(self.w, delta, a)
         return {2: product if alpha == 1 else product * alpha}
 
 
 class _Mm(Linear):
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         return self.node._saved_self, self.node._saved_mat2
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         return t @ self.w
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         return {1: _product(self.w, delta, a)}
 
 
 class _Product(Linear):
     """Element by element."""
 
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         self.at = at
         both = self.node._saved_self, self.node._saved_other
         return both if at == 0 else both[::-1]
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         return t * self.w
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         return {1 - self.at: delta * a}
 
 
 class _Quotient(Linear):
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         return self.node._saved_self, self.node._saved_other
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         return t / self.w
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         return {1: -delta * a / self.w.square()}
 
 
 class _Prelu(Linear):
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         return self.node._saved_self, self.node._saved_weight
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         return torch.where(self.a > 0, t, t * self.w)
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         return {1: torch.where(self.a > 0, 0, delta * a)}
 
 
 class _BatchNorm(Linear):
     """With running statistics: W a + b for W = weight / deviation, and a the input less the mean."""
 
-    def saved(self, at):
+    def saved(self, at: int) -> Saved:
         n = self.node
         x, weight = n._saved_input, n._saved_weight
         mean, variance = (_per_channel(v.to(x.dtype), x) for v in (n._saved_running_mean, n._saved_running_var))
         self.scale = (variance + n._saved_eps).rsqrt()
         return x.detach() - mean, self.scale if weight is None else self.scale * _per_channel(weight, x)
 
-    def tangent(self, t):
+    def tangent(self, t: torch.Tensor) -> torch.Tensor:
         return (t * self.w).to(t.dtype)
 
-    def of_weight(self, delta, a):
+    def of_weight(self, delta: torch.Tensor, a: torch.Tensor) -> Gradients:
         return {1: (delta * a * self.scale).sum([d for d in range(a.dim()) if d != 1])}
 
 

@@ -25,7 +25,7 @@ class Map:
     def __init__(self, node: Any, name: str, at: int, parameters: dict[int, tuple]):
         self.node, self.name, self.at, self.parameters = node, name, at, parameters
         self.weights = name in LINEAR and not set(parameters).isdisjoint(WEIGHTS[name])
-        self.delta = None
+        self.delta: torch.Tensor | None = None
 
     def work(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
         """Products of numbers in one pass, from the shapes of the input and the output; none for a gain or a bias."""
@@ -54,7 +54,8 @@ class Map:
         elif self.name in JOINT and self.name not in WRITTEN_OUT and delta is not None:
             seed = torch.zeros_like(delta) if per_sample is None else delta * rows(per_sample, delta)
             moved, made = transposed(self.node, given, [seed])  # one call: a checkpointed forward is unpacked once
-            found = {} if per_sample is None else {p: made[p].detach() for p in self.parameters}
+            if per_sample is not None:
+                found = {p: g.detach() for p, g in enumerate(made) if p in self.parameters and g is not None}
         else:
             moved = tangents(self.node, self.name, given)
         if delta is not None and per_sample is not None and len(found) < len(self.parameters):
@@ -106,7 +107,7 @@ def channels(delta: torch.Tensor, dim: int, per_sample: torch.Tensor) -> torch.T
     return each @ summed if dim else each * summed
 
 
-def weighted(a: torch.Tensor, per_sample: torch.Tensor | None, tangent: torch.Tensor | None) -> torch.Tensor:
+def weighted(a: torch.Tensor, per_sample: torch.Tensor | None, tangent: Any) -> torch.Tensor:
     """l'_i a_i + t_i"""
     if per_sample is None:
         return tangent

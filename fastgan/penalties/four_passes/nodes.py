@@ -5,6 +5,9 @@ one another; a node that is allowed keeps them there. Constants of autograd (mas
 on the input: autograd takes them as constants, and so do the four passes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from torch.autograd.function import BackwardCFunction
 
 from fastgan.ops.bias_act import BY_CODE
@@ -60,49 +63,49 @@ PLACE = {
     "GridSampler3DBackward0": 0,
 }
 
-NAMES = {}
+NAMES: dict[type, str] = {}
 
 
-def _one(attribute):
+def _one(attribute: str) -> Callable[[Any, int], bool]:
     """The node works along one dimension, which is not that of the samples."""
 
-    def allowed(node, dims):
+    def allowed(node: Any, dims: int) -> bool:
         return position_of(getattr(node, attribute), dims) != 0
 
     return allowed
 
 
-def _several(attribute):
-    def allowed(node, dims):
+def _several(attribute: str) -> Callable[[Any, int], bool]:
+    def allowed(node: Any, dims: int) -> bool:
         chosen = getattr(node, attribute)
         return bool(chosen) and all(position_of(d, dims) != 0 for d in chosen)  # none chosen means all of them
 
     return allowed
 
 
-def _index(node, dims):
+def _index(node: Any, dims: int) -> bool:
     # Indices of two dimensions or more can move them to the front.
     given = [place for place, index in enumerate(node._saved_indices) if index is not None]
     return len(given) == 1 and given[0] != 0
 
 
-def _repeat(node, dims):
+def _repeat(node: Any, dims: int) -> bool:
     return len(node._saved_repeats) == dims and node._saved_repeats[0] == 1
 
 
-def _pad(node, dims):
+def _pad(node: Any, dims: int) -> bool:
     return len(node._saved_pad) < 2 * dims
 
 
-def _permute(node, dims):
+def _permute(node: Any, dims: int) -> bool:
     return position_of(node._saved_dims[0], dims) == 0
 
 
-def _transpose(node, dims):
+def _transpose(node: Any, dims: int) -> bool:
     return position_of(node._saved_dim0, dims) != 0 and position_of(node._saved_dim1, dims) != 0
 
 
-def _anything(node, dims):
+def _anything(node: Any, dims: int) -> bool:
     return True
 
 
@@ -124,13 +127,13 @@ JOINED = {"CatBackward0": _one("_saved_dim"), "StackBackward0": _one("_saved_dim
 SAME_RANK = ROWWISE | (JOINT - {"StackBackward0"}) | {"ExpandBackward0", "RepeatBackward0", "ConstantPadNdBackward0"}
 
 
-def position_of(d, dims):
+def position_of(d: int, dims: int) -> int:
     """A dimension that is counted from the end may be stored as an unsigned number."""
     d = d - (1 << 64) if d >= 1 << 63 else d
     return d + dims if d < 0 else d
 
 
-def kind(node):
+def kind(node: Any) -> str | None:
     """The name that the tables know the node by. A Python Function has the name of an op of fastgan, or None."""
     if not isinstance(node, BackwardCFunction):
         name = NAMES.get(type(node))
@@ -145,7 +148,9 @@ def kind(node):
     return getattr(function, "op", None)
 
 
-def refusal(node, name, inputs, outputs, samples):
+def refusal(
+    node: Any, name: str, inputs: dict[int, tuple[int, ...]], outputs: list[tuple[int, ...]], samples: int
+) -> str | None:
     """None if the node is allowed, else what is wrong with it, in words.
 
     inputs: {position: shape} of the tensors that depend on the critic's input x. outputs: shapes. samples: how many.
@@ -173,7 +178,7 @@ def refusal(node, name, inputs, outputs, samples):
     return None
 
 
-def _refuse_bias_act(node, inputs):
+def _refuse_bias_act(node: Any, inputs: dict) -> str | None:
     if BY_CODE[node.setting[1]].curved:
         return "has a curved activation"
     return None if set(inputs) == {0} else "has a bias that depends on the input"

@@ -39,9 +39,10 @@ class Visit:
         if (wrong := self.checked.get(signature)) is not None:
             raise NotEligible(wrong)
         self.logits = critic_logits.detach().requires_grad_()
-        self.input_gradient: torch.Tensor | None = None
+        self.input_gradient: Any = None
+        self.refused: str | None = None
         if second_order:
-            self._data_pass(Map.keep)
+            self.input_gradient = self._data_pass(Map.keep)
             self.gradient = self.input_gradient.detach().requires_grad_()
 
     def leaves(self) -> tuple[torch.Tensor, ...]:
@@ -50,11 +51,7 @@ class Visit:
 
     def finish(self, of_logits: torch.Tensor | None, of_gradient: torch.Tensor | None = None) -> list[Gradient]:
         """What the critic's parameters get, from the derivatives with respect to the leaves. None for zero. Frees what
-        the passes kept.
-
-        Raises NotEligible when the tangent of the logits shows a hook that the graph does not: `general` then has the
-        gradients.
-        """
+        the passes kept. `refused` then says why the gradients are autograd's, if they are: a hook on an activation."""
         if of_logits is not None:
             self.per_sample = of_logits.detach().reshape(-1)
         elif not self.second_order:
@@ -62,23 +59,19 @@ class Visit:
         if self.second_order:
             with without_autocast(self.x):
                 moved = _within_a_backward_pass(lambda: self._tangent_pass(of_gradient), self.x)
-            if of_gradient is not None:
-                self._require_symmetry(moved, of_gradient)
+            if of_gradient is not None and not self._is_symmetric(moved, of_gradient):
+                self.refused, self.gradients = HOOKED, self._by_autograd(of_logits, of_gradient)
         else:
-            self._data_pass(self._finish)
-        self.true_logits = self.steps = None
+            self.input_gradient = self._data_pass(self._finish)
+        del self.true_logits, self.steps
         return self.gradients
 
-    def general(self, of_logits: torch.Tensor | None, of_gradient: torch.Tensor) -> list[Gradient]:
-        """As `finish`, by autograd."""
-        gradient = input_gradient(self.true_logits, self.x)
-        found = [(gradient, of_gradient)]
-        if of_logits is not None:
-            found.append((self.true_logits, of_logits))
-        self.true_logits = self.steps = self.input_gradient = None
-        return found
+    def _by_autograd(self, of_logits: torch.Tensor | None, of_gradient: torch.Tensor) -> list[Gradient]:
+        self.input_gradient = None
+        found: list[Gradient] = [(input_gradient(self.true_logits, self.x), of_gradient)]
+        return found if of_logits is None else [*found, (self.true_logits, of_logits)]
 
-    def _data_pass(self, at_map: Callable) -> None:
+    def _data_pass(self, at_map: Callable) -> torch.Tensor:
         """The gradient of each sample's logit with respect to the sample. at_map(map, delta, gradient of its input)."""
 
         def hook_of(map: Map) -> Callable:
@@ -94,13 +87,14 @@ class Visit:
                     handles.append(step.node.register_hook(hook_of(step.map)))
             seed = torch.ones_like(self.true_logits)
             with without_autocast(self.x):
-                (self.input_gradient,) = torch.autograd.grad(
+                (gradient,) = torch.autograd.grad(
                     self.true_logits, self.x, seed, retain_graph=self.second_order, allow_unused=True
                 )
         finally:
             for handle in handles:  # a hook and its node hold each other
                 handle.remove()
-        check_dependence(self.input_gradient)
+        check_dependence(gradient)
+        return gradient
 
     def _finish(self, map: Map, delta: torch.Tensor | None, x_gradient: torch.Tensor | None) -> None:
         map.keep(delta, x_gradient)
@@ -110,8 +104,8 @@ class Visit:
     def _tangent_pass(self, of_gradient: torch.Tensor | None) -> torch.Tensor | None:
         """Moves the input along of_gradient; returns how the logits move. On the way the maps' parameters get their
         gradients."""
-        source = get_gradient_edge(self.x)
-        moved = {} if of_gradient is None else {(source.node, source.output_nr): of_gradient.detach()}
+        source, root = ((edge.node, edge.output_nr) for edge in map(get_gradient_edge, (self.x, self.true_logits)))
+        moved = {} if of_gradient is None else {source: of_gradient.detach()}
         for step in self.steps:
             given = {position: moved[edge] for position, edge in step.inputs.items() if edge in moved}
             for edge in step.last:
@@ -123,22 +117,26 @@ class Visit:
                 self.gradients += gradients
             for output, tangent in found.items():
                 moved[step.node, output] = tangent
-        return moved.get((self.true_logits.grad_fn, self.true_logits.output_nr))
+        return moved.get(root)
 
-    def _require_symmetry(self, moved: torch.Tensor | None, of_gradient: torch.Tensor) -> None:
-        """Checks that logit i moves by g_i . v_i when sample i moves along v_i: that the data pass and the tangent pass
-        are transposes of each other, sample by sample. A hook on an activation is in the data pass alone."""
+    def _is_symmetric(self, moved: torch.Tensor | None, of_gradient: torch.Tensor) -> bool:
+        """Whether logit i moves by g_i . v_i when sample i moves along v_i: the data pass and the tangent pass are then
+        transposes of each other, sample by sample. A hook on an activation is in the data pass alone.
+
+        The answer is remembered if it is no. While a CUDA graph is captured, it is yes.
+        """
         if self.x.is_cuda and torch.cuda.is_current_stream_capturing():
-            return
+            return True
         dtype = torch.promote_types(self.x.dtype, torch.float32)
         v, g = (t.flatten(1).to(dtype) for t in (of_gradient, self.input_gradient))
         expected = torch.linalg.vecdot(v, g)
         found = torch.zeros_like(expected) if moved is None else moved.reshape(-1).to(dtype)
         allowed = self.tolerance * v.norm(dim=1) * g.norm(dim=1)
-        if not bool(((found - expected).abs() <= allowed).all()):
-            if bool(found.isfinite().all() & allowed.isfinite().all()):  # a GradScaler's overflow passes
-                self.checked[self.signature] = HOOKED
-            raise NotEligible(HOOKED)
+        if bool(((found - expected).abs() <= allowed).all()):
+            return True
+        if bool(found.isfinite().all() & allowed.isfinite().all()):  # a GradScaler's overflow passes
+            self.checked[self.signature] = HOOKED
+        return False
 
     def _require_apart(self) -> None:
         """Checks that a sample's gradient is that of its own logit, and linear in that logit's cotangent.
@@ -171,7 +169,7 @@ class LossVisit:
     Raises NotEligible as `Visit` does.
     """
 
-    input_gradient = None
+    input_gradient = refused = None
 
     def __init__(self, critic_logits: torch.Tensor, x: torch.Tensor):
         maps = [step.map for step in find_steps(critic_logits, x)[0] if step.map is not None]
@@ -182,11 +180,27 @@ class LossVisit:
         return (self.logits,)
 
     def finish(self, of_logits: torch.Tensor | None) -> list[Gradient]:
-        if of_logits is None or not self.edges:
+        if of_logits is None:
             return []
+        if not self.edges or _depend_on_one_another({edge.node for edge in self.edges}):
+            return [(self.true_logits, of_logits)]  # for autograd, with what all other forwards give
         found = torch.autograd.grad(self.true_logits, self.edges, of_logits, allow_unused=True)
-        self.true_logits = None
+        del self.true_logits
         return [(edge, g) for edge, g in zip(self.edges, found, strict=True) if g is not None]
+
+
+def _depend_on_one_another(nodes: set) -> bool:
+    """Whether a path leads from one of the nodes to another: the second one's gradient would hold the first one's."""
+    seen: set = set()
+    stack = list(nodes)
+    while stack:
+        for function, _ in stack.pop().next_functions:
+            if function in nodes:
+                return True
+            if function is not None and function not in seen:
+                seen.add(function)
+                stack.append(function)
+    return False
 
 
 class _Backward(torch.autograd.Function):
