@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from fastgan import losses
-from fastgan.penalties.critic import checked_logits
+from fastgan.penalties.critic import checked_logits, module_of
 from fastgan.penalties.evaluate import evaluate
 from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
@@ -17,6 +18,11 @@ from fastgan.penalties.gradient.input_gradient import input_gradient
 from fastgan.penalties.terms import Term
 
 FOUR_PASSES, GENERAL = "four passes", "general"
+
+# The general route is right for every critic, so that its reason may be remembered: a critic that took it pays nothing
+# for the look at its graph in most steps. A network -> {batch: (reason, batches until the next look)}.
+REFUSED: WeakKeyDictionary = WeakKeyDictionary()
+LOOK_AGAIN = 100
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class Recorder:
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
         logits = checked_logits(critic(x))
-        visit = self._visit(logits, x, partial(Visit, second_order=False) if self.keep else LossVisit)
+        visit = self._visit(critic, logits, x, partial(Visit, second_order=False) if self.keep else LossVisit)
         return logits if visit is None else visit.logits
 
     def logits_and_gradient(
@@ -154,16 +160,22 @@ class Recorder:
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
         least_work = 0 if self.smallest else least_work_on(x.device)
-        visit = self._visit(logits, x, partial(Visit, second_order=True, least_work=least_work))
+        visit = self._visit(critic, logits, x, partial(Visit, second_order=True, least_work=least_work))
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, logits: torch.Tensor, x: torch.Tensor, kind: Callable) -> Any:
+    def _visit(self, critic: Callable, logits: torch.Tensor, x: torch.Tensor, kind: Callable) -> Any:
+        network = module_of(critic)
+        refusals = {} if network is None else REFUSED.setdefault(network, {})
+        batch = x.shape, x.dtype, self.smallest, network is not None and network.training
+        why, left = refusals.get(batch, (None, 0))
         try:
-            if self.against:
-                raise NotEligible(self.against)
+            if self.against or left:
+                raise NotEligible(self.against or why)
             visit = kind(logits, x)
         except NotEligible as why:
             self.reasons.append(str(why))
+            if not self.against:
+                refusals[batch] = str(why), left - 1 if left else LOOK_AGAIN
             return None
         self.visits.append(visit)
         return visit

@@ -1,5 +1,7 @@
 """What is not piecewise linear, couples samples or hides a parameter goes the general route: never a wrong gradient."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import fastgan
-from fastgan.penalties import R1, R2, WGANGP, LeCam, Penalty
+from fastgan.penalties import R1, R2, WGANGP, Gradients, LeCam, Penalty
 from tests.penalties.four_passes.reference import assert_equal_gradients, by_autograd, by_backward, compare
 
 FEATURES = 6
@@ -210,6 +212,17 @@ def test_a_module_that_is_curved_for_small_batches_alone():
     meant = (R1(allow_coupled=True), R2(allow_coupled=True))
     assert compare(critic, "hinge", meant, *points(8)).route == "four passes"
     assert compare(critic, "hinge", meant, *points(4)).route == "general"
+
+
+def test_the_reason_for_the_general_route_is_remembered_for_a_while(monkeypatch):
+    monkeypatch.setattr(sys.modules[Gradients.__module__], "LOOK_AGAIN", 2)
+    critic, routes = Critic(lambda critic, h: h * h), []
+    for step in range(7):
+        if step == 1:
+            critic.between = lambda critic, h: h
+        routes.append(by_backward(critic, "hinge", (R1(), R2()), *points()).route)
+    assert routes == ["general"] * 3 + ["four passes"] * 4
+    assert by_backward(critic, "hinge", (R1(), R2()), *points(3)).route == "four passes"
 
 
 def test_a_hook_that_is_not_linear_is_found():
