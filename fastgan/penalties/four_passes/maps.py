@@ -60,10 +60,13 @@ class Map:
             moved = tangents(self.node, self.name, given)
         if delta is not None and per_sample is not None and len(found) < len(self.parameters):
             found |= self._summands(delta, per_sample)
-        gradients = [
+        return self.fitted(found), moved
+
+    def fitted(self, found: dict[int, torch.Tensor]) -> list[tuple]:
+        """[(edge, gradient)] of the parameters among {position: gradient}, in their shapes and dtypes."""
+        return [
             (edge, _fit(found[p], shape, dtype)) for p, (edge, shape, dtype) in self.parameters.items() if p in found
         ]
-        return gradients, moved
 
     def _summands(self, delta: torch.Tensor, per_sample: torch.Tensor) -> dict[int, torch.Tensor]:
         if self.name in ("ConvolutionBackward0", "NativeBatchNormBackward0"):

@@ -172,8 +172,7 @@ class LossVisit:
     input_gradient = refused = None
 
     def __init__(self, critic_logits: torch.Tensor, x: torch.Tensor):
-        maps = [step.map for step in find_steps(critic_logits, x)[0] if step.map is not None]
-        self.edges = list(dict.fromkeys(edge for map in maps for edge, *_ in map.parameters.values()))
+        self.maps = [step.map for step in find_steps(critic_logits, x)[0] if step.map is not None]
         self.true_logits, self.logits = critic_logits, critic_logits.detach().requires_grad_()
 
     def leaves(self) -> tuple[torch.Tensor]:
@@ -182,11 +181,35 @@ class LossVisit:
     def finish(self, of_logits: torch.Tensor | None) -> list[Gradient]:
         if of_logits is None:
             return []
-        if not self.edges or _depend_on_one_another({edge.node for edge in self.edges}):
+        edges = list(dict.fromkeys(edge for map in self.maps for edge, *_ in map.parameters.values()))
+        if (
+            not edges
+            or any(_has_a_hook(edge) for edge in edges)
+            or _depend_on_one_another({edge.node for edge in edges})
+        ):
             return [(self.true_logits, of_logits)]  # for autograd, with what all other forwards give
-        found = torch.autograd.grad(self.true_logits, self.edges, of_logits, allow_unused=True)
-        del self.true_logits
-        return [(edge, g) for edge, g in zip(self.edges, found, strict=True) if g is not None]
+        found: list[Gradient] = []
+
+        def hook_of(map: Map) -> Callable:
+            def hook(gradients, _):
+                # What the node gives, not what the pass returns: a hook on a weight belongs to the sum of all.
+                found.extend(map.fitted({p: g.detach() for p, g in enumerate(gradients) if g is not None}))
+
+            return hook
+
+        handles = [each.node.register_hook(hook_of(each)) for each in self.maps]
+        try:
+            torch.autograd.grad(self.true_logits, edges, of_logits, allow_unused=True)
+        finally:
+            for handle in handles:
+                handle.remove()
+        del self.true_logits, self.maps
+        return found
+
+
+def _has_a_hook(edge: Any) -> bool:
+    """Whether the edge leads to a parameter with a hook."""
+    return bool(getattr(getattr(edge.node, "variable", None), "_backward_hooks", None))
 
 
 def _depend_on_one_another(nodes: set) -> bool:

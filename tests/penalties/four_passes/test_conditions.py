@@ -214,6 +214,25 @@ def test_a_module_that_is_curved_for_small_batches_alone():
     assert compare(critic, "hinge", meant, *points(4)).route == "general"
 
 
+@pytest.mark.parametrize("terms", [(R1(),), (R1(), R2()), (WGANGP(),)], ids=["R1", "R1 and R2", "WGANGP"])
+@pytest.mark.parametrize("place", ["parameter", "weight made of parameters"])
+def test_a_hook_on_a_weight_sees_the_sum(place, terms):
+    """clamp is not additive: all gradients of the weight have to meet before the hook."""
+
+    def product(critic, h):
+        weight = critic.extra.outer(critic.extra)
+        if place != "parameter":
+            weight.register_hook(lambda g: g.clamp(-0.02, 0.02))
+        return h @ weight
+
+    def hooked(critic):
+        if place == "parameter":
+            critic.first.weight.register_hook(lambda g: g.clamp(-0.02, 0.02))
+        return critic
+
+    assert compare(Critic(product), "hinge", terms, *points(), call=hooked).route == "four passes"
+
+
 def test_the_reason_for_the_general_route_is_remembered_for_a_while(monkeypatch):
     monkeypatch.setattr(sys.modules[Gradients.__module__], "LOOK_AGAIN", 2)
     critic, routes = Critic(lambda critic, h: h * h), []
