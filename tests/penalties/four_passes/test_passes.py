@@ -92,10 +92,11 @@ def test_small_critics_take_the_general_route_unless_four_passes_are_chosen():
         assert backward(critic, "hinge", (R1(), R2()), **given).route == "four passes"
 
 
-def test_a_penalty_at_points_of_its_own_takes_four_passes_of_half_the_batch():
+@pytest.mark.parametrize("term", [WGANGP(), R1(), R2()], ids=repr)
+def test_a_penalty_of_half_the_batch_takes_four_passes_of_a_half(term):
     critic, (real, fake) = critic_of(), torch.randn(2, 3, 2, 8, 8)
-    backward(critic, "wasserstein", (WGANGP(),), real=real, fake=fake)
-    assert counted(backward, critic, "wasserstein", (WGANGP(),), real=real, fake=fake) == {
+    backward(critic, "wasserstein", (term,), real=real, fake=fake)
+    assert counted(backward, critic, "wasserstein", (term,), real=real, fake=fake) == {
         "map": 3 * LAYERS,  # the loss's forward, the penalty's, and its tangent
         "data": 2 * LAYERS - 1,
         "weight": 2 * LAYERS,
