@@ -13,9 +13,9 @@ Edge = tuple[Any, int]
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-# With fewer products of numbers a map on a CPU, the two passes saved take less time than the hooks in Python. Measured
-# with linear layers on one thread; the same for all numbers of threads, so that a run takes one route everywhere. Not
-# known for a GPU: there the four passes are always taken.
+# With fewer products of numbers a map on a CPU, the two passes saved take less time than the steps in Python. From
+# `python -m benchmarks.four_passes --sweep` on one thread; the same for all numbers of threads, so that a run takes one
+# route everywhere. Not known for a GPU: there the four passes are always taken.
 LEAST_WORK = 5_000_000
 
 
