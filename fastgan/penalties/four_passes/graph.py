@@ -74,13 +74,12 @@ def find_steps(
             else:
                 parameters[position] = edge
         name = _require(node, kind(node), inputs, shapes, about, x)
+        map = None
         if parameters:
             if name not in MAPS and name not in JOINT and name != "bias_act":
                 raise NotEligible(f"{_named(node)} has a parameter that the four passes have no gradient for")
-            parameters = {p: _parameter(*edge) for p, edge in parameters.items()}
-        map = None
-        if parameters:
-            map = Map(node, name, next(iter(inputs)), parameters)
+            of_each = {p: _parameter(*edge) for p, edge in parameters.items()}
+            map = Map(node, name, next(iter(inputs)), of_each)
             work.append(map.work(next(iter(inputs.values())), shapes[0]))
         steps.append(Step(node, name, reads, [], map))
         signature.append((name, tuple(inputs.items()), tuple(parameters), *shapes, about[0].dtype))
