@@ -115,14 +115,21 @@ def gpus(name):
 
 def four_passes(rows):
     cells = []
-    for (critic, penalties), group in pivot(rows, "critic", "penalties", implementation="route").items():
+    routes = ("loss", "fastgan", "shared", "separate")
+    for (critic, width, penalties, precision, threads), group in pivot(
+        rows, "critic", "width", "penalties", "precision", "threads", implementation="route"
+    ).items():
         ours = group["fastgan"]
-        times = [milliseconds(group[route]) for route in ("loss", "fastgan", "shared", "separate")]
-        counts = " / ".join(group[route]["convolutions"] for route in ("loss", "fastgan", "shared"))
-        over = f"{float(ours['over_loss_median']):.2f}"
-        cells.append([critic.replace("_", " "), penalties, ours["taken"], *times, over, _over_shared(ours), counts])
-    header = ["critic", "penalties", "route", "loss alone", "fastgan", "shared", "separate", "over the loss alone"]
-    return [f"{machine(rows)}:", "", *table([*header, "faster than shared", "convolutions"], cells)]
+        times = [milliseconds(group[route]) if route in group else "" for route in routes]
+        counts = " / ".join(group[route]["convolutions"] for route in routes[:3] if route in group)
+        over = f"{float(ours['over_loss_median']):.2f}" if ours["over_loss_median"] else ""
+        name = f"{critic.replace('_', ' ')}, width {width}"
+        setting = f"{precision}, {threads} thread{'s' * (threads != '1')}"
+        cells.append([name, penalties, setting, ours["taken"], *times, over, _over_shared(ours), counts])
+    header = ["critic", "penalties", "", "route", "loss alone", "fastgan", "shared", "separate", "over the loss alone"]
+    first = rows[0]
+    about = f"**{first['hardware']}, {first['isa'].upper()}**, torch {first['torch']}"
+    return [f"{about}:", "", *table([*header, "faster than shared", "convolutions"], cells)]
 
 
 def _over_shared(row):

@@ -11,8 +11,9 @@ a_i is the input of a linear map, delta_i the cotangent of its output for a logi
 of the loss with respect to logit i, t_i the tangent at the map's input when the input moves along the penalty's
 derivative with respect to the input gradient.
 
-`graph` finds the maps in the autograd graph and proves the conditions. `nodes` lists the nodes that meet them. `maps`
-has the gradients of the parameters. `visit` runs the passes. `backward` is the public function.
+`graph` finds the steps in the autograd graph and proves the conditions, `nodes` says which nodes of a graph meet them,
+`tangents` and `linear` have the tangents, `maps` the parameters' gradients, `visit` runs the passes, `backward` is the
+public function.
 """
 
 from fastgan.penalties.four_passes.backward import Gradients, backward

@@ -1,8 +1,9 @@
 """The gradients of a critic's loss and penalties by the cheapest exact route."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,49 +11,53 @@ import torch
 from fastgan import losses
 from fastgan.penalties.critic import checked_logits, module_of
 from fastgan.penalties.evaluate import evaluate
-from fastgan.penalties.four_passes.graph import NotEligible, TooSmall, least_work_on
+from fastgan.penalties.four_passes.graph import NotEligible, least_work_on
 from fastgan.penalties.four_passes.maps import rows
-from fastgan.penalties.four_passes.visit import Visit
+from fastgan.penalties.four_passes.visit import LossVisit, Visit
 from fastgan.penalties.gradient.input_gradient import input_gradient
-from fastgan.penalties.terms import CriticFunction, CriticTerm, Measured, State, Term
+from fastgan.penalties.terms import Term
 
 FOUR_PASSES, GENERAL = "four passes", "general"
-SMALL = WeakKeyDictionary()  # a critic -> shapes of batches for which it is too small to look at its graph again
+
+# The general route is right for every critic, so that its reason may be remembered: a critic that took it pays nothing
+# for the look at its graph in most steps. A network -> {batch: (reason, batches until the next look)}.
+REFUSED: WeakKeyDictionary = WeakKeyDictionary()
+LOOK_AGAIN = 100
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """The results of `backward`. All tensors are detached.
+    """What `backward` found. All tensors are detached.
 
-    value: the loss plus all penalties, 0-d. loss: the loss. real_logits, fake_logits: the critic's.
+    value: the loss and all penalties, 0-d. loss: the loss alone. real_logits, fake_logits: the critic's.
     terms: (value, diagnostics) for each penalty in their order; None for one that is not due.
-    route: "four passes" or "general". reason: why, in a sentence.
-    fake_gradient: d logit_i / d fake_i (B, ...), or None if no pass computed it.
+    route: "four passes" or "general". reason: a sentence that says why.
+    fake_gradient: d logit_i / d fake_i (B, ...), or None when no pass gave it.
     """
 
     value: torch.Tensor
     loss: torch.Tensor
     real_logits: torch.Tensor
     fake_logits: torch.Tensor
-    terms: list[Measured | None]
+    terms: list
     route: str
     reason: str
     fake_gradient: torch.Tensor | None
     adversarial: losses.AdversarialLoss
 
     def generator_cotangent(
-        self, loss: str | losses.AdversarialLoss | None = None
+        self, loss: losses.AdversarialLoss | str | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(generator's loss, d loss / d fake): l'_G,i g_i, without a pass of the critic. Then fake.backward(cotangent).
 
-        For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss,
-        without penalties. loss: an AdversarialLoss or its name; None for that of the critic.
-        Errors: ValueError if fake_gradient is None.
+        For simultaneous updates: the critic is the one before its step. The gradient is that of the adversarial loss
+        alone. loss: an AdversarialLoss or its name; None for that of the critic.
+        Errors: ValueError when fake_gradient is None.
         """
         if self.fake_gradient is None:
             raise ValueError(
-                "fake_gradient is None: no pass computed the critic's gradient at the fakes. The four-pass route"
-                f" computes it if R2 is due or keep_fake_gradient=True. Here: {self.reason}"
+                "fake_gradient is None: no pass gave the critic's gradient at the fakes. It is there when R2 is due, or"
+                f" with keep_fake_gradient=True, on the four-pass route; here: {self.reason}"
             )
         adversarial = self.adversarial if loss is None else _loss(loss)
         with torch.enable_grad():
@@ -63,19 +68,19 @@ class Gradients:
 
 
 def backward(
-    critic: CriticFunction,
-    loss: str | losses.AdversarialLoss,
-    penalties: Iterable[CriticTerm | Callable[..., torch.Tensor]] = (),
+    critic: Callable[[torch.Tensor], torch.Tensor],
+    loss: losses.AdversarialLoss | str,
+    penalties: Iterable[Callable] = (),
     *,
     real: torch.Tensor,
     fake: torch.Tensor,
-    states: Sequence[State | None] | None = None,
+    states: list[dict] | None = None,
     step: int | None = None,
     rng: torch.Generator | None = None,
     share: float = 1.0,
     scaler: torch.amp.GradScaler | None = None,
     keep_fake_gradient: bool = False,
-    route: Literal["four passes", "general"] | None = None,
+    route: str | None = None,
 ) -> Gradients:
     """Add the gradients of share * (loss + penalties) to the critic's parameters, as .backward() does. -> Gradients.
 
@@ -92,14 +97,14 @@ def backward(
         real, fake: (B, ...), constants: no gradient flows into them.
         states, step: as `evaluate` takes them. rng: a torch.Generator for the random draws; None for the global one.
         share: a factor of all gradients, for a batch that comes in parts.
-        scaler: a torch.amp.GradScaler. Its scale multiplies all gradients.
+        scaler: a torch.amp.GradScaler, whose scale multiplies all gradients.
         keep_fake_gradient: keep the critic's gradient at the fakes for `Gradients.generator_cotangent` without R2 as
             well. The data gradient of the loss then reaches the samples. No further pass runs.
         route: None for the cheaper one: four passes, if the critic allows them and is not so small that autograd takes
             less time on a CPU. "four passes": whenever the critic allows them. "general": autograd's.
 
     The values that are returned have neither share nor scale in them. Gradient penalties are computed outside of
-    autocast. A hook on an activation must be linear in the gradient.
+    autocast. A hook on an activation that changes the gradient of a logit makes the route general.
     Errors: ValueError, TypeError of the loss and the penalties.
     """
     adversarial = _loss(loss)
@@ -130,47 +135,47 @@ def backward(
 
 
 class Recorder:
-    """The `visit` of an evaluation: forwards of the critic, by four passes if the graph allows them.
+    """The `visit` of an evaluation: forwards of the critic, by four passes where the graph allows it.
 
-    against: the reason against four passes, or None. smallest: whether a critic that is too small to gain takes them.
+    against: why it may not, or None. smallest: whether critics that are too small to gain from it take it, too.
     """
 
-    def __init__(self, against: str | None, keep_fake_gradient: bool, smallest: bool) -> None:
+    def __init__(self, against: str | None, keep_fake_gradient: bool, smallest: bool):
         self.against, self.keep, self.smallest = against, keep_fake_gradient, smallest
-        self.visits: list[Visit] = []
+        self.visits: list[Visit | LossVisit] = []
         self.reasons: list[str] = []
         self.gradient_passes = 0
 
-    def logits(self, critic: CriticFunction, x: torch.Tensor) -> torch.Tensor:
-        if not self.keep or self.against:
+    def logits(self, critic: Callable, x: torch.Tensor) -> torch.Tensor:
+        if self.against or not (self.keep or self.visits):
             return checked_logits(critic(x))
         x = x.detach().requires_grad_()
         logits = checked_logits(critic(x))
-        visit = self._visit(critic, logits, x, second_order=False)
+        visit = self._visit(critic, logits, x, partial(Visit, second_order=False) if self.keep else LossVisit)
         return logits if visit is None else visit.logits
 
     def logits_and_gradient(
-        self, critic: CriticFunction, x: torch.Tensor, allow_coupled: bool = False
+        self, critic: Callable, x: torch.Tensor, allow_coupled: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = checked_logits(critic(x))
         self.gradient_passes += 1
-        visit = self._visit(critic, logits, x, second_order=True)
+        least_work = 0 if self.smallest else least_work_on(x.device)
+        visit = self._visit(critic, logits, x, partial(Visit, second_order=True, least_work=least_work))
         return (logits, input_gradient(logits, x, allow_coupled)) if visit is None else (visit.logits, visit.gradient)
 
-    def _visit(self, critic: CriticFunction, logits: torch.Tensor, x: torch.Tensor, second_order: bool) -> Visit | None:
+    def _visit(self, critic: Callable, logits: torch.Tensor, x: torch.Tensor, kind: Callable) -> Any:
         network = module_of(critic)
-        small = set() if network is None or self.smallest else SMALL.setdefault(network, set())
+        refusals = {} if network is None else REFUSED.setdefault(network, {})
+        batch = x.shape, x.dtype, self.smallest, network is not None and network.training
+        why, left = refusals.get(batch, (None, 0))
         try:
-            if self.against:
-                raise NotEligible(self.against)
-            if x.shape in small:
-                raise TooSmall
-            least_work = 0 if self.smallest else least_work_on(x.device)
-            visit = Visit(logits, x, second_order, least_work)
+            if self.against or left:
+                raise NotEligible(self.against or why)
+            visit = kind(logits, x)
         except NotEligible as why:
-            if isinstance(why, TooSmall):
-                small.add(x.shape)
             self.reasons.append(str(why))
+            if not self.against:
+                refusals[batch] = str(why), left - 1 if left else LOOK_AGAIN
             return None
         self.visits.append(visit)
         return visit
@@ -181,10 +186,12 @@ class Recorder:
         leaves = [leaf for visit in self.visits for leaf in visit.leaves()]
         if leaves:
             found = iter(torch.autograd.grad(total, leaves, factor, retain_graph=True, allow_unused=True))
-            for visit in self.visits:
-                for edge, gradient in visit.finish(*(next(found) for _ in visit.leaves())):
+            of_each = [(visit, [next(found) for _ in visit.leaves()]) for visit in self.visits]
+            for visit, of_leaves in sorted(of_each, key=lambda one: len(one[1])):  # of the loss alone first: it frees
+                for edge, gradient in visit.finish(*of_leaves):
                     outputs.append(edge)
                     gradients.append(gradient)
+            self.reasons += [visit.refused for visit in self.visits if visit.refused is not None]
         torch.autograd.backward(outputs, gradients)
 
     def verdict(self) -> tuple[str, str]:
@@ -198,15 +205,16 @@ class Recorder:
         """The rows of the input gradient that belong to these logits, the last ones of a visit, or None."""
         for visit in self.visits:
             if logits is visit.logits or logits._base is visit.logits:
-                return visit.input_gradient[-len(logits) :]
+                gradient = visit.input_gradient
+                return None if gradient is None else gradient[-len(logits) :]
         return None
 
 
-def _loss(loss: str | losses.AdversarialLoss) -> losses.AdversarialLoss:
+def _loss(loss: losses.AdversarialLoss | str) -> losses.AdversarialLoss:
     return losses.get(loss) if isinstance(loss, str) else loss
 
 
-def _unknown(penalties: Iterable[Any]) -> str | None:
+def _unknown(penalties: tuple) -> str | None:
     for penalty in penalties:
         if isinstance(penalty, Term) and not type(penalty).__module__.startswith("fastgan."):
             return f"{type(penalty).__name__} is not a term of fastgan, and may use the graph of the logits"

@@ -1,13 +1,16 @@
-"""The gradients of a map's parameters from delta, the cotangent of the output, and a, which takes the input's place.
+"""The gradients of a map's parameters from delta, the cotangent of its output, and a, what stands for its input.
 
 A weight's gradient is linear in both, and a is l'_i a_i + t_i. A summand (a bias) takes l'_i delta_i alone.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from fastgan.penalties.four_passes.linear import LINEAR
+from fastgan.penalties.four_passes.nodes import JOINT
+from fastgan.penalties.four_passes.tangents import WRITTEN_OUT, Tangents, tangents, transposed
 
 PRODUCTS = ("AddmmBackward0", "MmBackward0", "BmmBackward0")
 
@@ -16,68 +19,77 @@ class Map:
     """A node of the critic's graph that is linear in x and has parameters, or what depends on them, beside it.
 
     at: the position of x among the node's tensors. parameters: {position: (edge, shape, dtype)} of those that want a
-    gradient. gradients(weighted, delta, a) -> {position: gradient}.
+    gradient.
     """
 
-    def __init__(self, node: Any, name: str, at: int, parameters: dict[int, Any]) -> None:
+    def __init__(self, node: Any, name: str, at: int, parameters: dict[int, tuple]):
         self.node, self.name, self.at, self.parameters = node, name, at, parameters
-        self.weights = {p for p in parameters if p in WEIGHTS.get(name, ())}
+        self.weights = name in LINEAR and not set(parameters).isdisjoint(WEIGHTS[name])
+        self.delta: torch.Tensor | None = None
 
-    def work(self, inputs: Sequence[int], output: Sequence[int]) -> int:
+    def work(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
         """Products of numbers in one pass, from the shapes of the input and the output; none for a gain or a bias."""
         if self.name == "ConvolutionBackward0":
-            weight, transposed = self.node._saved_weight.shape, self.node._saved_transposed
-            return math.prod(inputs if transposed else output) * math.prod(weight[1:])
+            if 1 not in self.parameters:  # frozen; to read the weight itself may recompute a checkpointed forward
+                return 0
+            weight = self.parameters[1][1]
+            return math.prod(inputs if self.node._saved_transposed else output) * math.prod(weight[1:])
         return math.prod(output) * inputs[-1] if self.name in PRODUCTS else 0
 
-    def input(self) -> torch.Tensor | None:
-        """The input of the map if the gradient of a weight needs it, else None."""
-        if not self.weights:
-            return None
-        if self.name == "MulBackward0":
-            return (self.node._saved_self if self.at == 0 else self.node._saved_other).detach()
-        return getattr(self.node, INPUT[self.name]).detach()
+    def keep(self, delta: torch.Tensor | None, x_gradient: torch.Tensor | None) -> None:
+        """What the data pass found at the node: the cotangent of its output, and that of x, which is of more use for an
+        activation with a bias."""
+        self.delta = x_gradient if self.name == "bias_act" else delta
 
-    def gradients(
-        self, delta: Any, x_gradient: Any, per_sample: torch.Tensor | None, a: torch.Tensor | None
-    ) -> list[tuple[Any, torch.Tensor]]:
-        """[(edge, gradient)]. x_gradient: the node's gradient with respect to x. per_sample: l', or None for zero."""
+    def finish(self, given: Tangents, per_sample: torch.Tensor | None) -> tuple[list[tuple], Tangents]:
+        """([(edge, gradient)], {output: tangent}). given: {position: tangent}. per_sample: l'; None for zero."""
+        delta, self.delta = self.delta, None
+        tangent = given.get(self.at)
         found: dict[int, torch.Tensor] = {}
-        if self.weights:
-            found |= WEIGHT_GRADIENTS[self.name](self, delta, a)
-        if per_sample is not None and len(found) < len(self.parameters):
-            found |= self._summands(delta, x_gradient, per_sample)
+        if self.name in LINEAR:
+            linear = LINEAR[self.name](self.node, self.at)
+            if self.weights and delta is not None and not (tangent is None and per_sample is None):
+                found |= linear.of_weight(delta, weighted(linear.a, per_sample, tangent))
+            moved = {} if tangent is None else {0: linear.tangent(tangent)}
+        elif self.name in JOINT and self.name not in WRITTEN_OUT and delta is not None:
+            seed = torch.zeros_like(delta) if per_sample is None else delta * rows(per_sample, delta)
+            moved, made = transposed(self.node, given, [seed])  # one call: a checkpointed forward is unpacked once
+            if per_sample is not None:
+                found = {p: g.detach() for p, g in enumerate(made) if p in self.parameters and g is not None}
+        else:
+            moved = tangents(self.node, self.name, given)
+        if delta is not None and per_sample is not None and len(found) < len(self.parameters):
+            found |= self._summands(delta, per_sample)
+        return self.fitted(found), moved
+
+    def fitted(self, found: dict[int, torch.Tensor]) -> list[tuple]:
+        """[(edge, gradient)] of the parameters among {position: gradient}, in their shapes and dtypes."""
         return [
             (edge, _fit(found[p], shape, dtype)) for p, (edge, shape, dtype) in self.parameters.items() if p in found
         ]
 
-    def _summands(self, delta, x_gradient, per_sample):
-        if self.name == "ConvolutionBackward0":
+    def _summands(self, delta: torch.Tensor, per_sample: torch.Tensor) -> dict[int, torch.Tensor]:
+        if self.name in ("ConvolutionBackward0", "NativeBatchNormBackward0"):
             return {2: channels(delta, 1, per_sample)}
         if self.name == "AddmmBackward0":
             ((_, shape, _),) = (self.parameters[0],)
             of_sum = channels(delta, 1, per_sample) if shape == delta.shape[1:] else delta * rows(per_sample, delta)
             return {0: of_sum * self.node._saved_beta}
         if self.name == "bias_act":
-            return {1: channels(x_gradient, self.node.setting[0], per_sample)}
-        with torch.no_grad():
-            gradients = self.node(delta * rows(per_sample, delta))
+            return {1: channels(delta, self.node.setting[0], per_sample)}
+        gradients = self.node(delta * rows(per_sample, delta))
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         return {p: gradients[p] for p in self.parameters}
 
-    def again(self, t: torch.Tensor) -> torch.Tensor:
-        """The map of a tangent t, without its bias: for a convolution, which torch differentiates wastefully."""
-        return torch.ops.aten.convolution(t, self.node._saved_weight.detach(), None, *_setting(self.node))
 
-
-def _fit(gradient, shape, dtype):
+def _fit(gradient: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """The gradient of a parameter that was broadcast."""
     gradient = gradient if gradient.shape == shape else gradient.sum_to_size(shape)
     return gradient if gradient.dtype == dtype else gradient.to(dtype)
 
 
 def rows(per_sample: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """One number a sample -> (rows, 1, ...), to multiply x (rows, ...). Every sample has as many rows of x."""
+    """One number a sample -> (rows, 1, ...), to multiply x (rows, ...), whose samples have as many rows each."""
     repeated = x.shape[0] // per_sample.shape[0]
     each = per_sample if repeated == 1 else per_sample.repeat_interleave(repeated)
     each = each if each.dtype == x.dtype else each.to(x.dtype)
@@ -98,72 +110,22 @@ def channels(delta: torch.Tensor, dim: int, per_sample: torch.Tensor) -> torch.T
     return each @ summed if dim else each * summed
 
 
-def _setting(node):
-    """What torch.ops.aten.convolution takes after the bias."""
-    return (
-        node._saved_stride,
-        node._saved_padding,
-        node._saved_dilation,
-        node._saved_transposed,
-        node._saved_output_padding,
-        node._saved_groups,
-    )
+def weighted(a: torch.Tensor, per_sample: torch.Tensor | None, tangent: Any) -> torch.Tensor:
+    """l'_i a_i + t_i"""
+    if per_sample is None:
+        return tangent
+    if tangent is None:
+        return a * rows(per_sample, a)
+    return torch.addcmul(tangent.to(a.dtype), a, rows(per_sample, a))
 
 
-def _of_convolution(map, delta, a):
-    weight = map.node._saved_weight
-    given = torch.ops.aten.convolution_backward(
-        delta, a, weight.detach(), None, *_setting(map.node), [False, True, False]
-    )
-    return {1: given[1]}
-
-
-def _of_addmm(map, delta, a):
-    product = _product(map.node._saved_mat2_sym_strides, delta, a)
-    return {2: product if map.node._saved_alpha == 1 else product * map.node._saved_alpha}
-
-
-def _of_mm(map, delta, a):
-    return {1: _product(map.node._saved_mat2_sym_strides, delta, a)}
-
-
-def _of_bmm(map, delta, a):
-    return {1: a.mT @ delta}
-
-
-def _product(strides, delta, a):
-    """a^T delta, laid out as the weight, which is most often a transposed one: its gradient needs no copy then."""
-    return (delta.mT @ a).mT if strides[0] == 1 else a.mT @ delta
-
-
-def _of_mul(map, delta, a):
-    return {1 - map.at: delta * a}
-
-
-def _of_prelu(map, delta, a):
-    return {1: torch.where(map.node._saved_self > 0, 0, delta * a)}
-
-
-INPUT = {
-    "ConvolutionBackward0": "_saved_input",
-    "AddmmBackward0": "_saved_mat1",
-    "MmBackward0": "_saved_self",
-    "BmmBackward0": "_saved_self",
-    "PreluKernelBackward0": "_saved_self",
-}
 WEIGHTS = {
     "ConvolutionBackward0": (1,),
     "AddmmBackward0": (2,),
     "MmBackward0": (1,),
     "BmmBackward0": (1,),
-    "PreluKernelBackward0": (1,),
     "MulBackward0": (0, 1),
-}
-WEIGHT_GRADIENTS = {
-    "ConvolutionBackward0": _of_convolution,
-    "AddmmBackward0": _of_addmm,
-    "MmBackward0": _of_mm,
-    "BmmBackward0": _of_bmm,
-    "PreluKernelBackward0": _of_prelu,
-    "MulBackward0": _of_mul,
+    "DivBackward0": (1,),
+    "PreluKernelBackward0": (1,),
+    "NativeBatchNormBackward0": (1,),
 }

@@ -5,7 +5,7 @@ one another; a node that is allowed keeps them there. Constants of autograd (mas
 on the input: autograd takes them as constants, and so do the four passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch.autograd.function import BackwardCFunction
@@ -24,7 +24,7 @@ ROWWISE = {
     *("ReflectionPad1DBackward0", "ReflectionPad2DBackward0", "ReflectionPad3DBackward0"),
     *("ReplicationPad1DBackward0", "ReplicationPad2DBackward0", "ReplicationPad3DBackward0"),
     *("PixelShuffleBackward0", "PixelUnshuffleBackward0", "GridSampler2DBackward0", "GridSampler3DBackward0"),
-    *("Im2ColBackward0", "Col2ImBackward0", "DivBackward0"),
+    *("Im2ColBackward0", "Col2ImBackward0"),
     *(f"UpsampleNearest{n}DBackward{k}" for n in (1, 2, 3) for k in (0, 1)),
     *(f"UpsampleNearestExact{n}DBackward{k}" for n in (1, 2, 3) for k in (0, 1)),
     *(f"Upsample{kind}Backward{k}" for kind in ("Linear1D", "Bilinear2D", "Bicubic2D", "Trilinear3D") for k in (0, 1)),
@@ -47,6 +47,7 @@ RESHAPES = {
 # Linear maps with parameters: `maps` has their gradients.
 MAPS = {
     *("ConvolutionBackward0", "AddmmBackward0", "MmBackward0", "BmmBackward0", "MulBackward0", "PreluKernelBackward0"),
+    *("DivBackward0", "NativeBatchNormBackward0"),
 }
 
 # At which place the one tensor has to be that depends on x. A product takes it at either.
@@ -56,6 +57,7 @@ PLACE = {
     "MmBackward0": 0,
     "BmmBackward0": 0,
     "PreluKernelBackward0": 0,
+    "NativeBatchNormBackward0": 0,
     "DivBackward0": 0,
     "GridSampler2DBackward0": 0,
     "GridSampler3DBackward0": 0,
@@ -64,46 +66,46 @@ PLACE = {
 NAMES: dict[type, str] = {}
 
 
-def _one(attribute):
+def _one(attribute: str) -> Callable[[Any, int], bool]:
     """The node works along one dimension, which is not that of the samples."""
 
-    def allowed(node, dims):
-        return _position(getattr(node, attribute), dims) != 0
+    def allowed(node: Any, dims: int) -> bool:
+        return position_of(getattr(node, attribute), dims) != 0
 
     return allowed
 
 
-def _several(attribute):
-    def allowed(node, dims):
+def _several(attribute: str) -> Callable[[Any, int], bool]:
+    def allowed(node: Any, dims: int) -> bool:
         chosen = getattr(node, attribute)
-        return bool(chosen) and all(_position(d, dims) != 0 for d in chosen)  # none chosen means all of them
+        return bool(chosen) and all(position_of(d, dims) != 0 for d in chosen)  # none chosen means all of them
 
     return allowed
 
 
-def _index(node, dims):
+def _index(node: Any, dims: int) -> bool:
     # Indices of two dimensions or more can move them to the front.
     given = [place for place, index in enumerate(node._saved_indices) if index is not None]
     return len(given) == 1 and given[0] != 0
 
 
-def _repeat(node, dims):
+def _repeat(node: Any, dims: int) -> bool:
     return len(node._saved_repeats) == dims and node._saved_repeats[0] == 1
 
 
-def _pad(node, dims):
+def _pad(node: Any, dims: int) -> bool:
     return len(node._saved_pad) < 2 * dims
 
 
-def _permute(node, dims):
-    return _position(node._saved_dims[0], dims) == 0
+def _permute(node: Any, dims: int) -> bool:
+    return position_of(node._saved_dims[0], dims) == 0
 
 
-def _transpose(node, dims):
-    return _position(node._saved_dim0, dims) != 0 and _position(node._saved_dim1, dims) != 0
+def _transpose(node: Any, dims: int) -> bool:
+    return position_of(node._saved_dim0, dims) != 0 and position_of(node._saved_dim1, dims) != 0
 
 
-def _anything(node, dims):
+def _anything(node: Any, dims: int) -> bool:
     return True
 
 
@@ -125,7 +127,7 @@ JOINED = {"CatBackward0": _one("_saved_dim"), "StackBackward0": _one("_saved_dim
 SAME_RANK = ROWWISE | (JOINT - {"StackBackward0"}) | {"ExpandBackward0", "RepeatBackward0", "ConstantPadNdBackward0"}
 
 
-def _position(d, dims):
+def position_of(d: int, dims: int) -> int:
     """A dimension that is counted from the end may be stored as an unsigned number."""
     d = d - (1 << 64) if d >= 1 << 63 else d
     return d + dims if d < 0 else d
@@ -137,7 +139,7 @@ def kind(node: Any) -> str | None:
         name = NAMES.get(type(node))
         if name is None:
             name = node.name()
-            if name == type(node).__name__:  # each kind of torch's nodes has its own type
+            if name == type(node).__name__:  # each kind that torch makes has a type of its own
                 NAMES[type(node)] = name
         return name
     function = getattr(type(node), "_forward_cls", None)
@@ -147,7 +149,7 @@ def kind(node: Any) -> str | None:
 
 
 def refusal(
-    node: Any, name: str, inputs: dict[int, Sequence[int]], outputs: Sequence[Sequence[int]], samples: int
+    node: Any, name: str, inputs: dict[int, tuple[int, ...]], outputs: list[tuple[int, ...]], samples: int
 ) -> str | None:
     """None if the node is allowed, else what is wrong with it, in words.
 
@@ -171,10 +173,12 @@ def refusal(
     dims = rank if name in JOINED else len(next(iter(inputs.values())))
     if allowed is not None and not allowed(node, dims):
         return "works along the dimension of the samples"
+    if name == "NativeBatchNormBackward0" and node._saved_training:
+        return "takes statistics of the batch"
     return None
 
 
-def _refuse_bias_act(node, inputs):
+def _refuse_bias_act(node: Any, inputs: dict) -> str | None:
     if BY_CODE[node.setting[1]].curved:
         return "has a curved activation"
     return None if set(inputs) == {0} else "has a bias that depends on the input"

@@ -1,5 +1,7 @@
 """What is not piecewise linear, couples samples or hides a parameter goes the general route: never a wrong gradient."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import fastgan
-from fastgan.penalties import R1, R2, WGANGP, LeCam, Penalty
-from fastgan.penalties.four_passes import visit
+from fastgan.penalties import R1, R2, WGANGP, Gradients, LeCam, Penalty
 from tests.penalties.four_passes.reference import assert_equal_gradients, by_autograd, by_backward, compare
 
 FEATURES = 6
@@ -134,7 +135,7 @@ GENERAL = {
     "a norm of each sample": lambda critic, h: h / h.norm(dim=1, keepdim=True),
     "a custom autograd.Function": lambda critic, h: OwnFunction.apply(h),
     "a Function with an op's mark": lambda critic, h: Relu.apply(h),
-    "a parameter in a divisor": lambda critic, h: h / critic.extra,
+    "a linear hook": lambda critic, h: (h.register_hook(lambda g: -0.5 * g), h)[1],  # what follows is its transpose
     "in place into a view": into_a_view,
     "samples exchanged": rows_exchanged,
     "samples shifted": rows_shifted,
@@ -184,7 +185,7 @@ FOUR_PASSES = {
     "dimensions exchanged": lambda critic, h: h.reshape(-1, 2, 4).transpose(1, 2).permute(0, 2, 1).flatten(1),
     "a flip and a roll of features": lambda critic, h: h.flip(1) + h.roll(2, 1) - h.index_select(1, torch.arange(8)),
     "pixels shuffled": lambda critic, h: F.pixel_shuffle(h.reshape(-1, 8, 1, 1), 2).flatten(1),
-    "a linear hook": lambda critic, h: (h.register_hook(lambda g: -0.5 * g), h)[1],
+    "a parameter in a divisor": lambda critic, h: h / critic.extra,
 }
 
 
@@ -211,6 +212,36 @@ def test_a_module_that_is_curved_for_small_batches_alone():
     meant = (R1(allow_coupled=True), R2(allow_coupled=True))
     assert compare(critic, "hinge", meant, *points(8)).route == "four passes"
     assert compare(critic, "hinge", meant, *points(4)).route == "general"
+
+
+@pytest.mark.parametrize("terms", [(R1(),), (R1(), R2()), (WGANGP(),)], ids=["R1", "R1 and R2", "WGANGP"])
+@pytest.mark.parametrize("place", ["parameter", "weight made of parameters"])
+def test_a_hook_on_a_weight_sees_the_sum(place, terms):
+    """clamp is not additive: all gradients of the weight have to meet before the hook."""
+
+    def product(critic, h):
+        weight = critic.extra.outer(critic.extra)
+        if place != "parameter":
+            weight.register_hook(lambda g: g.clamp(-0.02, 0.02))
+        return h @ weight
+
+    def hooked(critic):
+        if place == "parameter":
+            critic.first.weight.register_hook(lambda g: g.clamp(-0.02, 0.02))
+        return critic
+
+    assert compare(Critic(product), "hinge", terms, *points(), call=hooked).route == "four passes"
+
+
+def test_the_reason_for_the_general_route_is_remembered_for_a_while(monkeypatch):
+    monkeypatch.setattr(sys.modules[Gradients.__module__], "LOOK_AGAIN", 2)
+    critic, routes = Critic(lambda critic, h: h * h), []
+    for step in range(7):
+        if step == 1:
+            critic.between = lambda critic, h: h
+        routes.append(by_backward(critic, "hinge", (R1(), R2()), *points()).route)
+    assert routes == ["general"] * 3 + ["four passes"] * 4
+    assert by_backward(critic, "hinge", (R1(), R2()), *points(3)).route == "four passes"
 
 
 def test_a_hook_that_is_not_linear_is_found():
@@ -333,18 +364,3 @@ def test_grad_mode_of_the_caller_is_neither_needed_nor_changed():
 def test_every_batch_size(size):
     critic = Critic(lambda critic, h: (h * critic.extra).reshape(-1, 2, 4).sum(1).repeat(1, 2))
     assert compare(critic, "hinge", (R1(), WGANGP()), *points(size)).route == "four passes"
-
-
-def test_a_critic_that_is_too_small_is_looked_at_once(monkeypatch):
-    """The verdict is kept for this critic and this shape of a batch; a route that was chosen does not read it."""
-    looks, find_maps = [], visit.find_maps
-    monkeypatch.setattr(visit, "find_maps", lambda *args, **options: looks.append(1) or find_maps(*args, **options))
-    critic = Critic(lambda critic, h: h)
-
-    def route(size, **options):
-        real, fake = points(size)
-        found = fastgan.penalties.backward(critic, "hinge", (R1(),), real=real, fake=fake, **options)
-        return found.route, "too small" in found.reason
-
-    assert [route(4), route(4), route(6), route(4)] == [("general", True)] * 4 and len(looks) == 2
-    assert route(4, route="four passes") == ("four passes", False) and len(looks) == 3

@@ -102,6 +102,22 @@ def test_channels_last(name):
     assert compare(network, "hinge", (R1(), R2()), *batches).route == "four passes"
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_batch_norm_with_running_statistics(affine):
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(4, affine=affine), nn.BatchNorm1d(4, affine=affine)]
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), norms[0], nn.ReLU(), nn.Flatten(), nn.Linear(16, 4), norms[1])
+    network = nn.Sequential(network, nn.LeakyReLU(0.2), nn.Linear(4, 1)).double()
+    network(torch.randn(8, 2, 4, 4).double() * 2 + 1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    batches = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64)
+    meant = (R1(allow_coupled=True), WGANGP(allow_coupled=True))
+    assert compare(network, "hinge", meant, *batches).route == "general"
+    assert compare(network.eval(), "hinge", (R1(), WGANGP()), *batches).route == "four passes"
+
+
 class Autocast(nn.Module):
     def __init__(self, network, dtype):
         super().__init__()

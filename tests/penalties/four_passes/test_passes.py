@@ -92,10 +92,11 @@ def test_small_critics_take_the_general_route_unless_four_passes_are_chosen():
         assert backward(critic, "hinge", (R1(), R2()), **given).route == "four passes"
 
 
-def test_a_penalty_at_points_of_its_own_takes_four_passes_of_half_the_batch():
+@pytest.mark.parametrize("term", [WGANGP(), R1(), R2()], ids=repr)
+def test_a_penalty_of_half_the_batch_takes_four_passes_of_a_half(term):
     critic, (real, fake) = critic_of(), torch.randn(2, 3, 2, 8, 8)
-    backward(critic, "wasserstein", (WGANGP(),), real=real, fake=fake)
-    assert counted(backward, critic, "wasserstein", (WGANGP(),), real=real, fake=fake) == {
+    backward(critic, "wasserstein", (term,), real=real, fake=fake)
+    assert counted(backward, critic, "wasserstein", (term,), real=real, fake=fake) == {
         "map": 3 * LAYERS,  # the loss's forward, the penalty's, and its tangent
         "data": 2 * LAYERS - 1,
         "weight": 2 * LAYERS,
@@ -122,10 +123,9 @@ def peak_memory(step):
 
 
 @pytest.mark.parametrize(
-    ("terms", "most"), [((R1(), R2()), 1.0), ((WGANGP(),), 1.0), ((R1(),), 1.1)], ids=["R1 and R2", "WGANGP", "R1"]
+    "terms", [(R1(), R2()), (WGANGP(),), (R1(),), (R2(),)], ids=["R1 and R2", "WGANGP", "R1", "R2"]
 )
-def test_peak_memory_is_about_that_of_autograd_or_less(terms, most):
-    """With R1 alone, the weight gradients of the real batch lie beside the graph of the fake one."""
+def test_peak_memory_is_that_of_autograd_or_less(terms):
     critic, (real, fake) = critic_of(32), torch.randn(2, 4, 2, 32, 32)
     critic[-1] = nn.Linear(32 * 64, 1)
     step = {"real": real, "fake": fake}
@@ -133,7 +133,7 @@ def test_peak_memory_is_about_that_of_autograd_or_less(terms, most):
     ours = peak_memory(lambda: backward(critic, "relativistic_paired", terms, **step))
     critic.zero_grad(set_to_none=True)
     theirs = peak_memory(lambda: by_autograd(critic, "relativistic_paired", terms, real, fake))
-    assert 1e6 < ours <= most * theirs
+    assert 1e6 < ours <= 1.01 * theirs  # gradients of weights wait until all are there
 
 
 def test_a_critic_that_is_a_new_function_in_each_step_is_checked_once():
