@@ -6,7 +6,7 @@ import torch
 
 from fastgan import losses, metrics, penalties, randomness
 from fastgan.models import sampling
-from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, is_best, plateau
+from fastgan.monitor.plateau import FID, GAP, KERNEL_DISTANCE, WASSERSTEIN, is_best, plateau
 from fastgan.nn.spectral.parametrization import SpectralNorm
 from fastgan.penalties.terms import CRITIC, with_role
 
@@ -34,6 +34,19 @@ class Stop:
     def is_best(self, rows):
         """Whether the last row's state is the best so far."""
         return is_best(rows, self.series)
+
+
+class FidStop(Stop):
+    """FID, which the run measures every evaluate_every steps."""
+
+    series = FID
+
+
+class BestFid(FidStop):
+    """The state of the lowest FID is kept; the run goes on to its last step."""
+
+    def ended(self, rows):
+        return None
 
 
 class WassersteinStop(Stop):
@@ -102,14 +115,19 @@ class GapStop(Stop):
 
 
 CRITERIA = {"plateau": Stop, "gap": GapStop, "wasserstein": WassersteinStop}
+OF_FID = {"plateau": FidStop, "never": BestFid}
 CHOICES = (*CRITERIA, "never")
 
 
-def criterion(stop_when, recipe, data, generator, discriminator):
-    """The Stop of this name, or None for "never". Errors: ValueError."""
+def criterion(stop_when, recipe, data, generator, discriminator, measures_fid=False):
+    """The Stop of this name, or None for "never". "plateau" and "never" follow FID if the run measures it.
+
+    Errors: ValueError.
+    """
     if stop_when not in CHOICES:
         raise ValueError(f"stop_when must be one of {', '.join(CHOICES)}; got {stop_when!r}")
-    return None if stop_when == "never" else CRITERIA[stop_when](recipe, data, generator, discriminator)
+    chosen = (OF_FID if measures_fid else {}).get(stop_when, CRITERIA.get(stop_when))
+    return None if chosen is None else chosen(recipe, data, generator, discriminator)
 
 
 def estimates_wasserstein(recipe, discriminator):

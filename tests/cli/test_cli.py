@@ -385,7 +385,9 @@ def test_samples_go_to_a_folder_a_format_and_classes(tmp_path, capsys):
     assert run(*sample[:1], "--run-dir", step, "--count", 5, "--out", tmp_path / "early.png") == 0
     assert (tmp_path / "early.png").read_bytes() != (tmp_path / "x.png").read_bytes()
     capsys.readouterr()
-    assert "only a run with --stop-when keeps its best" in complaint(capsys, *sample, tmp_path / "x", "--best")
+    assert "only a run with --stop-when or --evaluate-every keeps its best" in complaint(
+        capsys, *sample, tmp_path / "x", "--best"
+    )
 
 
 def test_the_best_state_is_sampled(tmp_path):
