@@ -140,7 +140,12 @@ def test_fid_during_training_needs_images_and_an_extractor_for_them(toy, tmp_pat
     module = types.ModuleType("my_features")
     module.make = torch.nn.Flatten
     monkeypatch.setitem(sys.modules, "my_features", module)
-    with pytest.raises(ValueError, match=r"evaluate_every measures images; the samples have shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"samples must be images .*, got shape \(1, 2\)"):
         make(toy, tmp_path, evaluate_every=2, extractor="my_features:make")
     with pytest.raises(ValueError, match="evaluate_every must be at least 1; got 0"):
         make(toy, tmp_path, evaluate_every=0, extractor="my_features:make")
+    module.make = lambda: torch.nn.AvgPool2d(4)
+    pair = fastgan.models.create("dcgan", channels=1, resolution=16, width=4, z_dim=4)
+    with pytest.raises(ValueError, match="evaluate_every needs at least 2 images; got 1"):
+        options = {"evaluate_every": 1, "evaluate_count": 1, "extractor": "my_features:make"}
+        Trainer(*pair, Recipe(batch_size=4), torch.rand(80, 1, 16, 16) * 2 - 1, run_dir=tmp_path, **options)

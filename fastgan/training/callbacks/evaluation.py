@@ -18,12 +18,10 @@ class Evaluation(Callback):
 
     The images come from the averaged generator. Real images and latents are drawn from the run's seed alone, the same
     ones each time, so that one FID compares with the next. A pair that grows is measured when it has grown up.
-    Errors: ValueError at construction for samples that are not images, and for fewer than two of them.
+    Errors: ValueError at construction for fewer than two images.
     """
 
     def __init__(self, every: int, extractor: Extractor, data: Any, seed: int, count: int) -> None:
-        if len(data.shape) != 3:
-            raise ValueError(f"evaluate_every measures images; the samples have shape {tuple(data.shape)}")
         order = torch.randperm(len(data), generator=randomness.generator(seed, "evaluation reals"))
         self.every, self.extractor, self.seed, self.count = every, extractor, seed, count
         self.data, self.chosen = data, order[:count]
