@@ -1,12 +1,10 @@
 """What the penalties on the norm of the critic's gradient have in common."""
 
-import warnings
 from dataclasses import dataclass, field
 
 import torch
 
 from fastgan.ops import grad_norm_penalty
-from fastgan.penalties.critic import module_of
 from fastgan.penalties.gradient.input_gradient import without_autocast
 from fastgan.penalties.penalty import Penalty
 
@@ -19,9 +17,9 @@ class GradientPenalty(Penalty):
     computed in float32 at the least, without autocast, and works under GradScaler as it is: scale the total.
     Diagnostics: "gradient_norm", "gradient_norm_max", the mean and the largest n_i.
     Derivatives: the first with respect to the critic's parameters; none where they are frozen.
-    Errors: ValueError for a critic that couples samples (its gradient is not one of a sample; a warning for a function
-    that hides its module), for shapes that do not
-    fit, for other than one row of logits a sample, for a critic that does not depend on its input.
+    Errors: ValueError for a critic that couples samples, also behind a function (its gradient is not one of a sample),
+    for shapes that do not fit, for other than one row of logits a sample, for a critic that does not depend on its
+    input.
     """
 
     allow_coupled: bool = field(default=False, kw_only=True)
@@ -32,18 +30,11 @@ class GradientPenalty(Penalty):
         super().check(critic, real, fake, coupling)
         if self.allow_coupled or coupling.by is None:
             return
-        found = (
+        raise ValueError(
             f"{self.name} is a penalty per sample, but was given a critic {coupling.by}. Use a norm over each sample"
             " (GroupNorm, InstanceNorm2d), spectral norm or none. For a critic that joins samples: give the penalty"
-            " packs and a critic of packs (fastgan.nn.pack.pack)."
-        )
-        if module_of(critic) is not None:
-            raise ValueError(f"{found} Or pass allow_coupled=True to mean it")
-        # A function may hide a module on purpose: real and fake are judged apart, as two calls of autograd would.
-        warnings.warn(
-            f"{found} Pass fastgan.penalties.Critic(discriminator, labels, output=...) in place of a function, or"
-            " allow_coupled=True to mean it",
-            stacklevel=2,
+            " packs and a critic of packs (fastgan.nn.pack.pack). For a critic with labels or several outputs:"
+            " fastgan.penalties.Critic(discriminator, labels, output=...). Or pass allow_coupled=True to mean it"
         )
 
     def terms(self, judged, drawn, state):
