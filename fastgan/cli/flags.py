@@ -2,7 +2,8 @@
 
 import argparse
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from types import MappingProxyType
 
 from fastgan.cli import BadInput, exit_codes
 from fastgan.extras import require
@@ -33,8 +34,22 @@ def recipe_of(flags):
 def parse(command, default, arguments):
     """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
     tyro = require("tyro")
+    _describe(type(default))
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
+
+
+def _describe(kind):
+    """Gives tyro each field's docstring as one paragraph: tyro itself keeps the line breaks of the source."""
+    texts = {}
+    for base in reversed(kind.__mro__[:-1]):
+        parsed = require("docstring_parser", "train").parse_from_object(base).params
+        texts |= {text.arg_name: " ".join((text.description or "").split()) for text in parsed}
+    for field in fields(kind):
+        if is_dataclass(field.type):
+            _describe(field.type)
+        elif texts.get(field.name):
+            field.metadata = MappingProxyType({**field.metadata, "help": texts[field.name]})
 
 
 def glance(arguments, *names, switches=()):

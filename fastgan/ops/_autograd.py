@@ -27,13 +27,14 @@ from fastgan.ops._torch_private import (
 from fastgan.ops._triton import triton_installed, triton_kernels
 
 
-def register(family, *formulas, triton=False):
+def register(family, *formulas, triton=False, check=None):
     """Registers the derivatives of fastgan::FAMILY and returns (route, backward, double_backward).
 
     formulas: (save, backward) of the forward and of the backward, as torch.library.register_autograd takes them:
     save(ctx, inputs, output) and backward(ctx, *grads). The double backward has no formula: a third order raises.
     Tensor lists arrive and leave as lists; all lists of a call have the same length. triton: fastgan/kernels/FAMILY.py
-    holds the CUDA kernels.
+    holds the CUDA kernels. check(*args): raises for a call of the forward that came through the dispatcher, as those of
+    a compiled graph do, and must not run.
 
     route(*tensors) returns what serves a call of the public function: a function that enters the autograd Function
     directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
@@ -42,7 +43,7 @@ def register(family, *formulas, triton=False):
     kernels = triton_kernels(family) if triton else (None, None, None)
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
-    forward, backward, double_backward = map(_differentiable, names, formulas, kernels)
+    forward, backward, double_backward = map(_differentiable, names, formulas, kernels, (check, None, None))
     op = getattr(torch.ops.fastgan, family).default
 
     def route(*tensors):
@@ -60,7 +61,7 @@ def only_wanted(tensors, mask):
     return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
 
 
-def _differentiable(name, formula, triton_kernel):
+def _differentiable(name, formula, triton_kernel, check):
     """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
     op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
     if below_autograd is None:
@@ -86,6 +87,8 @@ def _differentiable(name, formula, triton_kernel):
     apply_eagerly = kind(name, run_triton, save, backward) if triton_kernel else apply
 
     def kernel(_keyset, *args):
+        if check is not None:
+            check(*args)
         return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
 
     def eager(*args):

@@ -455,3 +455,12 @@ def test_stages_are_trained_one_after_the_other(tmp_path, capsys, joint):
     for stage in ("stage_one", "stage_two"):
         assert (tmp_path / stage / "samples.png").exists() and stage in said
     assert "images with 1 or 3 channels" in complaint(capsys, "stages", "--data", "ring")
+
+
+def test_help_has_each_text_in_one_paragraph(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "2000")
+    with pytest.raises(SystemExit):
+        run("train", "--help")
+    shown = capsys.readouterr().out
+    assert "flat or with a sub-folder for each class; by default the recipe's" in shown
+    assert "less memory, the same update. The memories of LeCam" in shown  # of a class above

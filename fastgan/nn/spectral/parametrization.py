@@ -34,6 +34,7 @@ def spectral_norm(
 
     Activation checkpointing: the recomputation does not iterate; it reads the u and v of its forward. It raises a
     RuntimeError if the layer may have iterated in between: call backward before the next training forward of the layer.
+    A part that is compiled by torch.compile as well raises in training: use one of the two.
 
     Args:
         module: whose weight; its class becomes a subclass of what it was.
