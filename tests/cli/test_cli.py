@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import fastgan
-from fastgan import cli, models
+from fastgan import _threads, cli, models
 from fastgan.data import TensorData
 from fastgan.training import Recipe, Trainer
 from fastgan.training.run import checkpoint
@@ -433,6 +433,23 @@ def test_threads_wait_passively_in_the_command_alone():
         for text, environment in ((code, free), (called, free), (called, free | {"OMP_WAIT_POLICY": "ACTIVE"}))
     ]
     assert found == ["None", "PASSIVE", "ACTIVE"]
+
+
+@pytest.mark.parametrize(
+    "argv, original, expected",
+    [
+        (["-m", "train"], ["python", "-m", "fastgan", "train"], True),
+        (["-m"], ["python", "-X", "dev", "-u", "-mfastgan"], True),
+        (["-m", "fastgan"], ["python", "-m", "pytest", "fastgan"], False),
+        (["/usr/bin/fastgan", "train"], ["python", "/usr/bin/fastgan", "train"], True),
+        (["mine.py"], ["python", "mine.py", "-m", "fastgan"], False),
+        ([], ["program"], False),
+    ],
+)
+def test_the_command_is_known_by_how_python_was_started(monkeypatch, argv, original, expected):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert _threads.is_command() == expected
 
 
 def test_help_needs_no_optional_dependency():
