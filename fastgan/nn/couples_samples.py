@@ -140,14 +140,18 @@ def _undone(device, roots):
     """Modules that are called inside see copies of their buffers. The state of the random numbers is given back.
 
     The buffers themselves are not written to: a graph that is still open may hold them. Yields a function that gives
-    the modules new copies.
+    the modules new copies. Modules of torch.jit take no copies: their buffers are set back in place.
     """
     own = {}  # module -> name -> buffer
+    in_place = []  # (buffer, value)
 
     def save(module, args):
         if module not in own:
             for part in module.modules():
-                if part not in own:
+                if part not in own and isinstance(part, torch.jit.ScriptModule):
+                    own[part] = {}
+                    in_place.extend((buffer, buffer.clone()) for buffer in part.buffers(recurse=False))
+                elif part not in own:
                     own[part] = {name: buffer for name, buffer in part._buffers.items() if buffer is not None}
                     give(part, copies)
 
@@ -161,6 +165,11 @@ def _undone(device, roots):
         copies.clear()
         for module in own:
             give(module, copies)
+        set_back()
+
+    def set_back():
+        for buffer, value in in_place:
+            buffer.copy_(value)
 
     for root in roots:
         save(root, ())
@@ -171,7 +180,9 @@ def _undone(device, roots):
         finally:
             hook.remove()
             for module, buffers in own.items():
-                module._buffers.update(buffers)
+                if buffers:
+                    module._buffers.update(buffers)
+            set_back()
 
 
 @contextmanager
@@ -236,7 +247,7 @@ def _modes(module):
         if part is not None:
             own = part.__dict__
             yield type(part), part.training, own.get("couples_samples")
-            waiting.extend(own["_modules"].values())
+            waiting.extend(own["_modules"].values() if "_modules" in own else part.children())  # of torch.jit: no dict
 
 
 def _uses_batch_statistics(module):

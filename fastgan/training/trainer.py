@@ -27,7 +27,12 @@ from fastgan.training.callbacks.log import Log
 from fastgan.training.callbacks.observations import Best, Findings, Observations
 from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.callbacks.progress_bar import ProgressBar
-from fastgan.training.first_pass import check_first_pass, check_parameters, initialize_lazy
+from fastgan.training.first_pass import (
+    check_first_pass,
+    check_normalized,
+    check_parameters,
+    initialize_lazy,
+)
 from fastgan.training.recipe.growth import shrink
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.run import checkpoint, setup_file
@@ -117,6 +122,7 @@ class Trainer:
                 if not is_lazy(weight) and weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=memory_format)
         initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
+        check_normalized(generator, discriminator)
         self.schedule = StepSchedule(recipe, generator)
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:

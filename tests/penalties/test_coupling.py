@@ -118,6 +118,15 @@ def test_the_measurement_does_not_write_to_a_buffer_that_an_open_graph_holds():
     assert {name: buffer._version for name, buffer in buffers.items()} == versions
 
 
+def test_a_traced_critic_is_measured_and_its_buffers_stay():
+    critic, (real, fake) = critic_with(nn.BatchNorm1d(8)), batches()
+    traced = torch.jit.trace(critic, real, check_trace=False)
+    before = {name: value.clone() for name, value in traced.state_dict().items()}
+    with pytest.raises(ValueError, match="R1 is a penalty per sample"):
+        R1()(traced, real=real, fake=fake)
+    assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
+
+
 def test_batch_norm_beside_a_part_named_discriminator_is_seen():
     class Wrapper(nn.Module):
         def __init__(self):
