@@ -10,7 +10,8 @@ the log as a run would apply it. A line of benchmarks/results/stopping.csv:
     kept       the step of the state in best/ at that moment, and fid_kept its FID
     fid_best   the lowest FID of all observations of the run, those after `stopped` included, of step best
     ratio      fid_kept / fid_best: 1.1 is the criterion
-    ratio_pixels   the same if the state were chosen by the same kernel on raw pixels, averaged to 8 x 8
+    ratio_pixels   the same if the state were chosen by the same kernel on raw pixels, averaged to 8 x 8, of the
+                   latents that the rule looks at
 
 Learning rates differ from the papers' when a small run does not learn with the paper's rates; see RECIPES.
 """
@@ -89,6 +90,8 @@ def run(data_name, recipe_name, steps, every, seed=0):
             z = sampling.latents(trainer.state.average, SAMPLES, seed, "stopping")
             fake = sampling.sample(trainer.state.average, z).clamp(-1, 1)
             fids[step] = metrics.frechet_distance(features, extractor.features(fake).values)
+            z = sampling.latents(trainer.state.average, SAMPLES, seed, "watch latents")
+            fake = sampling.sample(trainer.state.average, z).clamp(-1, 1)
             pixels[step] = metrics.kernel_distance(fields, monitor.pooled(fake).flatten(1), subset_size=None).mean
         rows = read_metrics(trainer.folder.metrics)
     stop = Stop(recipe, samples, *pair)

@@ -9,8 +9,11 @@ import sys
 
 
 def is_command() -> bool:
-    """Whether this process is `fastgan ...` or `python -m fastgan ...`."""
-    return os.path.basename(sys.argv[0]) == "fastgan" or sys.orig_argv[1:3] == ["-m", "fastgan"]
+    """Whether this process is `fastgan ...` or `python -m fastgan ...`, with flags of Python's own or without."""
+    name = sys.argv[0] if sys.argv else ""  # an embedded Python may have none
+    if name != "-m":  # which it is while Python looks for the module
+        return os.path.basename(name) == "fastgan"
+    return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == "fastgan"
 
 
 if is_command():

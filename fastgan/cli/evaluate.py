@@ -22,7 +22,7 @@ class Evaluate:
     kept in the run's evaluations.jsonl."""
 
     best: bool = False
-    """Measure the best checkpoint, which a run with --stop-when keeps."""
+    """Measure the best checkpoint, which a run with --stop-when or --evaluate-every keeps."""
 
     images: str | None = None
     """A folder of images to measure instead of a run."""

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from fastgan.cli import BadInput, exit_codes
@@ -37,8 +38,22 @@ def recipe_of(flags: RecipeFlags) -> Recipe:
 def parse(command: str, default: Flags, arguments: Sequence[str]) -> Flags:
     """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
     tyro = require("tyro")
+    _describe(type(default))
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
     return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
+
+
+def _describe(kind: type) -> None:
+    """Gives tyro each field's docstring as one paragraph: tyro itself keeps the line breaks of the source."""
+    texts = {}
+    for base in reversed(kind.__mro__[:-1]):
+        parsed = require("docstring_parser", "train").parse_from_object(base).params
+        texts |= {text.arg_name: " ".join((text.description or "").split()) for text in parsed}
+    for field in fields(kind):
+        if is_dataclass(field.type):
+            _describe(field.type)
+        elif texts.get(field.name):
+            field.metadata = MappingProxyType({**field.metadata, "help": texts[field.name]})
 
 
 def glance(arguments: Sequence[str], *names: str, switches: Sequence[str] = ()) -> dict[str, Any]:

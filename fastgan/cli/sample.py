@@ -22,7 +22,7 @@ class Sample:
     """The run's folder; or its best/, or one of its checkpoints."""
 
     best: bool = False
-    """From the best checkpoint, which a run with --stop-when keeps."""
+    """From the best checkpoint, which a run with --stop-when or --evaluate-every keeps."""
 
     count: int = 64
     """How many images; of a class-conditional run, the classes take turns."""

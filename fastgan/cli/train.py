@@ -92,6 +92,7 @@ def main(arguments: list[str]) -> int:
     best = trainer.best_step
     if best is not None and trainer.state.step < flags.steps:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
+    if folder.best.exists():
         print(f"best:    {folder.best}")
     print(f"samples: {folder.samples}\ncurves:  {folder.curves}")
     if flags.run.report and folder.report.exists():

@@ -11,10 +11,11 @@ from fastgan.monitor.observation import (
     observe,
     pooled,
 )
-from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, Series, best, is_best, plateau
+from fastgan.monitor.plateau import FID, GAP, KERNEL_DISTANCE, WASSERSTEIN, Series, best, is_best, plateau
 from fastgan.monitor.quality import Quality
 
 __all__ = [
+    "FID",
     "GAP",
     "KERNEL_DISTANCE",
     "WASSERSTEIN",

@@ -78,7 +78,7 @@ class Watch:
         if self.modes is not None:
             seen |= {"modes_missing": self.modes.missing(fake), "modes": len(self.modes.means)}
         if getattr(state.generator, "level", None) is not None:  # of a pair that grows
-            seen["growing"] = (state.generator.level, state.generator.alpha) != (state.generator.levels, 1.0)
+            seen["growing"] = growing(state.generator)
         for name, term in with_role(self.recipe.at(state.step).penalties, CRITIC).items():
             if term.aimed_norm and (aimed := getattr(term, term.aimed_norm)):
                 seen[f"asked_{name}_gradient_norm"] = aimed
@@ -140,6 +140,12 @@ class Watch:
             sets = [x if x.ndim != 4 else F.adaptive_avg_pool2d(x, shape[2:]) for x in self.pooled]
             self.references[shape] = Reference(sets[0], sets[1], self.labels, self.classes, source)
         return self.references[shape]
+
+
+def growing(generator):
+    """Whether this is a progressive generator that has not grown up yet."""
+    level = getattr(generator, "level", None)
+    return level is not None and (level, generator.alpha) != (generator.levels, 1.0)
 
 
 def _at_an_end(images):

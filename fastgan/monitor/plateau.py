@@ -9,19 +9,23 @@ FEWEST = 3  # observations without an improvement beyond the noise
 
 @dataclass(frozen=True)
 class Series:
-    """A number of the observations, less of which is better, and its standard deviation by chance; keys of a row.
+    """A number of the log, less of which is better, and its standard deviation by chance; keys of a row.
 
-    from_peak: it means nothing before its highest value, as the Wasserstein estimate of a critic that still learns.
+    noise: None for a number without one. from_peak: it means nothing before its highest value, as the Wasserstein
+    estimate of a critic that still learns. by: a key that says how the number was measured.
     """
 
     value: str
-    noise: str
+    noise: str | None
     from_peak: bool = False
+    by: str | None = None
 
     def of(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The rows that count: those that have it and, of a pair that grows, those of the whole pair, since numbers
-        of two resolutions do not compare."""
+        """The rows that count: rows with the number, measured as the newest one was. Of a pair that grows, only rows
+        of the whole pair count, since numbers of two resolutions do not compare."""
         seen = [row for row in rows if self.value in row and not row.get("watch_growing")]
+        if self.by is not None:
+            seen = [row for row in seen if row.get(self.by) == seen[-1].get(self.by)]
         if not self.from_peak or not seen:
             return seen
         return seen[max(range(len(seen)), key=lambda i: seen[i][self.value]) :]
@@ -30,6 +34,7 @@ class Series:
 KERNEL_DISTANCE = Series("watch_kernel_distance", "watch_kernel_noise")
 WASSERSTEIN = Series("watch_wasserstein", "watch_wasserstein_noise", from_peak=True)
 GAP = Series("watch_gap", "watch_gap_noise")
+FID = Series("fid", None, by="fid_by")
 
 
 def best(rows: Sequence[Mapping[str, Any]], series: Series = KERNEL_DISTANCE) -> Mapping[str, Any] | None:
@@ -57,7 +62,8 @@ def plateau(rows: Sequence[Mapping[str, Any]], series: Series = KERNEL_DISTANCE,
     last: Any = None
     since = 0
     for row in series.of(rows):
-        if lowest is None or row[series.value] < lowest - 2 * row[series.noise]:
+        noise = 0.0 if series.noise is None else row[series.noise]
+        if lowest is None or row[series.value] < lowest - 2 * noise:
             lowest, last, since = row[series.value], row["step"], 0
         else:
             since += 1

@@ -9,7 +9,7 @@ from torch import nn
 
 from fastgan import losses, metrics, penalties, randomness
 from fastgan.models import sampling
-from fastgan.monitor.plateau import GAP, KERNEL_DISTANCE, WASSERSTEIN, is_best, plateau
+from fastgan.monitor.plateau import FID, GAP, KERNEL_DISTANCE, WASSERSTEIN, is_best, plateau
 from fastgan.nn.spectral.parametrization import SpectralNorm
 from fastgan.penalties.terms import CRITIC, with_role
 
@@ -37,6 +37,19 @@ class Stop:
     def is_best(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the last row's state is the best so far."""
         return is_best(rows, self.series)
+
+
+class FidStop(Stop):
+    """FID, which the run measures every evaluate_every steps."""
+
+    series = FID
+
+
+class BestFid(FidStop):
+    """The state of the lowest FID is kept; the run goes on to its last step."""
+
+    def ended(self, rows):
+        return None
 
 
 class WassersteinStop(Stop):
@@ -107,14 +120,21 @@ class GapStop(Stop):
 
 
 CRITERIA = {"plateau": Stop, "gap": GapStop, "wasserstein": WassersteinStop}
+OF_FID = {"plateau": FidStop, "never": BestFid}
 CHOICES = (*CRITERIA, "never")
 
 
-def criterion(stop_when: str, recipe: Any, data: Any, generator: nn.Module, discriminator: nn.Module) -> "Stop | None":
-    """The Stop of this name, or None for "never". Errors: ValueError."""
+def criterion(
+    stop_when: str, recipe: Any, data: Any, generator: nn.Module, discriminator: nn.Module, measures_fid: bool = False
+) -> "Stop | None":
+    """The Stop of this name, or None for "never". "plateau" and "never" follow FID if the run measures it.
+
+    Errors: ValueError.
+    """
     if stop_when not in CHOICES:
         raise ValueError(f"stop_when must be one of {', '.join(CHOICES)}; got {stop_when!r}")
-    return None if stop_when == "never" else CRITERIA[stop_when](recipe, data, generator, discriminator)
+    chosen = (OF_FID if measures_fid else {}).get(stop_when, CRITERIA.get(stop_when))
+    return None if chosen is None else chosen(recipe, data, generator, discriminator)
 
 
 def estimates_wasserstein(recipe: Any, discriminator: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 import functools
 import types
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -47,37 +48,52 @@ def coupling(
     network: the module that the function calls, or the function itself. x, y: two batches of samples, as they are
     judged. The layers are looked at first. A network with the attribute couples_samples = False promises that samples
     do not see each other. Everything else is measured, once for a function's code, its modules, their modes and the
-    shape of a sample: the
-    logit of the first sample must not change when the other samples do, and two batches must have the same logits in
-    one call as in two. The random numbers are the same in each of these calls, so that dropout couples nothing.
-    Buffers (running statistics, the vectors of spectral norm) and the state of the random numbers stay as they were.
+    shape of a sample: the logit of the first sample must not change when the other samples do, and two batches must
+    have the same logits in one call as in two. The random numbers are the same in each of these calls, so that dropout
+    couples nothing. Buffers (running statistics, the vectors of spectral norm) and the state of the random numbers stay
+    as they were: the calls see copies.
+
+    Logits that are all equal, or not finite, decide nothing. Batches then are judged apart, which is right for every
+    function. The function is measured again at the next call, at most MOST times, and then a warning says so.
     """
     anchor, key, roots = _identity(network)
     known, key = _KNOWN.setdefault(anchor, {}), (*key, x.shape[1:], y.shape[1:])
-    found = known.get(key)
-    if found is None:
-        found, decided = _find(function, network, roots, x, y)
-        if decided:
-            known[key] = found
+    found = known.get(key, 0)
+    if isinstance(found, Coupling):
+        return found
+    measured = found + 1
+    found, decided = _find(function, network, roots, x, y)
+    if decided is None:  # not measured
+        return found
+    if not decided and measured == MOST:
+        warnings.warn(
+            f"the critic's logits were all equal, or not finite, in {MOST} calls: whether the critic couples samples"
+            " cannot be measured. Real and generated samples are judged in two calls. Set the critic's attribute"
+            " couples_samples = False if each logit depends on its own sample alone",
+            stacklevel=2,
+        )
+    known[key] = found if decided or measured == MOST else measured
     return found
 
 
-_KNOWN: Any = weakref.WeakKeyDictionary()  # module, or code of a function -> its modules and their modes -> Coupling
+MOST = 10  # measurements that decide nothing
+_KNOWN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""module, or code of a function -> its modules and their modes -> Coupling, or how often it was measured in vain"""
 
 
 def _find(function, network, roots, x, y):
-    """-> (Coupling, whether that is final)"""
+    """-> (Coupling, whether that is final; None if nothing was measured)"""
     if isinstance(network, nn.Module):
         if (found := coupling_layer(network)) is not None:
             return Coupling(_words(*found), joint=False), True
         if getattr(network, "couples_samples", None) is False:
             return Coupling(), True
     if torch.compiler.is_compiling() or type(x) not in (torch.Tensor, nn.Parameter) or x.is_meta:
-        return Coupling(), False
+        return Coupling(), None
     try:
         return _measure(function, roots, x.detach(), y.detach())
     except Exception:  # of the function, which raises it again when it is called in earnest
-        return Coupling(), False
+        return Coupling(), None
 
 
 def _measure(function, roots, x, y):
@@ -89,7 +105,7 @@ def _measure(function, roots, x, y):
         outputs.clear()
         return function(batch.clone()).detach()
 
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), _undone(x.device) as restore:
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"), _undone(x.device, roots) as restore:
         with _recorded_first_rows(outputs):
             batch, joint, whole = x, x.shape[1:] == y.shape[1:], None
             if joint:
@@ -118,35 +134,57 @@ def _measure(function, roots, x, y):
             close = (whole - apart).abs().max() <= max(1e4 * scale, 0.02 * whole.abs().max() * x.is_cuda)
             if not close and (whole - logits(batch, seed=1)).abs().max() <= 8 * scale:  # and nothing is random
                 return Coupling("whose logits depend on the size of the batch", joint=False), True
-    return Coupling(None, joint), decided
+    return Coupling(None, joint and decided), decided
 
 
 @contextmanager
-def _undone(device):
-    """Gives back the buffers of all modules that are called inside, and the state of the random numbers.
+def _undone(device, roots):
+    """Modules that are called inside see copies of their buffers. The state of the random numbers is given back.
 
-    Yields a function that gives the buffers back at once.
+    The buffers themselves are not written to: a graph that is still open may hold them. Yields a function that gives
+    the modules new copies. Modules of torch.jit take no copies: their buffers are set back in place.
     """
-    saved = {}
+    own = {}  # module -> name -> buffer
+    in_place = []  # (buffer, value)
 
     def save(module, args):
-        if module not in saved:
+        if module not in own:
             for part in module.modules():
-                if part not in saved:
-                    saved[part] = {name: (b, b.clone()) for name, b in part._buffers.items() if b is not None}
+                if part not in own and isinstance(part, torch.jit.ScriptModule):
+                    own[part] = {}
+                    in_place.extend((buffer, buffer.clone()) for buffer in part.buffers(recurse=False))
+                elif part not in own:
+                    own[part] = {name: buffer for name, buffer in part._buffers.items() if buffer is not None}
+                    give(part, copies)
+
+    def give(module, copies):
+        for name, buffer in own[module].items():
+            module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())  # shared buffers stay shared
+
+    copies: dict = {}
 
     def restore():
-        for module, buffers in saved.items():
-            for name, (buffer, value) in buffers.items():
-                module._buffers[name] = buffer.copy_(value)
+        copies.clear()
+        for module in own:
+            give(module, copies)
+        set_back()
 
+    def set_back():
+        for buffer, value in in_place:
+            buffer.copy_(value)
+
+    for root in roots:
+        save(root, ())
     hook = register_module_forward_pre_hook(save)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             yield restore
         finally:
             hook.remove()
-            restore()
+            for module, buffers in own.items():
+                if buffers:
+                    module._buffers.update(buffers)
+            set_back()
 
 
 @contextmanager
@@ -211,7 +249,7 @@ def _modes(module):
         if part is not None:
             own = part.__dict__
             yield type(part), part.training, own.get("couples_samples")
-            waiting.extend(own["_modules"].values())
+            waiting.extend(own["_modules"].values() if "_modules" in own else part.children())  # of torch.jit: no dict
 
 
 def _uses_batch_statistics(module):

@@ -26,6 +26,7 @@ from fastgan.ops._torch_private import (
     functorch_is_active,
     give_engine_the_backward,
     is_tracing,
+    is_tracing_for_onnx,
 )
 from fastgan.ops._triton import triton_installed, triton_kernels
 
@@ -34,14 +35,15 @@ Formula = tuple[Callable[..., None], Callable[..., Any]]  # (save, backward)
 
 
 def register(
-    family: str, *formulas: Formula, triton: bool = False
+    family: str, *formulas: Formula, triton: bool = False, check: Callable[..., None] | None = None
 ) -> tuple[Callable[..., Function | None], Function, Function]:
     """Registers the derivatives of fastgan::FAMILY and returns (route, backward, double_backward).
 
     formulas: (save, backward) of the forward and of the backward, as torch.library.register_autograd takes them:
     save(ctx, inputs, output) and backward(ctx, *grads). The double backward has no formula: a third order raises.
     Tensor lists arrive and leave as lists; all lists of a call have the same length. triton: fastgan/kernels/FAMILY.py
-    holds the CUDA kernels.
+    holds the CUDA kernels. check(*args): raises for a call of the forward that came through the dispatcher, as those of
+    a compiled graph do, and must not run.
 
     route(*tensors) returns what serves a call of the public function: a function that enters the autograd Function
     directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
@@ -50,7 +52,7 @@ def register(
     kernels = triton_kernels(family) if triton else (None, None, None)
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
-    forward, backward, double_backward = map(_differentiable, names, formulas, kernels)
+    forward, backward, double_backward = map(_differentiable, names, formulas, kernels, (check, None, None))
     op = getattr(torch.ops.fastgan, family).default
 
     def route(*tensors):
@@ -68,7 +70,7 @@ def only_wanted(tensors: Iterable[torch.Tensor | None], mask: Iterable[bool]) ->
     return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
 
 
-def _differentiable(name, formula, triton_kernel):
+def _differentiable(name, formula, triton_kernel, check):
     """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
     op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
     if below_autograd is None:
@@ -94,6 +96,8 @@ def _differentiable(name, formula, triton_kernel):
     apply_eagerly = kind(name, run_triton, save, backward) if triton_kernel else apply
 
     def kernel(_keyset, *args):
+        if check is not None:
+            check(*args)
         return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
 
     def eager(*args):
@@ -156,12 +160,14 @@ def _cuda_library_loaded() -> bool:
 
 def needs_reference(*args: Any, cuda_kernels: Callable[[], bool] = _cuda_library_loaded) -> bool:
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, a device without kernels, or a trace
-    by torch.jit (the ONNX exporter's too), which must run without fastgan.
+    by torch.jit or for ONNX, which must run without fastgan.
 
     The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
     """
     device = next((t.device.type for t in _tensors(args)), "cpu")
     if device not in ("cpu", "meta") and not (device == "cuda" and cuda_kernels()):
+        return True
+    if is_tracing_for_onnx():
         return True
     if is_compiling():  # a transform of the whole graph is the compiler's
         return False

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, accumulate_like, check_activation, check_choice, check_parameter
 from fastgan.ops._torch_private import wanted
+from fastgan.ops._zeros import with_zeros
 
 ActivationName = Literal[
     "linear", "relu", "leaky_relu", "silu", "gelu", "softplus", "sigmoid", "tanh", "elu"
@@ -69,8 +70,8 @@ def bias_act(
     as they are, others copied; y is laid out like x.
     Devices: CPU, CUDA (Triton); elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
     Derivatives: to second order with respect to x and bias, the bias' gradient in the same pass; a third order raises.
-        The second derivative of relu and leaky_relu is zero: the bias gets zeros as in torch, and x gets None, so that
-        no pass over zeros follows.
+        The second derivative of relu and leaky_relu is zero: the bias gets zeros, and so do the biases of the layers
+        before, as in torch. x gets None, so that no pass over zeros follows.
     In-place operations on y: as on the output of torch's own activation. They are right after linear, leaky_relu, silu,
         gelu, softplus and elu, and after any activation with a clamp; after relu, sigmoid and tanh, whose backward
         reads y, torch raises.
@@ -183,9 +184,11 @@ def _backward(ctx, grad):
     if grad is None:
         return (None,) * 7
     saved, bias = ctx.saved_tensors
-    saved = grad if saved is None else saved  # of a linear function only the shape is read
     mask = wanted(ctx, 2)
-    dx, dbias = _first_order(grad, saved, bias, *ctx.setting, ctx.from_output, mask)
+    kept = grad if saved is None else saved  # of a linear function only the shape is read
+    dx, dbias = _first_order(grad, kept, bias, *ctx.setting, ctx.from_output, mask)
+    if mask[0] and torch.is_grad_enabled() and saved is not None and not BY_CODE[ctx.setting[1]].curved:
+        dx = with_zeros(dx, ctx.next_functions[0][0])
     return dx if mask[0] else None, dbias if mask[1] else None, None, None, None, None, None
 
 

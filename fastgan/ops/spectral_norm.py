@@ -6,6 +6,7 @@ import torch
 
 from fastgan.ops._autograd import register
 from fastgan.ops._contract import check_activation, check_at_least_zero, check_tensor, empty_output
+from fastgan.ops._torch_private import backward_pass
 
 
 def spectral_norm(
@@ -199,4 +200,16 @@ def _require_constant(us, vs):
         raise NotImplementedError("us and vs are constants of the spectral norm's derivative: detach them")
 
 
-_route, _first_order, _second_order = register("spectral_norm", (_save, _backward), (_save_backward, _double_backward))
+def _refuse_recomputation(*args):
+    """A compiled graph iterates each time it runs. A layer that is not compiled sees to this itself."""
+    if args[-1] and backward_pass() != -1:
+        raise RuntimeError(
+            "a backward pass runs a compiled forward with spectral norm again (activation checkpointing), but u and v"
+            " have iterated since, so that the gradient would be wrong; use torch.compile or checkpointing, not both,"
+            " on the part of the model that has spectral norm"
+        )
+
+
+_route, _first_order, _second_order = register(
+    "spectral_norm", (_save, _backward), (_save_backward, _double_backward), check=_refuse_recomputation
+)

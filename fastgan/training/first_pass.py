@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from fastgan import randomness
 from fastgan.data import ImageError
 from fastgan.models import sampling
 from fastgan.nn.pack import pack
+from fastgan.nn.spectral.parametrization import SpectralNorm
 
 SEED = "first pass"
 
@@ -28,6 +30,19 @@ def check_parameters(generator, discriminator):
             raise ValueError(
                 f"{name} must have float32 parameters; {wrong[0][0]} is {wrong[0][1]}: call {name}.float()"
             )
+
+
+def check_normalized(generator, discriminator):
+    """Errors: ValueError for a layer with spectral norm whose weight is zero, which has no direction to normalise."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        for path, module in network.named_modules():
+            chains = module.parametrizations.items() if parametrize.is_parametrized(module) else ()
+            for weight, chain in chains:
+                if isinstance(chain[0], SpectralNorm) and not chain.original.any():
+                    raise ValueError(
+                        f"{name}: {path + '.' if path else ''}{weight} is zero and has spectral norm, W / 0: leave the"
+                        " layer without spectral norm, or start from other weights"
+                    )
 
 
 def initialize_lazy(generator, discriminator, data, recipe, device, conditional):

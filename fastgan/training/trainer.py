@@ -23,13 +23,19 @@ from fastgan.monitor.stop import criterion
 from fastgan.training.add_spectral_norm import add_spectral_norm
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.checkpoints import Checkpoints
+from fastgan.training.callbacks.evaluation import Evaluation
 from fastgan.training.callbacks.log import Log
 from fastgan.training.callbacks.notebook import Notebook, in_notebook
-from fastgan.training.callbacks.observations import Findings, Observations
+from fastgan.training.callbacks.observations import Best, Findings, Observations
 from fastgan.training.callbacks.pictures import Pictures
 from fastgan.training.callbacks.progress_bar import ProgressBar
 from fastgan.training.callbacks.report import Report
-from fastgan.training.first_pass import check_first_pass, check_parameters, initialize_lazy
+from fastgan.training.first_pass import (
+    check_first_pass,
+    check_normalized,
+    check_parameters,
+    initialize_lazy,
+)
 from fastgan.training.recipe.growth import shrink
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.run import checkpoint, setup_file
@@ -72,7 +78,8 @@ class Trainer:
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
-        keep_checkpoints=2, stop_when="never", report=True, progress=True, cuda_graphs=None.
+        keep_checkpoints=2, stop_when="never", evaluate_every=None, evaluate_count=10_000, extractor=None,
+        report=True, progress=True, cuda_graphs=None.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
         before the first one. The first line of the log on stderr has it.
     Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
@@ -100,10 +107,19 @@ class Trainer:
         self.recipe, self.data = recipe, as_data(data)
         self.conditional = _check_fit(generator, self.data)
         check_parameters(generator, discriminator)
-        stop = criterion(self.options.stop_when, recipe, self.data, generator, discriminator)
+        every = self.options.evaluate_every
+        stop = criterion(
+            self.options.stop_when, recipe, self.data, generator, discriminator, measures_fid=every is not None
+        )
         self.device = _choose_device(device)
         named = self.options.extractor
-        features = None if named is None else metrics.extractor(named, device=self.device)
+        extractor = None if named is None else metrics.extractor(named, device=self.device)
+        if extractor is not None:
+            extractor(self.data.batch(torch.arange(1))[0])  # an extractor for other samples is refused now
+        if every is None:
+            evaluation = []
+        else:
+            evaluation = [Evaluation(every, extractor, self.data, recipe.seed, self.options.evaluate_count)]
         self.folder = RunFolder(tempfile.mkdtemp(prefix="fastgan-") if run_dir is None else run_dir)
         found = self.folder.find(resume, exist_ok)
         self._newest = checkpoint.latest(self.folder.checkpoints)  # what no other process may change meanwhile
@@ -115,6 +131,7 @@ class Trainer:
                 if not is_lazy(weight) and weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=memory_format)
         initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
+        check_normalized(generator, discriminator)
         self.precision = Precision(recipe.precision, self.device)
         self._loss = losses.get(recipe.loss)
         self._compiled = CompiledLosses(self._loss, recipe.compile) if recipe.compile else None
@@ -134,9 +151,11 @@ class Trainer:
         self.is_stopped = False
         self.route: str | None = None
         self.callbacks = [
-            Observations(self.options.sample_every, stop, features),
+            Observations(self.options.sample_every, stop, extractor),
+            *evaluation,
             Log(self.options.log_every),
-            Findings(self.options.sample_every, stop),
+            Findings(self.options.sample_every),
+            *([Best(stop)] if stop is not None else []),
             Pictures(self.options.sample_every, self.data),
             Checkpoints(self.options.checkpoint_every, self.options.keep_checkpoints),
             Report(self.options.report),

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import fastgan
-from fastgan import cli, models
+from fastgan import _threads, cli, models
 from fastgan.data import TensorData
 from fastgan.training import Recipe, Trainer
 from fastgan.training.run import checkpoint
@@ -383,7 +383,9 @@ def test_samples_go_to_a_folder_a_format_and_classes(tmp_path, capsys):
     assert run(*sample[:1], "--run-dir", step, "--count", 5, "--out", tmp_path / "early.png") == 0
     assert (tmp_path / "early.png").read_bytes() != (tmp_path / "x.png").read_bytes()
     capsys.readouterr()
-    assert "only a run with --stop-when keeps its best" in complaint(capsys, *sample, tmp_path / "x", "--best")
+    assert "only a run with --stop-when or --evaluate-every keeps its best" in complaint(
+        capsys, *sample, tmp_path / "x", "--best"
+    )
 
 
 def test_the_best_state_is_sampled(tmp_path):
@@ -431,6 +433,23 @@ def test_threads_wait_passively_in_the_command_alone():
     assert found == ["None", "PASSIVE", "ACTIVE"]
 
 
+@pytest.mark.parametrize(
+    "argv, original, expected",
+    [
+        (["-m", "train"], ["python", "-m", "fastgan", "train"], True),
+        (["-m"], ["python", "-X", "dev", "-u", "-mfastgan"], True),
+        (["-m", "fastgan"], ["python", "-m", "pytest", "fastgan"], False),
+        (["/usr/bin/fastgan", "train"], ["python", "/usr/bin/fastgan", "train"], True),
+        (["mine.py"], ["python", "mine.py", "-m", "fastgan"], False),
+        ([], ["program"], False),
+    ],
+)
+def test_the_command_is_known_by_how_python_was_started(monkeypatch, argv, original, expected):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", original)
+    assert _threads.is_command() == expected
+
+
 def test_help_needs_no_optional_dependency():
     """`fastgan --help` in a process in which they cannot be imported."""
     code = (
@@ -451,3 +470,12 @@ def test_stages_are_trained_one_after_the_other(tmp_path, capsys, joint):
     for stage in ("stage_one", "stage_two"):
         assert (tmp_path / stage / "samples.png").exists() and stage in said
     assert "images with 1 or 3 channels" in complaint(capsys, "stages", "--data", "ring")
+
+
+def test_help_has_each_text_in_one_paragraph(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "2000")
+    with pytest.raises(SystemExit):
+        run("train", "--help")
+    shown = capsys.readouterr().out
+    assert "flat or with a sub-folder for each class; by default the recipe's" in shown
+    assert "less memory, the same update. The memories of LeCam" in shown  # of a class above

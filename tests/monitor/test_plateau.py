@@ -1,7 +1,7 @@
 import pytest
 
 from fastgan import Recipe
-from fastgan.monitor import WASSERSTEIN, best, is_best, plateau
+from fastgan.monitor import FID, WASSERSTEIN, best, is_best, plateau
 from fastgan.monitor.stop import Stop
 
 
@@ -59,3 +59,11 @@ def test_an_estimate_counts_from_its_peak_on():
     assert plateau(rising, WASSERSTEIN, 50) is None
     falling = estimates(0.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     assert plateau(falling, WASSERSTEIN, 50) == 20 and plateau(falling[:-1], WASSERSTEIN, 50) is None
+
+
+def test_fids_by_two_extractors_do_not_compare():
+    old = [{"step": step, "fid": 1.0, "fid_by": "a"} for step in (10, 20)]
+    new = [{"step": step, "fid": value, "fid_by": "b"} for step, value in ((30, 9.0), (40, 5.0), (50, 6.0))]
+    assert best(old + new, FID)["step"] == 40 and is_best(old + new[:2], FID) and not is_best(old + new, FID)
+    flat = [*new, *({"step": step, "fid": 6.0, "fid_by": "b"} for step in (60, 70, 80))]
+    assert plateau(old + flat, FID, patience=20) == 40 and plateau(old + flat, FID, patience=50) is None

@@ -143,3 +143,15 @@ def test_more_singular_vectors_are_not_dropped_in_silence(critic):
     state["conv.u1"] = state["conv.u0"]
     with pytest.raises(RuntimeError, match=r"Unexpected key.*conv\.u1"):
         fastgan.nn.load_spectral_norm_state(critic(), state)
+
+
+def test_a_shared_layer_is_loaded_under_each_of_its_names():
+    """torch's state_dict has a shared layer once for each place."""
+    layer = torch.nn.utils.spectral_norm(torch.nn.Linear(4, 4))
+    old = torch.nn.Sequential(layer, torch.nn.ReLU(), layer)
+    x = torch.randn(3, 4)
+    old(x)
+    ours = fastgan.nn.SNLinear(4, 4)
+    model = torch.nn.Sequential(ours, torch.nn.ReLU(), ours)
+    fastgan.nn.load_spectral_norm_state(model, old.state_dict())
+    torch.testing.assert_close(model.eval()(x), old.eval()(x))

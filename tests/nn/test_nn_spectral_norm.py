@@ -362,3 +362,29 @@ def test_a_sparse_embedding_trains_as_torch_s_does():
         layer(torch.tensor([1, 3, 3])).square().sum().backward()
         results.append(layer.parametrizations.weight.original.grad)
     torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_a_recurrent_module_which_would_not_see_its_normalised_weight_is_refused(kind):
+    with pytest.raises(ValueError, match=f"{kind.__name__} reads its weights from a list of its own.*LSTMCell"):
+        fastgan.nn.spectral_norm(kind(3, 4), "weight_hh_l0")
+    old = torch.nn.utils.spectral_norm(kind(3, 4), "weight_hh_l0")
+    names = list(old.state_dict())
+    fastgan.nn.convert_spectral_norm(old)
+    assert list(old.state_dict()) == names  # torch's hook, which the module does see, stays
+
+
+def test_a_weight_of_zeros_warns_and_the_trainer_names_it(tmp_path):
+    zeros = torch.nn.Linear(3, 4)
+    torch.nn.init.zeros_(zeros.weight)
+    words = "a weight of zeros has no spectral norm"
+    with pytest.warns(UserWarning, match=words):
+        fastgan.nn.spectral_norm(zeros)
+    critic = torch.nn.Sequential(torch.nn.Linear(2, 4), fastgan.nn.SNLinear(4, 1))
+    with pytest.warns(UserWarning, match=words):
+        torch.nn.init.zeros_(critic[1].weight)
+    generator = torch.nn.Linear(3, 2)
+    generator.z_dim = 3
+    recipe = fastgan.Recipe(batch_size=4, spectral_norm="none")
+    with pytest.raises(ValueError, match=r"discriminator: 1\.weight is zero and has spectral norm"):
+        fastgan.Trainer(generator, critic, recipe, torch.randn(80, 2), run_dir=tmp_path, device="cpu")

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan.nn import SNLinear
@@ -63,3 +64,18 @@ def test_a_gradient_penalty_compiles_as_one_function(critic, batch, assert_same)
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         torch.compile(penalty, fullgraph=True, backend="aot_eager")(compiled, x, batch[1]).backward()
     assert_same(eager, compiled)
+
+
+@pytest.mark.parametrize("compile_first", [True, False], ids=["checkpoint of compiled", "compiled checkpoint"])
+def test_checkpointing_and_compiling_one_function_raises(compile_first):
+    """The recomputation would iterate, or read vectors of a later forward."""
+    model = torch.nn.Sequential(SNLinear(4, 8), torch.nn.ReLU(), SNLinear(8, 1))
+    part = torch.compile(model, backend="aot_eager") if compile_first else model
+    call = lambda x: checkpoint(part, x, use_reentrant=False)  # noqa: E731
+    call = call if compile_first else torch.compile(call, backend="aot_eager")
+    x = torch.randn(3, 4).requires_grad_()
+    with pytest.raises(RuntimeError, match=r"use torch\.compile or checkpointing, not both"):
+        call(x).sum().backward()
+    model.eval()
+    torch.testing.assert_close(call(x), model(x))
+    call(x).sum().backward()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fastgan import ops
+from fastgan.nn import BiasAct
 from fastgan.ops.bias_act import ACTIVATIONS
 from tests.contract.bias_act import PLAIN, case, plain
 
@@ -76,6 +77,53 @@ def test_the_second_derivative_of_a_piecewise_linear_function_gives_the_bias_zer
     (g,) = torch.autograd.grad(ops.bias_act(x, bias, act=act), x, torch.ones_like(x), create_graph=True)
     of_x, of_bias = torch.autograd.grad(g.sum(), (x, bias), allow_unused=True)
     assert of_x is None and torch.equal(of_bias, torch.zeros_like(bias))
+
+
+class Shifted(torch.nn.Module):
+    """A convolution with a bias of its own shape, and a way around it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+        self.bias = torch.nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x):
+        return x + torch.nn.functional.avg_pool2d(self.conv(x) + self.bias, 1)
+
+
+@pytest.mark.parametrize("act", ["linear", "relu", "leaky_relu"])
+def test_a_penalty_alone_gives_none_and_zeros_to_the_parameters_that_torch_gives_them_to(act):
+    """DistributedDataParallel and Adam tell zeros from None."""
+    plain_act = {"linear": torch.nn.Identity, "relu": torch.nn.ReLU, "leaky_relu": lambda: torch.nn.LeakyReLU(0.2)}[act]
+    critics, (x,) = [], torch.randn(1, 2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    for function in (plain_act, lambda: BiasAct(act=act)):
+        torch.manual_seed(0)
+        convolution = torch.nn.Conv2d(3, 3, 3)
+        convolution.bias.requires_grad_(False)
+        tail = [torch.nn.Flatten(), torch.nn.Linear(48, 8), function(), torch.nn.Linear(8, 1)]
+        critic = torch.nn.Sequential(Shifted(), function(), convolution, function(), *tail).double()
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        critics.append(critic)
+    zeros = 0
+    for (name, theirs), ours in zip(critics[0].named_parameters(), critics[1].parameters(), strict=True):
+        assert (theirs.grad is None) == (ours.grad is None), name
+        if ours.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad)
+            zeros += not ours.grad.any()
+    assert act == "linear" or zeros == 3
+
+
+def test_the_zeros_cost_no_pass_of_the_layers_before():
+    """No matrix product beyond those of the weights' gradients: three for two layers."""
+    layer, head = torch.nn.Linear(4, 8), torch.nn.Linear(8, 1)
+    x = torch.randn(2, 4).requires_grad_()
+    (gradient,) = torch.autograd.grad(head(ops.bias_act(layer(x), act="relu")).sum(), x, create_graph=True)
+    with torch.profiler.profile() as profiled:
+        gradient.square().sum().backward(inputs=[*layer.parameters(), head.weight])
+    assert sum(event.name == "aten::mm" for event in profiled.events()) == 3
+    assert torch.equal(layer.bias.grad, torch.zeros(8))
 
 
 def test_an_error_names_every_allowed_dtype_once():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastgan.nn import Pack, SNLinear
+from fastgan.nn import Pack, SNLinear, couples_samples
 from fastgan.nn.couples_samples import coupling
 from fastgan.nn.pack import pack
 from fastgan.penalties import R1, R2, WGANGP, Critic, evaluate
@@ -48,12 +48,14 @@ def test_a_critic_that_couples_samples_is_judged_apart_and_refused_by_name(layer
     found = evaluate((), critic, real, fake)
     torch.testing.assert_close(found.real_logits, critic(real))
     torch.testing.assert_close(found.fake_logits, critic(fake))
-    with pytest.raises(ValueError, match="R1 .*" + ("size of the batch" if layer.__class__ is SizeOfBatch else "'1'")):
+    words = "size of the batch" if layer.__class__ is SizeOfBatch else "'1'"
+    with pytest.raises(ValueError, match=f"R1 .*{words}"):
         R1()(critic, real=real, fake=fake)
-    with pytest.warns(UserWarning, match="fastgan.penalties.Critic"):
-        together = evaluate((R1(), R2()), lambda x: critic(x), real, fake).terms
-    for penalty, (value, _) in zip((R1, R2), together, strict=True):
-        torch.testing.assert_close(value, penalty(allow_coupled=True)(critic, real=real, fake=fake))
+    with pytest.raises(ValueError, match=f"R1 .*{words}.*fastgan.penalties.Critic"):
+        evaluate((R1(), R2()), lambda x: critic(x), real, fake)
+    meant = (R1(allow_coupled=True), R2(allow_coupled=True))
+    for penalty, (value, _) in zip(meant, evaluate(meant, lambda x: critic(x), real, fake).terms, strict=True):
+        torch.testing.assert_close(value, penalty(critic, real=real, fake=fake))
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), Noisy(), nn.GroupNorm(2, 8), SNLinear(8, 8), nn.LayerNorm(8)])
@@ -84,6 +86,45 @@ def test_the_measurement_leaves_buffers_random_numbers_and_modes_and_happens_onc
     assert coupling(critic, critic, *batches()).joint and len(calls) > once
     count = len(calls)
     assert coupling(critic, critic, *batches()).joint and len(calls) == count
+
+
+def test_equal_logits_decide_nothing_are_judged_apart_and_measured_a_few_times():
+    calls = []
+    critic, (real, fake) = critic_with(nn.Identity()), batches()
+    nn.init.zeros_(critic[3].weight)
+    critic.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(couples_samples.MOST - 1):
+        assert coupling_of(critic, real, fake) == (None, False)
+    with pytest.warns(UserWarning, match="logits were all equal, or not finite, in 10 calls.*couples_samples = False"):
+        coupling_of(critic, real, fake)
+    count = len(calls)
+    assert coupling_of(critic, real, fake) == (None, False) and len(calls) == count
+
+    learns = critic_with(nn.Identity())
+    nn.init.zeros_(learns[3].weight)
+    assert coupling_of(learns, real, fake) == (None, False)
+    nn.init.ones_(learns[3].weight)
+    assert coupling_of(learns, real, fake) == (None, True)
+
+
+def test_the_measurement_does_not_write_to_a_buffer_that_an_open_graph_holds():
+    critic, (real, fake) = critic_with(nn.Sequential(nn.BatchNorm1d(8), SNLinear(8, 8))), batches()
+    critic.register_buffer("scale", torch.ones(1))
+    buffers = dict(critic.named_buffers())
+    versions = {name: buffer._version for name, buffer in buffers.items()}
+    coupling(lambda x: critic(x) * critic.scale, lambda x: critic(x) * critic.scale, real, fake)
+    assert "1.0.num_batches_tracked" in versions
+    assert all(buffer is buffers[name] for name, buffer in critic.named_buffers())
+    assert {name: buffer._version for name, buffer in buffers.items()} == versions
+
+
+def test_a_traced_critic_is_measured_and_its_buffers_stay():
+    critic, (real, fake) = critic_with(nn.BatchNorm1d(8)), batches()
+    traced = torch.jit.trace(critic, real, check_trace=False)
+    before = {name: value.clone() for name, value in traced.state_dict().items()}
+    with pytest.raises(ValueError, match="R1 is a penalty per sample"):
+        R1()(traced, real=real, fake=fake)
+    assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
 
 
 def test_batch_norm_beside_a_part_named_discriminator_is_seen():

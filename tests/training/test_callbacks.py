@@ -173,3 +173,47 @@ def test_a_notebook_shows_curves_and_samples_while_it_trains(toy, tmp_path, monk
     assert 'alt="Samples at step 2"' in shown[1] and 'alt="Curves at step 4"' in shown[-1]
     make(toy, tmp_path / "quiet").fit(2)
     assert len(module.of("display")) == 1
+
+
+def test_fid_is_measured_during_training_and_decides_what_is_best(tmp_path, monkeypatch):
+    module = types.ModuleType("my_features")
+    module.make = lambda: torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
+    monkeypatch.setitem(sys.modules, "my_features", module)
+    images = torch.rand(80, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pair = fastgan.models.create("dcgan", channels=1, resolution=16, width=4, z_dim=4)
+    options = {"sample_every": 3, "log_every": 5, "progress": False, "extractor": "my_features:make"}
+    trainer = Trainer(
+        *pair, Recipe(batch_size=4), images, run_dir=tmp_path, evaluate_every=2, evaluate_count=64, **options
+    )
+    trainer.fit(4)
+    fids = {row["step"]: row["fid"] for row in trainer.rows if "fid" in row}
+    assert set(fids) == {2, 4}
+    lowest = min(fids, key=fids.get)
+    assert [path.name for path in (tmp_path / "best").iterdir()] == [f"step_{lowest:08d}"]
+
+    extractor = fastgan.metrics.extractor("my_features:make")
+    order = torch.randperm(80, generator=fastgan.randomness.generator(0, "evaluation reals"))
+    z = fastgan.models.sampling.latents(trainer.state.average, 64, 0, "evaluation")
+    fake = fastgan.models.sampling.sample(trainer.state.average, z)
+    expected = fastgan.metrics.frechet_distance(
+        extractor.features(images[order[:64]]).values, extractor.features(fake).values
+    )
+    assert fids[4] == pytest.approx(expected, rel=1e-9)
+    assert trainer.rows[-1]["fid_by"] == f"{extractor.identity} N = 64 / 64"
+
+
+def test_fid_during_training_needs_images_and_an_extractor_for_them(toy, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="evaluate_every needs an extractor: inception:FILE"):
+        make(toy, tmp_path, evaluate_every=2)
+    module = types.ModuleType("my_features")
+    module.make = torch.nn.Flatten
+    monkeypatch.setitem(sys.modules, "my_features", module)
+    with pytest.raises(ValueError, match=r"samples must be images .*, got shape \(1, 2\)"):
+        make(toy, tmp_path, evaluate_every=2, extractor="my_features:make")
+    with pytest.raises(ValueError, match="evaluate_every must be at least 1; got 0"):
+        make(toy, tmp_path, evaluate_every=0, extractor="my_features:make")
+    module.make = lambda: torch.nn.AvgPool2d(4)
+    pair = fastgan.models.create("dcgan", channels=1, resolution=16, width=4, z_dim=4)
+    with pytest.raises(ValueError, match="evaluate_every needs at least 2 images; got 1"):
+        options = {"evaluate_every": 1, "evaluate_count": 1, "extractor": "my_features:make"}
+        Trainer(*pair, Recipe(batch_size=4), torch.rand(80, 1, 16, 16) * 2 - 1, run_dir=tmp_path, **options)

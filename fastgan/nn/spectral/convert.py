@@ -23,6 +23,8 @@ def convert_spectral_norm(model: nn.Module) -> nn.Module:
     the same numbers. In training so does the former; the latter iterates v before u, half an iteration apart.
     `load_spectral_norm_state` reads checkpoints with the names from before.
 
+    The older one stays on an nn.LSTM, nn.GRU or nn.RNN, which would not see a parametrization.
+
     Warns when the model has no such spectral norm. Spectral norms that a project wrote itself (BigGAN's layers, a
     wrapper with weight_bar) are not found: build the model with fastgan's layers instead, and load its checkpoint.
     """
@@ -41,7 +43,7 @@ def convert_spectral_norm(model: nn.Module) -> nn.Module:
 def convert_layer(module: nn.Module) -> None:
     """The spectral norms of this one module."""
     for hook in list(module._forward_pre_hooks.values()):
-        if isinstance(hook, OldSpectralNorm):
+        if isinstance(hook, OldSpectralNorm) and not isinstance(module, nn.RNNBase):
             _convert_old(module, hook)
     if parametrize.is_parametrized(module):
         _convert_parametrizations(module)

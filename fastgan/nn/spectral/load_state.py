@@ -50,7 +50,7 @@ def load_spectral_norm_state(
         own = any(key.startswith(prefix) for key in model.state_dict())
         if not own and translated and all(key.startswith(prefix) for key in translated):
             consume_prefix_in_state_dict_if_present(translated, prefix)
-    for path, module in model.named_modules():
+    for path, module in model.named_modules(remove_duplicate=False):  # a shared layer has a name for each place
         if parametrize.is_parametrized(module):
             for name, parametrizations in cast(Any, module.parametrizations).items():
                 for i, norm in enumerate(parametrizations):

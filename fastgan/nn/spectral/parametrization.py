@@ -1,6 +1,7 @@
 """Spectral normalisation of a module's weight, as a torch parametrization (Miyato et al., 2018)."""
 
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ def spectral_norm(
 
     Activation checkpointing: the recomputation does not iterate; it reads the u and v of its forward. It raises a
     RuntimeError if the layer may have iterated in between: call backward before the next training forward of the layer.
+    A part that is compiled by torch.compile as well raises in training: use one of the two.
 
     Args:
         module: whose weight; its class becomes a subclass of what it was.
@@ -46,11 +48,18 @@ def spectral_norm(
     dtypes: float64, float32, bfloat16, float16; sums in float32. Under autocast nothing is cast (torch's products
     are, so that its sigma is a half-precision number there): the layer casts the normalised weight itself.
     Memory format: the normalised weight has the strides of the weight.
-    Errors: ValueError if `name` is not a tensor of the module or n_power_iterations < 1, IndexError for dim.
+    A weight of zeros has no spectral norm: W / sigma is NaN until the weight is set, and a warning says so.
+    Errors: ValueError if `name` is not a tensor of the module, if the module is an nn.LSTM, nn.GRU or nn.RNN, and for
+        n_power_iterations < 1; IndexError for dim.
     """
     weight = getattr(module, name, None)
     if not isinstance(weight, torch.Tensor):
         raise ValueError(f"Module '{module}' has no parameter or buffer with name '{name}'")
+    if isinstance(module, nn.RNNBase):
+        raise ValueError(
+            f"{type(module).__name__} reads its weights from a list of its own, and would not see {name!r} normalised:"
+            " use a cell (LSTMCell, GRUCell, RNNCell), or torch.nn.utils.spectral_norm"
+        )
     if dim is None:
         dim = 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
     parametrize.register_parametrization(module, name, SpectralNorm(weight, n_power_iterations, dim, eps))
@@ -111,6 +120,12 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def _warm_up(self, weight):
+        if weight.numel() and not weight.is_meta and not weight.any():
+            warnings.warn(
+                "a weight of zeros has no spectral norm: W / sigma is NaN until the weight is set; leave a layer that"
+                " starts at zero without spectral norm",
+                stacklevel=3,
+            )
         matrix = as_matrix(weight.detach(), self.dim)
         _, _, us, vs = ops.spectral_norm(
             [matrix], [self._u], [self._v], n_power_iterations=WARM_UP_ITERATIONS, eps=self.eps

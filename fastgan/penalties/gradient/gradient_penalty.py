@@ -1,6 +1,5 @@
 """What the penalties on the norm of the critic's gradient have in common."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +8,6 @@ import torch
 
 from fastgan.nn.couples_samples import Coupling
 from fastgan.ops import grad_norm_penalty
-from fastgan.penalties.critic import module_of
 from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.gradient.input_gradient import without_autocast
 from fastgan.penalties.penalty import Penalty
@@ -23,10 +21,10 @@ class GradientPenalty(Penalty):
     The penalty trains the critic only: real and fake are constants, whether they require grad or not. It is computed
     in at least float32, without autocast. Under GradScaler, scale the total.
     Diagnostics: "gradient_norm", "gradient_norm_max", the mean and the largest n_i.
-    Derivatives: the first with respect to the critic's parameters; none if they are frozen.
-    Errors: ValueError for a critic that couples samples (a row of its gradient does not belong to one sample), for
-    shapes that differ, for logits that are not one row per sample, for a critic that does not depend on its input. A
-    function that hides its module gets a warning.
+    Derivatives: the first with respect to the critic's parameters; none where they are frozen.
+    Errors: ValueError for a critic that couples samples, also behind a function (its gradient is not one of a sample),
+    for shapes that do not fit, for other than one row of logits a sample, for a critic that does not depend on its
+    input.
     """
 
     allow_coupled: bool = field(default=False, kw_only=True)
@@ -37,18 +35,11 @@ class GradientPenalty(Penalty):
         super().check(critic, real, fake, coupling)
         if self.allow_coupled or coupling.by is None:
             return
-        found = (
+        raise ValueError(
             f"{self.name} is a penalty per sample, but was given a critic {coupling.by}. Use a norm over each sample"
             " (GroupNorm, InstanceNorm2d), spectral norm or none. For a critic that joins samples: give the penalty"
-            " packs and a critic of packs (fastgan.nn.pack.pack)."
-        )
-        if module_of(critic) is not None:
-            raise ValueError(f"{found} Or pass allow_coupled=True to mean it")
-        # A function may hide a module on purpose: real and fake are judged apart, as two calls of autograd would.
-        warnings.warn(
-            f"{found} Pass fastgan.penalties.Critic(discriminator, labels, output=...) in place of a function, or"
-            " allow_coupled=True to mean it",
-            stacklevel=2,
+            " packs and a critic of packs (fastgan.nn.pack.pack). For a critic with labels or several outputs:"
+            " fastgan.penalties.Critic(discriminator, labels, output=...). Or pass allow_coupled=True to mean it"
         )
 
     def terms(self, judged: Judged, drawn: torch.Tensor | None, state: State | None) -> Measured:

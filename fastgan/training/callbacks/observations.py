@@ -28,20 +28,31 @@ class Observations(Callback):
             row.update(seen)
 
 
-class Findings(Callback):
-    """Reads the log after an observation: what seems wrong goes to findings.txt; ends a run that gets no better."""
+class Best(Callback):
+    """Keeps the state of the lowest value of the criterion's series; ends a run that gets no better."""
 
-    def __init__(self, every, stop=None):
-        self.every, self.stop = every, stop
+    def __init__(self, stop):
+        self.stop = stop
+
+    def on_step(self, trainer, row):
+        if self.stop.series.value not in row:
+            return
+        if self.stop.is_best(trainer.rows):
+            trainer.check()
+            checkpoint.save(trainer.state, trainer.folder.best, trainer.recipe, keep=1)
+        if (best := self.stop.ended(trainer.rows)) is not None:
+            trainer.stop(best)
+
+
+class Findings(Callback):
+    """Reads the log after an observation: what seems wrong goes to findings.txt."""
+
+    def __init__(self, every):
+        self.every = every
 
     def on_step(self, trainer, row):
         if not (trainer.is_due(self.every) and any(name.startswith("watch_") for name in row)):
             return
         trainer.findings = findings(trainer.rows, trainer.recipe)
-        if self.stop is not None:
-            if self.stop.is_best(trainer.rows):
-                checkpoint.save(trainer.state, trainer.folder.best, trainer.recipe, keep=1)
-            if (best := self.stop.ended(trainer.rows)) is not None:
-                trainer.stop(best)
         with replacing(trainer.folder.findings) as unfinished:
             unfinished.write_text("".join(f"{finding}\n" for finding in trainer.findings))

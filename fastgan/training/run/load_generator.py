@@ -24,7 +24,7 @@ def load_generator(run_dir: str | Path, best: bool = False) -> Loaded:
     """The averaged generator of a run, in evaluation mode, with what the run's folder says of it.
 
     run_dir: the folder of a run, for its newest checkpoint; its best/, or one of its checkpoints, for that one.
-    best: the checkpoint in best/, which a run with stop_when keeps.
+    best: the checkpoint in best/, which a run with stop_when or evaluate_every keeps.
     Errors: FileNotFoundError, ValueError with the path of what is missing, damaged or not of this model.
     """
     path = Path(run_dir)
@@ -37,7 +37,7 @@ def load_generator(run_dir: str | Path, best: bool = False) -> Loaded:
         found = checkpoint.latest(folder.best if best else folder.checkpoints)
     flags, model = setup_file.load(folder.setup)
     if found is None:
-        where = f"{folder.best}: has no checkpoint; only a run with --stop-when keeps its best"
+        where = f"{folder.best}: has no checkpoint; only a run with --stop-when or --evaluate-every keeps its best"
         raise FileNotFoundError(where if best else f"{path}: has no checkpoint yet")
     step = checkpoint.read_description(found)["step"]
     recipe = Recipe.load(folder.recipe)

@@ -30,6 +30,8 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     Errors: Damaged (a ValueError) with the path and the number of a line that cannot be read as a row.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise Damaged(f"{path}: is damaged: it is not a file; remove it to go on")
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines[:-1], 1)]
 

@@ -21,13 +21,20 @@ class RunOptions:
     """How many of the newest checkpoints are kept."""
 
     stop_when: Literal["plateau", "gap", "wasserstein", "never"] = "never"
-    """Stop before `steps` when a number has stopped falling; best/ in the run's folder holds the best state.
-    "plateau": the samples' distance from real ones; "gap": the duality gap, at a cost of 300 updates every
-    sample_every steps; "wasserstein": the critic's estimate of that distance."""
+    """Stop before `steps` when a number has stopped falling; best/ in the run's folder holds the state of the lowest
+    number. "plateau": FID if evaluate_every is given, else the samples' distance from real ones; "gap": the duality
+    gap, at a cost of 300 updates every sample_every steps; "wasserstein": the critic's estimate of that distance.
+    "never": best/ holds the state of the lowest FID if evaluate_every is given, else there is none."""
+
+    evaluate_every: int | None = None
+    """Steps from one FID of the averaged generator's images to the next: `fid` in metrics.jsonl. Needs extractor."""
+
+    evaluate_count: int = 10_000
+    """How many images of each side an FID is measured on, or all real ones if there are fewer."""
 
     extractor: str | None = None
-    """Features in which "plateau" measures the distance of images, by a name as for `fastgan evaluate --extractor`. By
-    default fixed random filters at several scales, which suit images of any kind."""
+    """Features of images for FID and for "plateau": fashion-cnn, inception:FILE, torchvision:NAME or module:function,
+    as for `fastgan evaluate`. By default "plateau" uses fixed random filters, which suit images of any kind."""
 
     report: bool = True
     """Write report.html at the end: one page with curves, samples, findings and what the generator has learned."""
@@ -42,8 +49,14 @@ class RunOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type is int and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            counts = field.type is int or (field.name == "evaluate_every" and value is not None)
+            if counts and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
                 raise ValueError(f"{field.name} must be at least 1; got {value!r}")
+        if self.evaluate_every is not None and self.extractor is None:
+            raise ValueError(
+                "evaluate_every needs an extractor: inception:FILE, torchvision:NAME, module:function, or fashion-cnn"
+                " for garments"
+            )
 
 
 class Options(TypedDict, total=False):
@@ -54,6 +67,8 @@ class Options(TypedDict, total=False):
     checkpoint_every: int
     keep_checkpoints: int
     stop_when: Literal["plateau", "gap", "wasserstein", "never"]
+    evaluate_every: int | None
+    evaluate_count: int
     extractor: str | None
     cuda_graphs: bool | None
     report: bool
