@@ -162,15 +162,6 @@ def with_role(terms, role):
     return found
 
 
-def mean_over_processes(value):
-    """A batch's mean as the mean of all processes' batches, which are equally large; as it is without processes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    value = value.clone()
-    torch.distributed.all_reduce(value)
-    return value / torch.distributed.get_world_size()
-
-
 @torch.no_grad()
 def move_averages(state, decay, **means):
     """state[name] <- decay * state[name] + (1 - decay) * mean, in place; the first mean replaces the initial value.

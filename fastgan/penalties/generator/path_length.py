@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fastgan import processes, randomness
 from fastgan.ops import grad_norm_penalty
 from fastgan.penalties.terms import GeneratorTerm, move_averages
 
@@ -13,7 +14,7 @@ class PathLength(GeneratorTerm):
     """weight * mean_i (|J_i^T y_i| - a)^2, J_i = d fake_i / d latents_i, y ~ N(0, I) / sqrt(pixels) (section 3.2).
 
     a: the moving average of the lengths, moved first, a <- decay * a + (1 - decay) * mean, starting at the first mean;
-        a constant for the gradient. State: "average", "updates", 0-d.
+        a constant for the gradient. The mean is over the batches of all processes. State: "average", "updates", 0-d.
     Where latents require grad and fake was made from them, fake's graph serves; else the generator runs on them again.
     rng in measure(...): a torch.Generator for y. Diagnostics: "path_length", "path_length_average".
     """
@@ -41,13 +42,13 @@ class PathLength(GeneratorTerm):
             latents = latents.detach().requires_grad_()
             fake = generator(latents) if condition is None else generator(latents, condition)
         with torch.autocast(fake.device.type, enabled=False):
-            noise = torch.randn(fake.shape, generator=rng, device=fake.device, dtype=fake.dtype)
+            noise = randomness.of_batch(torch.randn, fake.shape, generator=rng, device=fake.device, dtype=fake.dtype)
             pixels = max(1, fake[0, 0].numel()) if fake.dim() > 2 else 1
             (gradient,) = torch.autograd.grad(fake, latents, noise / pixels**0.5, create_graph=True, allow_unused=True)
             if gradient is None:
                 raise ValueError("fake must depend on latents for PathLength, but has no gradient with respect to them")
             _, lengths = grad_norm_penalty(gradient, return_norms=True)
-        mean = lengths.detach().mean()
+        mean = processes.mean(lengths.detach().mean())
         (average,) = move_averages(state, self.decay, average=mean)
         average = average.to(mean)
         value = self.weight * (lengths - average).square().mean()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fastgan import randomness
 from fastgan.ops import grad_norm_penalty
 from fastgan.penalties.critic import module_of
 from fastgan.penalties.gradient.input_gradient import without_autocast
@@ -67,4 +68,4 @@ def per_sample(random, x, rng):
     """One number for each sample, broadcast against x (B, ...), drawn in float32 at the least."""
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
     shape = (len(x), *[1] * (x.dim() - 1))
-    return random(shape, generator=rng, device=x.device, dtype=dtype).to(x.dtype)
+    return randomness.of_batch(random, shape, generator=rng, device=x.device, dtype=dtype).to(x.dtype)

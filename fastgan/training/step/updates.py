@@ -7,6 +7,7 @@ import torch
 from fastgan.models.sampling import generate
 from fastgan.nn.modes import frozen
 from fastgan.nn.pack import pack
+from fastgan.training.distributed import average_gradients
 from fastgan.training.step.unroll import unrolled_generator_loss
 
 
@@ -48,7 +49,7 @@ def simultaneous(state, objective, *, next_batch, next_latents, discriminator_st
     else:
         values |= _generator_gradients(state, objective, real, fake, condition, z, unroll)
     _step_discriminator(state, objective, found.real_logits)
-    state.generator_optimizer.step()
+    _step_generator(state)
     return values
 
 
@@ -73,7 +74,7 @@ def update_generator(state, objective, real, condition, z, parts=1, unroll=None)
         return _generator_gradients(state, objective, real, fake, condition, z, unroll, 1 / parts)
 
     values = _whole(_each_part(part, parts, objective.memory, real, condition, z))
-    state.generator_optimizer.step()
+    _step_generator(state)
     return values
 
 
@@ -105,7 +106,13 @@ def _generator_gradients(state, objective, real, fake, condition, z, unroll=None
     return _detach(values)
 
 
+def _step_generator(state):
+    average_gradients(state.generator)
+    state.generator_optimizer.step()
+
+
 def _step_discriminator(state, objective, real_logits):
+    average_gradients(state.discriminator)
     objective.constrain(state.discriminator, "before")
     state.discriminator_optimizer.step()
     objective.constrain(state.discriminator, "after")
