@@ -9,8 +9,8 @@ import sys
 
 
 def is_command():
-    """Whether this process is `fastgan ...` or `python -m fastgan ...`."""
-    return os.path.basename(sys.argv[0]) == "fastgan" or sys.orig_argv[1:3] == ["-m", "fastgan"]
+    """Whether this process is `fastgan ...` or `python -m fastgan ...`, with -u too, as torchrun has it."""
+    return os.path.basename(sys.argv[0]) == "fastgan" or ["-m", "fastgan"] in (sys.orig_argv[1:3], sys.orig_argv[2:4])
 
 
 if is_command():

@@ -2,6 +2,7 @@
 
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.tensorboard import TensorBoard
+from fastgan.training.distributed import ProcessFailed
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
@@ -21,6 +22,7 @@ __all__ = [
     "Damaged",
     "Diverged",
     "Interrupted",
+    "ProcessFailed",
     "ProgressiveSchedule",
     "Recipe",
     "RunOptions",

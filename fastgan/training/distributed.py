@@ -1,7 +1,8 @@
 """A run of several processes: who they are, what they send each other, and what the first one does for all."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from fastgan import processes
 VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE, as torchrun sets them
 PATIENCE = timedelta(hours=1)  # the others wait for pictures and measurements of the first process
 BUCKET = 32 * 2**20  # bytes of gradients in one message
+FIRST_FAILED = "the first process of the run has failed; its message says why"
 T = TypeVar("T")
 
 
@@ -23,6 +25,11 @@ class ProcessFailed(RuntimeError):
 def launched() -> bool:
     """Whether this process is one of several that torchrun has started."""
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the processes again after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
 def join(device: str | torch.device | None) -> str | torch.device | None:
@@ -47,6 +54,13 @@ def join(device: str | torch.device | None) -> str | torch.device | None:
             " init_process_group('cpu:gloo,cuda:nccl')"
         )
     return device
+
+
+def leave() -> None:
+    """After the run. A process that fails does not call this, since its partners may not come."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _own_device(device: str | torch.device | None) -> torch.device:
@@ -99,26 +113,38 @@ def _gathered(facts):
     return {name: [of_one[name] for of_one in found] for name in facts}
 
 
-def by_first(function: Callable[[], T], *, share: bool = True) -> T | None:
-    """function() in the first process, what it returns in all (share=False: None in the others).
+def by_first(function: Callable[[], T]) -> T:
+    """function() in the first process; what the function returns, in all processes.
 
-    Errors: those of the function, in all processes.
+    Errors: those of the function in the first process; ProcessFailed in the others.
     """
     if processes.world() == 1:
         return function()
-    result, error = None, None
-    if processes.rank() == 0:
-        try:
+    said: list[Any] = [False, None]  # whether the function returned, and what
+    try:
+        if processes.rank() == 0:
             with processes.alone():
-                result = function()
-        except Exception as caught:
-            error = caught
-    said = [None if processes.rank() else (result if share else None, error)]
-    distributed.broadcast_object_list(said)
-    returned, raised = said[0]
-    if error is not None or raised is not None:
-        raise error or raised
-    return result if processes.rank() == 0 else returned
+                said = [True, function()]
+    finally:
+        distributed.broadcast_object_list(said)
+    if not said[0]:
+        raise ProcessFailed(FIRST_FAILED)
+    return said[1]
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    """Errors of a message to a process that has ended become ProcessFailed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes.world() > 1 and (isinstance(error, distributed.DistError) or _of_messages(error)):
+            raise ProcessFailed("another process of the run has ended; its message says why") from error
+        raise
+
+
+def _of_messages(error):
+    return any(word in str(error).lower() for word in ("gloo", "nccl", "connection closed", "connection reset"))
 
 
 def take_from_first(networks: Iterable[nn.Module]) -> None:
@@ -176,7 +202,7 @@ def agreed(signal: int | None, is_stopped: bool, best_step: int | None, failed: 
     distributed.all_reduce(told, distributed.ReduceOp.MAX)
     signal, is_stopped, best_step, anywhere = told.tolist()
     if anywhere and not failed:
-        raise ProcessFailed("the first process of the run has failed; its message says why")
+        raise ProcessFailed(FIRST_FAILED)
     return signal or None, bool(is_stopped), None if best_step < 0 else best_step
 
 

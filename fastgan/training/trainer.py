@@ -64,8 +64,8 @@ class Trainer:
         on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
-    callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run of several
-        processes the first process alone calls callbacks.
+    callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run
+        of several processes the first process alone calls callbacks.
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
         keep_checkpoints=2, stop_when="never", progress=True.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
@@ -123,7 +123,8 @@ class Trainer:
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:
             for note in checkpoint.load(self.state, found):
-                warnings.warn(f"{found}: {note}", StartsFresh, stacklevel=2)
+                if processes.rank() == 0:
+                    warnings.warn(f"{found}: {note}", StartsFresh, stacklevel=2)
         if processes.world() > 1:
             distributed.take_from_first(self.state.networks().values())
         for network in self.state.networks().values():
@@ -172,6 +173,7 @@ class Trainer:
             randomness.global_seed(seed, "fit", self.device),
             randomness.sharing(self.device) as shared,
             closing(stream),
+            distributed.watching(),
             asked_to_stop() as asked,
             self._callbacks_around(),
         ):
@@ -210,7 +212,7 @@ class Trainer:
     def _claimed(self):
         """The run's folder is held by the first process, and says what the run is made of."""
         with ExitStack() as stack:
-            distributed.by_first(lambda: stack.enter_context(self._held()), share=False)
+            distributed.by_first(lambda: stack.enter_context(self._held()))
             yield
 
     @contextmanager

@@ -12,8 +12,8 @@ from fastgan.penalties.terms import GeneratorTerm
 
 @dataclass(frozen=True)
 class FeatureMatching(GeneratorTerm):
-    """weight * the sum over feature tensors f of |E f(real) - E f(fake)|^2, E over the batch of all processes (Salimans et
-    al.).
+    """weight * the sum over feature tensors f of |E f(real) - E f(fake)|^2 (Salimans et al.), E over the
+    batch of all processes.
 
     features: f, x -> a tensor or several; None takes the critic's network's own `features`. A module's parameters get
         gradients unless they are frozen, as the trainer freezes the critic.
