@@ -44,7 +44,8 @@ MAY_IMPORT = {
     }
     | {"processes", "randomness", "report"},
     "doctor": {"_library", "ops"},
-    "cli": {"atomic_file", "data", "doctor", "extras", "metrics", "models", "randomness", "report", "training"},
+    "cli": {"atomic_file", "data", "doctor", "extras", "metrics", "models", "processes", "randomness"}
+    | {"report", "training"},
 }
 ALWAYS_THERE = {"fastgan", "torch", "numpy"} | sys.stdlib_module_names
 

@@ -33,7 +33,8 @@ def recipe_of(flags):
 def parse(command, default, arguments):
     """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
     tyro = require("tyro")
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    # A switch has both forms, --x and --no-x: the command that began a run fits the run's values when it goes on.
+    config = (tyro.conf.OmitArgPrefixes,)
     return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
 
 

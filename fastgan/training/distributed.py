@@ -45,7 +45,10 @@ def join(device: str | torch.device | None) -> str | torch.device | None:
                 " with torchrun, or unset WORLD_SIZE"
             )
         device = _own_device(device)
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        store, rank, world = next(distributed.rendezvous("env://", timeout=PATIENCE))
+        store = distributed.PrefixStore(_attempt(), store)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     elif processes.world() > 1:
         device = _own_device(device)
     if processes.world() > 1 and "cpu:gloo" not in str(distributed.get_backend_config()):
@@ -54,6 +57,15 @@ def join(device: str | torch.device | None) -> str | torch.device | None:
             " init_process_group('cpu:gloo,cuda:nccl')"
         )
     return device
+
+
+def _attempt() -> str:
+    """A name for this start of the processes: torchrun's store may keep the addresses of processes that have died.
+
+    On several machines the counts of restarts may differ. There TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes a new store.
+    """
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}" if one_machine else "all attempts"
 
 
 def leave() -> None:

@@ -2,8 +2,8 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterable
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
+from fastgan.training.step.sharding import Sharding
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, simultaneous
 
@@ -66,6 +67,8 @@ class Trainer:
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run
         of several processes the first process alone calls callbacks.
+    shard: calls torch.distributed.fsdp.fully_shard on the module that it gets, and on the module's parts first. The
+        Trainer calls it with the generator and its average; each of several processes then keeps a part of both.
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
         keep_checkpoints=2, stop_when="never", progress=True.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
@@ -88,6 +91,7 @@ class Trainer:
         device: str | torch.device | None = None,
         channels_last: bool = True,
         callbacks: Iterable[Callback] = (),
+        shard: Callable[[nn.Module], Any] | None = None,
         **options: Any,
     ) -> None:
         for module in NEEDED:
@@ -130,6 +134,7 @@ class Trainer:
         for network in self.state.networks().values():
             checkpoint.extra_state(network)
         self._check_first_pass()
+        self._sharding = None if shard is None else Sharding(self.state, recipe, shard)
         model = getattr(generator, "created_as", None)
         self.setup = None if model is None else {"model": model}
         self.best_step: int | None = None
@@ -175,6 +180,7 @@ class Trainer:
             closing(stream),
             distributed.watching(),
             asked_to_stop() as asked,
+            ExitStack() as at_the_end,
             self._callbacks_around(),
         ):
             while state.step < steps:
@@ -189,6 +195,7 @@ class Trainer:
                 self.means.add(state.step, self.values)
                 signal = self._after_step(asked)
                 if self.is_stopped:
+                    at_the_end.enter_context(self._whole())  # for a last checkpoint
                     break
         signal = asked.signal or signal
         if signal is not None:
@@ -197,8 +204,9 @@ class Trainer:
     def _after_step(self, asked):
         """The callbacks of a step; what all processes then agree on. -> the signal that ends the run, or None"""
         failed, row = True, {}
+        due = self.is_due(self.options.sample_every) or self.is_due(self.options.checkpoint_every)
         try:
-            with processes.alone():
+            with self._whole() if due else nullcontext(), processes.alone():
                 for callback in self.callbacks:
                     callback.on_step(self, row)
             failed = False
@@ -234,6 +242,10 @@ class Trainer:
             finally:
                 self._newest = checkpoint.latest(self.folder.checkpoints)
 
+    def _whole(self):
+        """A context in which the state of the first process is whole, for callbacks."""
+        return nullcontext() if self._sharding is None else self._sharding.whole(self.state)
+
     def is_due(self, every: int) -> bool:
         """Whether the step is a multiple of `every`, or the last step."""
         return self.state.step % every == 0 or self.state.step == self.steps
@@ -263,7 +275,8 @@ class Trainer:
                 started.append(callback)
 
         try:
-            distributed.by_first(start)
+            with self._whole():
+                distributed.by_first(start)
             yield
         finally:
             with processes.alone():
