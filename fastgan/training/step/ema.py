@@ -33,10 +33,9 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, decay, step):
         weight = 1 - min(decay, (1 + step) / (10 + step))
-        old, new = self.weights
-        if self.statistics:
-            old = old + [of_old[name] for of_old, _, name in self.statistics]
-            new = new + [of_new[name] for _, of_new, name in self.statistics]
-        torch._foreach_lerp_(old, new, weight)
+        torch._foreach_lerp_(*self.weights, weight)
+        if self.statistics:  # apart: the weights may be sharded
+            old = [of_old[name] for of_old, _, name in self.statistics]
+            torch._foreach_lerp_(old, [of_new[name] for _, of_new, name in self.statistics], weight)
         for of_old, of_new, name in self.copied:
             of_old[name].copy_(of_new[name])

@@ -76,8 +76,8 @@ class Sharding:
 
 
 def _entries(network, optimizer):
-    """The optimiser's state of each parameter of the network, in their order."""
-    return [dict(optimizer.state.get(parameter, {})) for parameter in network.parameters()]
+    """The optimiser's state of each parameter of the network, in one order in all processes, which send them."""
+    return [dict(sorted(optimizer.state.get(parameter, {}).items())) for parameter in network.parameters()]
 
 
 def _full(value: torch.Tensor) -> torch.Tensor:
