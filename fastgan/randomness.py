@@ -60,7 +60,8 @@ class _Again:
     """A context, for any number of uses, in which the source gives the numbers that follow when this is made."""
 
     def __init__(self, source: torch.Generator) -> None:
-        self.source, self.state, self.before = source, source.get_state(), []
+        self.source, self.state = source, source.get_state()
+        self.before: list[torch.Tensor] = []
 
     def __enter__(self) -> None:
         self.before.append(self.source.get_state())

@@ -117,7 +117,7 @@ def check_alike(**facts: Any) -> None:
                 )
 
 
-def _gathered(facts):
+def _gathered(facts: dict[str, Any]) -> dict[str, list[Any]]:
     found: list[Any] = [None] * processes.world()
     if len(found) == 1:
         return {name: [value] for name, value in facts.items()}
@@ -155,7 +155,7 @@ def watching() -> Iterator[None]:
         raise
 
 
-def _of_messages(error):
+def _of_messages(error: RuntimeError) -> bool:
     return any(word in str(error).lower() for word in ("gloo", "nccl", "connection closed", "connection reset"))
 
 
@@ -179,7 +179,8 @@ def share_buffers(networks: Iterable[nn.Module]) -> None:
     buffers (the vectors of spectral norm) those of the first process."""
     if processes.world() == 1:
         return
-    statistics, others = [], []
+    statistics: list[torch.Tensor] = []
+    others: list[torch.Tensor] = []
     for network in networks:
         for module in network.modules():
             averaged = isinstance(module, nn.modules.batchnorm._NormBase)
@@ -204,7 +205,7 @@ def of_all(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def agreed(signal: int | None, is_stopped: bool, best_step: int | None, failed: bool) -> tuple[int | None, bool, Any]:
-    """After each step: (signal, is_stopped, best_step), when one process was told to end, or wants to.
+    """After each step: (signal, is_stopped, best_step), when one process has got a signal, or ends the run.
 
     Errors: ProcessFailed if another process says that it has failed.
     """
@@ -241,12 +242,12 @@ def _broadcast(tensors: list[torch.Tensor]) -> None:
 
 
 @torch.no_grad()
-def _fill(tensors, flat):
+def _fill(tensors: list[torch.Tensor], flat: torch.Tensor) -> None:
     parts = flat.split([t.numel() for t in tensors])
     torch._foreach_copy_(tensors, [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)])
 
 
-def _buckets(tensors):
+def _buckets(tensors: list[torch.Tensor]) -> list[list[torch.Tensor]]:
     """Lists of tensors of one dtype, in their order, each about as large as a message."""
     by_dtype: dict[torch.dtype, list[list[torch.Tensor]]] = {}
     sizes: dict[torch.dtype, int] = {}

@@ -37,6 +37,7 @@ class Sharding:
         before = _entries(state.generator, state.generator_optimizer)
         shard(state.generator), shard(state.average)
         state.generator_optimizer = self._optimizer(state, state.generator)
+        parameter: Any  # a DTensor
         for parameter, entries in zip(state.generator.parameters(), before, strict=True):
             state.generator_optimizer.state[parameter] |= {
                 name: distribute_tensor(value, parameter.device_mesh, parameter.placements) if value.ndim else value
@@ -71,14 +72,14 @@ class Sharding:
             for network in self.copies:
                 network.cpu()
 
-    def _optimizer(self, state, generator):
+    def _optimizer(self, state: TrainState, generator: nn.Module) -> torch.optim.Optimizer:
         return make_optimizers(generator, state.discriminator, self.recipe)[0]
 
 
-def _entries(network, optimizer):
+def _entries(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """The optimiser's state of each parameter of the network, in one order in all processes, which send them."""
     return [dict(sorted(optimizer.state.get(parameter, {}).items())) for parameter in network.parameters()]
 
 
-def _full(value: torch.Tensor) -> torch.Tensor:
+def _full(value: Any) -> Any:
     return value.full_tensor() if hasattr(value, "full_tensor") else value
