@@ -219,7 +219,7 @@ def agreed(signal: int | None, is_stopped: bool, best_step: int | None, failed: 
     return signal or None, bool(is_stopped), None if best_step < 0 else best_step
 
 
-def is_sharded(tensor: torch.Tensor) -> bool:
+def is_sharded(tensor: Any) -> bool:
     """Whether each process holds a part of the tensor: a parameter of torch's fully_shard."""
     return hasattr(tensor, "full_tensor")
 

@@ -191,7 +191,7 @@ def in_double_precision():
 
 
 RESUMED = "R1 and R2 in four passes"
-SHARDED = "WGAN-GP"
+SHARDED = "fused spectral norm"
 
 
 def two_processes(rank, folder):

@@ -10,6 +10,7 @@ from torch import nn
 
 from fastgan import processes
 from fastgan.penalties import PathLength
+from fastgan.training.distributed import is_sharded
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.step.optimizers import make_optimizers
 from fastgan.training.step.state import TrainState
@@ -35,14 +36,21 @@ class Sharding:
         first = processes.rank() == 0
         self.copies = [copy.deepcopy(n).cpu() for n in (state.generator, state.average)] if first else []
         before = _entries(state.generator, state.generator_optimizer)
-        shard(state.generator), shard(state.average)
+        for network in (state.generator, state.average):
+            for parameter in network.parameters():
+                parameter.data = parameter.data.contiguous()  # fully_shard knows no other memory format
+            shard(network)
         state.generator_optimizer = self._optimizer(state, state.generator)
-        parameter: Any  # a DTensor
-        for parameter, entries in zip(state.generator.parameters(), before, strict=True):
-            state.generator_optimizer.state[parameter] |= {
-                name: distribute_tensor(value, parameter.device_mesh, parameter.placements) if value.ndim else value
-                for name, value in entries.items()
-            }
+        sharded: Any  # a DTensor, unless `shard` left the parameter out
+        for sharded, entries in zip(state.generator.parameters(), before, strict=True):
+            if is_sharded(sharded):
+                entries = {
+                    name: distribute_tensor(value.contiguous(), sharded.device_mesh, sharded.placements)
+                    if value.ndim
+                    else value
+                    for name, value in entries.items()
+                }
+            state.generator_optimizer.state[sharded] |= entries
 
     @contextmanager
     def whole(self, state: TrainState) -> Iterator[None]:
@@ -82,4 +90,4 @@ def _entries(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[
 
 
 def _full(value: Any) -> Any:
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
+    return value.full_tensor() if is_sharded(value) else value
