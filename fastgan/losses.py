@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import relu, softplus
 
+from fastgan import processes
+
 __all__ = ["LOSSES", "AdversarialLoss", "get", "names"]
 
 
@@ -22,8 +24,8 @@ class AdversarialLoss(NamedTuple):
     `generator_needs_real`: the generator's loss compares with D(x). It raises ValueError without real_logits.
     `pairs_samples`: a logit is compared with the logit at the same index of the other batch. Unequal shapes raise
         ValueError.
-    `couples_batch`: a logit is compared with a mean over the other batch. The loss of a batch is then not the mean of
-        the losses of its parts.
+    `couples_batch`: a logit is compared with a mean over the other batch, that of all processes of torch.distributed.
+        The loss of a batch is then not the mean of the losses of its parts.
     """
 
     name: str
@@ -86,7 +88,8 @@ def _averaged(name: str, on_better: Term, on_worse: Term) -> None:
 
     def discriminator(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:
         better, worse = _logits(real_logits, "real_logits"), _logits(fake_logits, "fake_logits")
-        return (on_better(better - worse.mean()).mean() + on_worse(worse - better.mean()).mean()) / 2
+        of_better, of_worse = processes.mean(better.mean()), processes.mean(worse.mean())
+        return (on_better(better - of_worse).mean() + on_worse(worse - of_better).mean()) / 2
 
     def generator(fake_logits: torch.Tensor, real_logits: torch.Tensor | None = None) -> torch.Tensor:
         return discriminator(fake_logits, _needed(real_logits, name))

@@ -13,19 +13,20 @@ ROOT = Path(__file__).parents[1]
 # uses is an error too: what nobody needs cannot grow unseen.
 MAY_IMPORT = {
     "extras": set(),
-    "randomness": set(),
+    "processes": set(),
+    "randomness": {"processes"},
     "atomic_file": set(),
     "_library": set(),
     "_threads": set(),
     "__main__": {"cli"},
     "kernels": set(),  # the Triton kernels, in the top-level folder of this name
     "ops": {"_library"},  # and, by name at the first call on a GPU, kernels
-    "nn": {"ops"},
-    "losses": set(),
-    "augment": set(),
+    "nn": {"ops", "processes"},
+    "losses": {"processes"},
+    "augment": {"processes", "randomness"},
     "data": {"extras", "randomness"},
     "models": {"nn", "ops", "randomness"},
-    "penalties": {"augment", "losses", "nn", "ops"},
+    "penalties": {"augment", "losses", "nn", "ops", "processes", "randomness"},
     "metrics": {"atomic_file", "data", "extras", "losses", "nn", "randomness"},
     "figures": {"atomic_file", "extras"},
     "monitor": {"losses", "metrics", "models", "nn", "penalties", "randomness"},
@@ -41,7 +42,7 @@ MAY_IMPORT = {
         "nn",
         "penalties",
     }
-    | {"figures", "randomness"},
+    | {"figures", "processes", "randomness"},
     "report": {"atomic_file", "data", "extras", "figures", "models", "monitor", "nn", "training"},
     "doctor": {"_library", "ops"},
     "cli": {
@@ -52,6 +53,7 @@ MAY_IMPORT = {
         "figures",
         "metrics",
         "models",
+        "processes",
         "randomness",
         "report",
         "training",

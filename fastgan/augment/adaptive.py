@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from fastgan import processes
+
 
 @dataclass(frozen=True)
 class AdaptiveProbability:
@@ -29,10 +31,12 @@ class AdaptiveProbability:
 
     @torch.no_grad()
     def observe(self, state: dict[str, torch.Tensor], real_logits: torch.Tensor) -> None:
-        """real_logits (B, ...): the critic's word on one batch of (augmented) real images, some for each."""
+        """real_logits (B, ...): the critic's word on one batch of (augmented) real images, some for each;
+        of several processes each its part."""
         signs = real_logits.detach().sign().flatten(1) if real_logits.ndim > 1 else real_logits.sign().unsqueeze(1)
-        state["signs"] += signs.double().mean(1).sum()
-        state["seen"] += len(real_logits)
+        count = len(real_logits) * processes.world()
+        state["signs"] += processes.mean(signs.double().mean()) * count
+        state["seen"] += count
         state["observations"] += 1
         due = state["observations"] % self.every == 0  # a tensor: no wait for the device
         step = torch.sign(state["signs"] / state["seen"] - self.target) * state["seen"] / self.images

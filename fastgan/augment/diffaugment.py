@@ -1,8 +1,11 @@
 """DiffAugment (Zhao et al., 2020): the same kind of random changes to real and generated images, gradients included."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+
+from fastgan import randomness
 
 
 def brightness(x: torch.Tensor) -> torch.Tensor:
@@ -27,7 +30,7 @@ def translation(x: torch.Tensor, ratio: float = 0.125) -> torch.Tensor:
     for dim in (2, 3):
         size = x.shape[dim]
         most = int(size * ratio + 0.5)
-        shift = torch.randint(-most, most + 1, (len(x), 1), device=x.device)
+        shift = _integers(x, -most, most + 1)
         source = torch.arange(size, device=x.device) + shift  # (B, size)
         view = (len(x), 1, size, 1) if dim == 2 else (len(x), 1, 1, size)
         inside = ((source >= 0) & (source < size)).view(view)
@@ -42,7 +45,7 @@ def cutout(x: torch.Tensor, ratio: float = 0.5) -> torch.Tensor:
     for dim in (2, 3):
         size = x.shape[dim]
         cut = int(size * ratio + 0.5)
-        centre = torch.randint(0, size + 1 - cut % 2, (len(x), 1), device=x.device)
+        centre = _integers(x, 0, size + 1 - cut % 2)
         offset = torch.arange(size, device=x.device) - (centre - cut // 2)  # (B, size)
         inside = inside & ((offset >= 0) & (offset < cut)).view(
             (len(x), 1, size, 1) if dim == 2 else (len(x), 1, 1, size)
@@ -92,4 +95,10 @@ class DiffAugment:
 
 
 def _uniform(x: torch.Tensor) -> torch.Tensor:
-    return torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)
+    """(B, 1, 1, 1) in [0, 1)"""
+    return randomness.of_batch(torch.rand, (len(x), 1, 1, 1), dtype=x.dtype, device=x.device)
+
+
+def _integers(x, low, high):
+    """(B, 1) in low..high - 1"""
+    return randomness.of_batch(partial(torch.randint, low, high), (len(x), 1), device=x.device)

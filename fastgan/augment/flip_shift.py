@@ -1,14 +1,18 @@
 """The changes that a critic should not see: for consistency regularisation."""
 
+from functools import partial
+
 import torch
 from torch.nn.functional import pad
+
+from fastgan import randomness
 
 SHIFT = 4  # pixels at the most, each way
 
 
 def flip(x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
     """Mirrors each image (B, C, H, W) left to right with probability 1/2."""
-    mirrored = torch.rand(len(x), generator=rng, device=x.device) < 0.5
+    mirrored = randomness.of_batch(torch.rand, (len(x),), generator=rng, device=x.device) < 0.5
     return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
@@ -16,7 +20,8 @@ def shift(x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
     """Moves each image (B, C, H, W) by up to 4 pixels (less in tiny ones) each way, borders reflected."""
     most = min(SHIFT, min(x.shape[2:]) - 1)
     wide = pad(x, [most] * 4, mode="reflect")
-    offset = torch.randint(2 * most + 1, (2, len(x)), generator=rng, device=x.device)
+    integers = partial(torch.randint, 2 * most + 1)
+    offset = randomness.of_batch(integers, (2, len(x)), dim=1, generator=rng, device=x.device)
     row, column = (
         start[:, None] + torch.arange(size, device=x.device) for start, size in zip(offset, x.shape[2:], strict=True)
     )

@@ -74,6 +74,8 @@ def _run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(command, COMMANDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise BadInput(f"{command!r} is not a command; use one of {', '.join(COMMANDS)}{hint}")
+    if command != "train" and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise BadInput(f"{command} runs in one process; start fastgan {command} without torchrun")
     return importlib.import_module(COMMANDS[command][0]).main(rest) or 0
 
 
@@ -88,7 +90,9 @@ def _help() -> str:
 
 def _say(error: object, code: int) -> int:
     with contextlib.suppress(BrokenPipeError):
-        print(f"fastgan: {' '.join(str(error).split())}", file=sys.stderr)
+        process = os.environ.get("RANK", "0")  # of several that torchrun has started
+        name = "fastgan" if process == "0" else f"fastgan, process {process}"
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 
 

@@ -2,7 +2,7 @@
 
 import errno
 
-USAGE, DATA, DIVERGED, DISK, MEMORY, PIPE = 2, 3, 4, 5, 6, 141
+USAGE, DATA, DIVERGED, DISK, MEMORY, PROCESS, PIPE = 2, 3, 4, 5, 6, 7, 141
 SIGNAL = 128  # and the signal's number: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
 
 MEANINGS = {
@@ -13,6 +13,7 @@ MEANINGS = {
     f"{DIVERGED}": "the training diverged",
     f"{DISK}": "the disk is full, or cannot be written",
     f"{MEMORY}": "out of memory",
+    f"{PROCESS}": "another process of the run has ended",
     f"{PIPE}": "the reader of the output has gone",
     "129, 130, 143": "stopped by SIGHUP, Ctrl-C, SIGTERM",
 }
@@ -22,12 +23,14 @@ OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 def of(error: BaseException) -> int:
     """The exit code for an error that the user can mend."""
     from fastgan.data import ImageError
-    from fastgan.training import Diverged
+    from fastgan.training import Diverged, ProcessFailed
 
     if isinstance(error, ImageError):
         return DATA
     if isinstance(error, Diverged):
         return DIVERGED
+    if isinstance(error, ProcessFailed):
+        return PROCESS
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
         return DISK
     return USAGE

@@ -39,7 +39,8 @@ def parse(command: str, default: Flags, arguments: Sequence[str]) -> Flags:
     """A dataclass value from flags; those not given are as in `default`. --help and bad flags end the process."""
     tyro = require("tyro")
     _describe(type(default))
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    # A switch has both forms, --x and --no-x: the command that began a run fits the run's values when it goes on.
+    config = (tyro.conf.OmitArgPrefixes,)
     return tyro.cli(type(default), args=arguments, default=default, prog=f"fastgan {command}", config=config)
 
 

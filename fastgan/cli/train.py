@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 
-from fastgan import data, models, training
+from fastgan import data, models, processes, training
 from fastgan.cli import data_source, exit_codes
 from fastgan.cli.flags import RecipeFlags, at_least_one, glance, mendable, parse, recipe_flags, recipe_of
-from fastgan.training import networks
+from fastgan.training import distributed, networks
 from fastgan.training.recipe import presets
-from fastgan.training.run import setup_file
+from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 
 NOT_KEPT = {"run_dir", "resume", "run", "learning"}
@@ -63,7 +63,7 @@ class Train:
     """Dimensions of the latent space; by default the architecture's."""
 
     device: str | None = None
-    """cpu, cuda, cuda:1, ...; by default the GPU where there is one."""
+    """cpu, cuda, cuda:1, ...; by default the GPU where there is one. Under torchrun each process takes its own GPU."""
 
     threads: int | None = None
     """Processor threads; by default torch's choice, one for each core."""
@@ -77,18 +77,26 @@ class Train:
 
 
 def main(arguments: list[str]) -> int:
-    with mendable(ValueError, TypeError, OSError):
+    with mendable(ValueError, TypeError, OSError, training.ProcessFailed):
         flags = parse("train", _defaults(arguments), arguments)
         trainer, model, source = _prepare(flags)
-    print(_summary(trainer, flags, model, source), flush=True)
+    is_first = processes.rank() == 0
+    if is_first:
+        print(_summary(trainer, flags, model, source), flush=True)
     folder = trainer.folder
     run = shlex.quote(str(folder.path))
     try:
-        with mendable(training.Diverged, training.Damaged, data.ImageError, OSError):
+        with mendable(training.Diverged, training.Damaged, training.ProcessFailed, data.ImageError, OSError):
             trainer.fit(flags.steps)
     except training.Interrupted as stopped:
-        print(f"\nfastgan: stopped by {stopped}; go on with: fastgan train --resume --run-dir {run}", file=sys.stderr)
+        if is_first:
+            print(
+                f"\nfastgan: stopped by {stopped}; go on with: fastgan train --resume --run-dir {run}", file=sys.stderr
+            )
         return exit_codes.SIGNAL + stopped.signal
+    distributed.leave()
+    if not is_first:
+        return None
     best = trainer.best_step
     if best is not None and trainer.state.step < flags.steps:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")
@@ -106,7 +114,9 @@ def main(arguments: list[str]) -> int:
 def _defaults(arguments):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
     given = glance(arguments, "recipe", "run-dir", switches=["resume"])
-    if not given["resume"]:
+    if distributed.launched() and given["run-dir"] is None:
+        raise ValueError("--run-dir must be given under torchrun, so that all processes know the folder")
+    if not (given["resume"] or _goes_on(given["run-dir"])):
         return Train(learning=recipe_flags(presets.recipe(given["recipe"] or "default").settings))
     if given["run-dir"] is None:
         raise ValueError("--resume needs --run-dir")
@@ -115,7 +125,7 @@ def _defaults(arguments):
     learning = recipe_flags(training.Recipe.load(folder.recipe))
     try:
         run = training.RunOptions(**before.pop("options", {}))
-        defaults = replace(Train(), **before, run=run, learning=learning)
+        defaults = replace(Train(), **before, run=run, learning=learning, resume=True)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder.setup}: is damaged: {error}") from None
     if given["recipe"] not in (None, defaults.recipe):
@@ -124,6 +134,11 @@ def _defaults(arguments):
             f" {given['recipe']}: change its settings by their flags, or begin a new run"
         )
     return defaults
+
+
+def _goes_on(run_dir):
+    """Whether torchrun has started the processes again, and the run has a checkpoint to go on from."""
+    return distributed.restarted() and run_dir and checkpoint.latest(RunFolder(run_dir).checkpoints) is not None
 
 
 def _prepare(flags):

@@ -16,6 +16,7 @@ from fastgan.nn.norms import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    synchronize_batch_norm,
 )
 from fastgan.nn.pack import Pack
 from fastgan.nn.pixel_norm import PixelNorm
@@ -67,6 +68,7 @@ __all__ = [
     "fuse_spectral_norm",
     "load_spectral_norm_state",
     "spectral_norm",
+    "synchronize_batch_norm",
     "to_torch",
     "unfuse_spectral_norm",
 ]

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from fastgan import processes
+
 
 class Coupling(NamedTuple):
     """What is known of a function from samples to logits."""
@@ -105,7 +107,8 @@ def _measure(function, roots, x, y):
         outputs.clear()
         return function(batch.clone()).detach()
 
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), _undone(x.device, roots) as restore:
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.no_grad(), processes.alone(), eager, _undone(x.device, roots) as restore:
         with _recorded_first_rows(outputs):
             batch, joint, whole = x, x.shape[1:] == y.shape[1:], None
             if joint:

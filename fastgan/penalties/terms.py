@@ -194,15 +194,6 @@ def with_role(terms: Iterable[Any], role: str) -> dict[str, Any]:
     return found
 
 
-def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """A batch's mean as the mean of all processes' batches, which are equally large; as it is without processes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    value = value.clone()
-    torch.distributed.all_reduce(value)
-    return value / torch.distributed.get_world_size()
-
-
 @torch.no_grad()
 def move_averages(state: State, decay: float, **means: torch.Tensor) -> list[torch.Tensor]:
     """state[name] <- decay * state[name] + (1 - decay) * mean, in place; the first mean replaces the initial value.

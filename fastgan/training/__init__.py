@@ -2,6 +2,7 @@
 
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.trackers import MLflow, TensorBoard, WandB
+from fastgan.training.distributed import ProcessFailed
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
@@ -23,6 +24,7 @@ __all__ = [
     "Diverged",
     "Interrupted",
     "MLflow",
+    "ProcessFailed",
     "ProgressiveSchedule",
     "Recipe",
     "RunOptions",

@@ -2,8 +2,9 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterable
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -13,13 +14,15 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from fastgan import losses, metrics, randomness
+from fastgan import losses, metrics, processes, randomness
 from fastgan.data import DataSet, Order, as_data
 from fastgan.data.batches import batches
 from fastgan.extras import require
 from fastgan.models import sampling
 from fastgan.monitor import Finding, not_finite
 from fastgan.monitor.stop import criterion
+from fastgan.nn import synchronize_batch_norm
+from fastgan.training import distributed
 from fastgan.training.add_spectral_norm import add_spectral_norm
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.checkpoints import Checkpoints
@@ -50,6 +53,7 @@ from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.precision import Precision
 from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
+from fastgan.training.step.sharding import Sharding
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, eagerly, simultaneous
 
@@ -76,12 +80,16 @@ class Trainer:
         on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
-    callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard().
+    callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run
+        of several processes the first process alone calls callbacks.
+    shard: calls torch.distributed.fsdp.fully_shard on the module that it gets, and on the module's parts first. The
+        Trainer calls it with the generator and its average; each of several processes then keeps a part of both.
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
         keep_checkpoints=2, stop_when="never", evaluate_every=None, evaluate_count=10_000, extractor=None,
         report=True, progress=True, cuda_graphs=None.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
         before the first one. The first line of the log on stderr has it.
+    Under torchrun all processes train one pair: see docs/many_processes.md. The first process writes the folder.
     Errors: ValueError, TypeError for networks, data and recipe that do not fit each other, found by one call of copies
         of the networks; FileExistsError, FileNotFoundError if run_dir contradicts `resume`.
     """
@@ -99,12 +107,24 @@ class Trainer:
         device: str | torch.device | None = None,
         channels_last: bool = True,
         callbacks: Iterable[Callback] = (),
+        shard: Callable[[nn.Module], Any] | None = None,
         **options: "Unpack[Options]",
     ) -> None:
         for module in NEEDED:
             require(module)  # now, not when the first checkpoint is due
+        device = distributed.join(device)
         self.options = RunOptions(**options)
         self.recipe, self.data = recipe, as_data(data)
+        distributed.check_batch(_batch_sizes(recipe), recipe.accumulate)
+        if recipe.compile and processes.world() > 1:
+            raise ValueError("recipe.compile does not go with several processes: leave compile out, or run one process")
+        if recipe.precision == "fp16" and shard is not None:
+            raise ValueError(
+                'precision="fp16" does not go with shard=, where each process sees its own overflow: use "bf16"'
+            )
+        distributed.check_alike(
+            seed=recipe.seed, batch_size=recipe.batch_size, samples=(len(self.data), *self.data.shape)
+        )
         self.conditional = _check_fit(generator, self.data)
         check_parameters(generator, discriminator)
         every = self.options.evaluate_every
@@ -120,8 +140,9 @@ class Trainer:
             evaluation = []
         else:
             evaluation = [Evaluation(every, extractor, self.data, recipe.seed, self.options.evaluate_count)]
-        self.folder = RunFolder(tempfile.mkdtemp(prefix="fastgan-") if run_dir is None else run_dir)
-        found = self.folder.find(resume, exist_ok)
+        path = distributed.by_first(lambda: tempfile.mkdtemp(prefix="fastgan-") if run_dir is None else run_dir)
+        self.folder = RunFolder(path)
+        found = distributed.by_first(lambda: self.folder.find(resume, exist_ok))
         self._newest = checkpoint.latest(self.folder.checkpoints)  # what no other process may change meanwhile
         self._replaces = exist_ok and found is None
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -132,6 +153,8 @@ class Trainer:
                     weight.data = weight.data.contiguous(memory_format=memory_format)
         initialize_lazy(generator, discriminator, self.data, recipe, self.device, self.conditional)
         check_normalized(generator, discriminator)
+        if processes.world() > 1 and recipe.sync_batch_norm:
+            synchronize_batch_norm(generator), synchronize_batch_norm(discriminator)
         self.precision = Precision(recipe.precision, self.device)
         self._loss = losses.get(recipe.loss)
         self._compiled = CompiledLosses(self._loss, recipe.compile) if recipe.compile else None
@@ -140,10 +163,14 @@ class Trainer:
         self.state = TrainState.create(generator, discriminator, recipe)
         if found is not None:
             for note in checkpoint.load(self.state, found):
-                warnings.warn(f"{found}: {note}", StartsFresh, stacklevel=2)
+                if processes.rank() == 0:
+                    warnings.warn(f"{found}: {note}", StartsFresh, stacklevel=2)
+        if processes.world() > 1:
+            distributed.take_from_first(self.state.networks().values())
         for network in self.state.networks().values():
             checkpoint.extra_state(network)
         self._check_first_pass()
+        self._sharding = None if shard is None else Sharding(self.state, recipe, shard)
         model = getattr(generator, "created_as", None)
         self.setup = None if model is None else {"model": model}
         self.best_step: int | None = None
@@ -163,6 +190,8 @@ class Trainer:
             *([Notebook()] if self.options.progress and in_notebook() else []),
             *callbacks,
         ]
+        if processes.rank() > 0:
+            self.callbacks = []
 
     def fit(self, steps: int) -> None:
         """Train until `steps` steps have been taken in all, those before a resume included.
@@ -172,46 +201,72 @@ class Trainer:
         Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint; a second signal ends
         the run at once.
         Errors: Diverged, with the step and the name of what is not finite; Interrupted (a KeyboardInterrupt) after a
-        signal; FileExistsError if another process has the folder.
+        signal to any process of the run; FileExistsError if another run has the folder; ProcessFailed in the other
+        processes when the first one has failed.
         """
         seed, state = self.recipe.seed, self.state
-        self.steps, self.is_stopped = steps, False
+        self.steps, self.is_stopped, signal = steps, False, None
         self.means = RunningMeans(advice_against_divergence(self.recipe, state.discriminator))
         plan = self.schedule.at(state.step)
         plan.enter(state)
         average = MovingAverage(state.average, state.generator)
+        distributed.check_alike(steps=(state.step, steps))
         updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
-        stream = batches(self.data, updates)
+        stream = batches(self.data, (processes.part(indices, self.recipe.accumulate) for indices in updates))
         with (
             self._claimed(),
             randomness.global_seed(seed, "fit", self.device),
+            randomness.sharing(self.device) as shared,
             closing(stream),
             self.precision.switched(),
             nullcontext() if self.graphs is None else self.graphs.capture.running(),
+            distributed.watching(),
             asked_to_stop() as asked,
+            ExitStack() as at_the_end,
             self._callbacks_around(),
         ):
             while state.step < steps:
                 randomness.reseed(seed, "step", state.step)  # what networks and penalties draw by themselves
                 plan.enter(state)
-                self.values = self._step(plan, stream)
+                shared.rows = plan.samples // (processes.world() * self.recipe.accumulate)
+                self.values = distributed.of_all(self._step(plan, stream))
+                distributed.share_buffers((state.generator, state.discriminator))
                 state.step += 1
                 plan = self.schedule.at(state.step)
                 average.update(plan.recipe.ema_decay, state.step)
                 self.means.add(state.step, self.values)
-                row: dict[str, Any] = {}
+                signal = self._after_step(asked)
+                if self.is_stopped:
+                    at_the_end.enter_context(self._whole())  # for a last checkpoint
+                    break
+        signal = asked.signal or signal
+        if signal is not None:
+            raise Interrupted(signal, state.step)
+
+    def _after_step(self, asked):
+        """The callbacks of a step; what all processes then agree on. -> the signal that ends the run, or None"""
+        failed, row = True, {}
+        due = self.is_due(self.options.sample_every) or self.is_due(self.options.checkpoint_every)
+        try:
+            with self._whole() if due else nullcontext(), processes.alone():
                 for callback in self.callbacks:
                     callback.on_step(self, row)
-                if asked.signal is not None:
-                    self.stop(self.best_step)
-                if self.is_stopped:
-                    break
-        if asked.signal is not None:
-            raise Interrupted(asked.signal, state.step)
+            failed = False
+        finally:
+            signal, stopped, best = distributed.agreed(asked.signal, self.is_stopped, self.best_step, failed)
+        if signal is not None or stopped:
+            self.stop(best)
+        return signal
 
     @contextmanager
     def _claimed(self):
-        """The run's folder is held, and says what the run is made of."""
+        """The run's folder is held by the first process, and says what the run is made of."""
+        with ExitStack() as stack:
+            distributed.by_first(lambda: stack.enter_context(self._held()))
+            yield
+
+    @contextmanager
+    def _held(self):
         with self.folder.held():
             if checkpoint.latest(self.folder.checkpoints) != self._newest:
                 raise FileExistsError(
@@ -228,6 +283,10 @@ class Trainer:
                 yield
             finally:
                 self._newest = checkpoint.latest(self.folder.checkpoints)
+
+    def _whole(self):
+        """A context in which the state of the first process is whole, for callbacks."""
+        return nullcontext() if self._sharding is None else self._sharding.whole(self.state)
 
     def is_due(self, every: int) -> bool:
         """Whether the step is a multiple of `every`, or the last step."""
@@ -251,14 +310,20 @@ class Trainer:
     @contextmanager
     def _callbacks_around(self):
         started = []
-        try:
+
+        def start():
             for callback in self.callbacks:
                 callback.on_start(self)
                 started.append(callback)
+
+        try:
+            with self._whole():
+                distributed.by_first(start)
             yield
         finally:
-            for callback in started:
-                callback.on_end(self)
+            with processes.alone():
+                for callback in started:
+                    callback.on_end(self)
 
     def _step(self, plan, stream):
         state, recipe = self.state, plan.recipe
@@ -266,7 +331,7 @@ class Trainer:
         objective = self._objective(plan, state)
         settings = {
             "next_batch": partial(self._next_batch, stream, plan.stage),
-            "next_latents": partial(self._latents, source, plan.samples),
+            "next_latents": partial(self._latents, source, plan.samples, recipe.accumulate),
             "discriminator_steps": plan.discriminator_steps,
             "compute": eagerly if self.graphs is None else self.graphs.at(plan.stage, plan.terms),
         }
@@ -300,15 +365,17 @@ class Trainer:
     def _check_first_pass(self):
         plan = self.schedule.at(self.state.step)
         plan.enter(self.state)
-        check_first_pass(
-            self.state,
-            self.data,
-            plan,
-            self.device,
-            self.conditional,
-            partial(self._objective, plan),
-            partial(self._shown, stage=plan.stage),
-        )
+        own = replace(plan, samples=plan.samples // processes.world())
+        with processes.alone():
+            check_first_pass(
+                self.state,
+                self.data,
+                own,
+                self.device,
+                self.conditional,
+                partial(self._objective, plan),
+                partial(self._shown, stage=plan.stage),
+            )
 
     def _next_batch(self, stream, stage):
         samples, condition = next(stream)
@@ -319,8 +386,15 @@ class Trainer:
         """Real samples as the stage of a growing pair has them."""
         return samples if stage is None else shrink(samples, self.schedule.levels - stage.level, stage.alpha)
 
-    def _latents(self, source, count):
-        return torch.randn(count, cast(int, self.state.generator.z_dim), generator=source, device=self.device)
+    def _latents(self, source, count, parts):
+        """This process's rows of the latents of the whole batch."""
+        z = torch.randn(count, cast(int, self.state.generator.z_dim), generator=source, device=self.device)
+        return processes.part(z, parts)
+
+
+def _batch_sizes(recipe):
+    """Of all stages."""
+    return (recipe.progressive.batch_sizes if recipe.progressive else ()) or (recipe.batch_size,)
 
 
 def _choose_device(device):

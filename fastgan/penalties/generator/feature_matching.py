@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fastgan import processes
 from fastgan.penalties.critic import module_of
 from fastgan.penalties.terms import CriticFunction, GeneratorTerm, Measured, State
 
 
 @dataclass(frozen=True)
 class FeatureMatching(GeneratorTerm):
-    """weight * the sum over feature tensors f of |E f(real) - E f(fake)|^2, E over the batch (Salimans et al.).
+    """weight * the sum over feature tensors f of |E f(real) - E f(fake)|^2 (Salimans et al.), E over the
+    batch of all processes.
 
     features: f, x -> a tensor or several; None takes the critic's network's own `features`. A module's parameters get
         gradients unless they are frozen, as the trainer freezes the critic.
@@ -52,7 +54,7 @@ class FeatureMatching(GeneratorTerm):
         return self.weight * distance, {"distance": distance.detach()}
 
     def _distance(self, got, want):
-        return (got - want).abs().mean() if self.paired else (got.mean(0) - want.mean(0)).square().sum()
+        return (got - want).abs().mean() if self.paired else processes.mean(got.mean(0) - want.mean(0)).square().sum()
 
 
 def _own_features(critic):

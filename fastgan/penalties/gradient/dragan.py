@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import torch
 
+from fastgan import processes, randomness
 from fastgan.penalties.gradient.gradient_penalty import GradientPenalty, per_sample
-from fastgan.penalties.terms import mean_over_processes
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class DRAGAN(GradientPenalty):
 
     def draw(self, real: torch.Tensor, fake: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
         def like(random):
-            return random(real.shape, generator=rng, device=real.device, dtype=real.dtype)
+            return randomness.of_batch(random, real.shape, generator=rng, device=real.device, dtype=real.dtype)
 
         if self.variant == "paper":
             x = real + self.c**0.5 * like(torch.randn)
         else:
-            mean = mean_over_processes(real.mean())
-            spread = mean_over_processes((real - mean).square().mean()).sqrt()
+            mean = processes.mean(real.mean())
+            spread = processes.mean((real - mean).square().mean()).sqrt()
             scale = spread / 2 * per_sample(torch.rand, real, rng)
             x = torch.addcmul(real, scale, like(torch.rand))
         return x.requires_grad_()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from fastgan import randomness
 from fastgan.nn.couples_samples import Coupling
 from fastgan.ops import grad_norm_penalty
 from fastgan.penalties.evaluate import Judged
@@ -63,4 +64,4 @@ def per_sample(random: Callable[..., torch.Tensor], x: torch.Tensor, rng: torch.
     """One number for each sample, broadcast against x (B, ...), drawn in float32 at the least."""
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
     shape = (len(x), *[1] * (x.dim() - 1))
-    return random(shape, generator=rng, device=x.device, dtype=dtype).to(x.dtype)
+    return randomness.of_batch(random, shape, generator=rng, device=x.device, dtype=dtype).to(x.dtype)

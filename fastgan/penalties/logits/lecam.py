@@ -5,9 +5,10 @@ from typing import Literal
 
 import torch
 
+from fastgan import processes
 from fastgan.penalties.evaluate import Judged
 from fastgan.penalties.penalty import Penalty
-from fastgan.penalties.terms import Measured, State, mean_over_processes, move_averages
+from fastgan.penalties.terms import Measured, State, move_averages
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class LeCam(Penalty):
         if not state:
             raise ValueError("LeCam remembers averages: pass state=, a dict from its initial_state(), to every call")
         real, fake = (judged.logits[name] for name in ("real", "fake"))
-        means = {"real": mean_over_processes(real.detach().mean()), "fake": mean_over_processes(fake.detach().mean())}
+        means = {"real": processes.mean(real.detach().mean()), "fake": processes.mean(fake.detach().mean())}
         average_real, average_fake = move_averages(state, self.decay, **means)
         over, under = real - average_fake, average_real - fake
         if self.variant == "code":

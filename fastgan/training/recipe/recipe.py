@@ -112,6 +112,10 @@ class Recipe:
     """Networks with spectral norm: `fastgan train` builds them so, and Trainer adds it to each convolution, linear
     layer and embedding that has none yet. "as built": the architecture's own choice."""
 
+    sync_batch_norm: bool = True
+    """In a run of several processes, batch norm with the statistics of the whole batch, as in one process. Without it
+    each process normalises by its part, which costs less time, and the running statistics are averaged."""
+
     progressive: Growth = ""
     """Growing of a pair that has levels (Karras et al., 2018), as the text
     "ProgressiveSchedule(phase_images=600000)" or as an object."""

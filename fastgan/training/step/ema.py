@@ -22,6 +22,7 @@ class MovingAverage:
 
     def __init__(self, average, network):
         self.weights = list(average.parameters()), list(network.parameters())
+        self.sharded = any(hasattr(p, "to_local") for p in network.parameters())  # each process moves its part
         self.statistics, self.copied = [], []
         for old, new in zip(average.modules(), network.modules(), strict=True):
             averaged = isinstance(new, nn.modules.batchnorm._BatchNorm)
@@ -34,6 +35,8 @@ class MovingAverage:
     def update(self, decay, step):
         weight = 1 - min(decay, (1 + step) / (10 + step))
         old, new = self.weights
+        if self.sharded:
+            old, new = ([p.to_local() if hasattr(p, "to_local") else p for p in of_one] for of_one in self.weights)
         if self.statistics:
             old = old + [of_old[name] for of_old, _, name in self.statistics]
             new = new + [of_new[name] for _, of_new, name in self.statistics]

@@ -7,6 +7,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from fastgan import processes, randomness
 from fastgan.training.step.objective import Objective
 
 ZERO_SUM = ("minimax", "wasserstein")  # there the generator maximises all of the critic's loss, its real term included
@@ -62,7 +63,7 @@ def unrolled_generator_loss(
         with torch.enable_grad():
             theta = dict(zip(trained, values, strict=True))
             total = critic_loss(theta, fake, real)
-            grads = torch.autograd.grad(total, values, create_graph=True, allow_unused=True)
+            grads = _of_all(torch.autograd.grad(total, values, create_graph=True, allow_unused=True))
             return update(theta, dict(zip(trained, grads, strict=True)), moments)
 
     values = [own[name].detach().clone().requires_grad_() for name in trained]
@@ -76,7 +77,9 @@ def unrolled_generator_loss(
                     buffers[name] = b.clone()
                 return inner(*args)
 
-            values, moments = checkpoint(again, moments, fake, real, *values, use_reentrant=False)
+            values, moments = checkpoint(
+                again, moments, fake, real, *values, use_reentrant=False, context_fn=randomness.repeated
+            )
         else:
             values, moments = inner(moments, fake, real, *values)
     tensors = _named(fixed | dict(zip(trained, values, strict=True)) | buffers)
@@ -100,6 +103,16 @@ class _Play(nn.Module):
         if player == "discriminator":
             return objective.discriminator(critic, real, fake)
         return objective.generator(critic, fake, real, **(context or {}))
+
+
+def _of_all(gradients):
+    """The gradients of the whole batch, of which each of several processes judges its part."""
+    if processes.world() == 1:
+        return gradients
+    found = [g for g in gradients if g is not None]
+    flat = processes.mean(torch.cat([g.flatten() for g in found])).split([g.numel() for g in found])
+    whole = iter(part.view(g.shape) for part, g in zip(flat, found, strict=True))
+    return [None if g is None else next(whole) for g in gradients]
 
 
 def _named(tensors):

@@ -9,6 +9,7 @@ from torch import nn
 
 from fastgan.nn.modes import frozen
 from fastgan.nn.pack import pack
+from fastgan.training.distributed import average_gradients
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.precision import step_optimizer
 from fastgan.training.step.state import TrainState
@@ -186,6 +187,7 @@ def _generator_gradients(state, objective, real, fake, condition, z, unroll=None
 
 
 def _step_discriminator(state, objective, real_logits):
+    average_gradients(state.discriminator)
     objective.constrain(state.discriminator, "before")
     scaler = state.scalers.get("discriminator")
     logged = step_optimizer(state.discriminator_optimizer, scaler, "d", state.discriminator)
@@ -196,6 +198,7 @@ def _step_discriminator(state, objective, real_logits):
 
 
 def _step_generator(state):
+    average_gradients(state.generator)
     return step_optimizer(state.generator_optimizer, state.scalers.get("generator"), "g", state.generator)
 
 
