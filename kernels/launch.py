@@ -1,35 +1,172 @@
-"""Launches that repeat, past Triton's binder.
+"""Calls that repeat, past everything that the first of them found out.
 
-At every call Triton works out again, from each argument's type, value and alignment, which compiled kernel serves it.
-That takes longer than a small layer's kernel. In training the same layer comes again with the same shapes, so `launch`
-keeps the compiled kernel by what that choice depends on.
+Which kernels a call launches, on what grid, with which constants, and which tensors it allocates, follows from the
+metadata of its arguments. That takes longer to find out than a small layer's kernel takes to run. In training the same
+layer comes again with the same shapes, so that `planned` finds out once and keeps the answer as a `Plan`.
 """
 
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 import triton
 
-# From here on a compiled kernel takes all arguments of the function, constants too.
-REPEATS = tuple(int(n) for n in triton.__version__.split(".")[:2]) >= (3, 5)
-_compiled = {}
+MOST_PLANS = 4096  # of a function; one more, and the function starts afresh
 
 
-def launch(kernel, grid, tensors, floats, ints, constants, warps, stages=3):
-    """kernel[grid](*tensors, *floats, *ints, **constants): in this order every kernel declares its parameters."""
-    # Of ints Triton looks at the values (1, multiples of 16), of pointers at the alignment, of floats at nothing.
-    key = (
-        id(kernel),
-        tensors[0].device,
-        warps,
-        stages,
-        ints,
-        tuple(constants.values()),
-        tuple([(t.dtype, t.data_ptr() & 15 == 0) for t in tensors]),
-    )
-    known = _compiled.get(key)
-    if known is not None:
-        compiled, ordered = known
-        compiled[grid](*tensors, *floats, *ints, *ordered)
-        return
-    compiled = kernel[grid](*tensors, *floats, *ints, **constants, num_warps=warps, num_stages=stages)
-    if REPEATS and compiled is not None:  # the interpreter gives back nothing
-        names = kernel.arg_names[len(tensors) + len(floats) + len(ints) :]
-        _compiled[key] = compiled, tuple(constants[name] for name in names)
+class Steps:
+    """What a call of a planned function does: allocate, copy, launch. It does so, and notes how to do so again.
+
+    Slots are the call's tensors: its arguments, then what it creates, in order.
+    """
+
+    def __init__(self, arguments: Sequence = ()) -> None:
+        self.slots = list(arguments)
+        self.creators: list[Callable[[list], torch.Tensor]] = []
+        self.launches: list[tuple] = []
+        self.repeatable = True
+
+    def empty_like(self, tensor: torch.Tensor) -> torch.Tensor:
+        """In the memory order of tensor."""
+        at = self._slot(tensor)
+        return self._create(lambda slots: torch.empty_like(slots[at]), torch.empty_like(tensor))
+
+    def empty(self, shape: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Contiguous."""
+        like = torch.empty(shape if 0 in shape else (1,), dtype=dtype, device=device).expand(shape)
+        return self._create(lambda slots: torch.empty_like(like), torch.empty_like(like))
+
+    def zeros(self, shape: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        self.repeatable = False  # only if x has no elements
+        return torch.zeros(shape, dtype=dtype, device=device)
+
+    def contiguous(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_contiguous():
+            return tensor
+        at = self._argument(tensor)
+        return self._create(lambda slots: slots[at].contiguous(), tensor.contiguous())
+
+    def ordered_like(self, tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """A tensor in the memory order of another one of its shape."""
+        strides = zip(other.shape, tensor.stride(), other.stride(), strict=True)
+        if all(size == 1 or a == b for size, a, b in strides):
+            return tensor
+        at, like = self._argument(tensor), self._slot(other)
+        return self._create(
+            lambda slots: torch.empty_like(slots[like]).copy_(slots[at]), torch.empty_like(other).copy_(tensor)
+        )
+
+    def launch(self, kernel: triton.JITFunction, grid: tuple, *, warps: int, stages: int = 3, **arguments: Any) -> None:
+        """kernel[grid](**arguments). A tensor that is None is never read: another one stands in for its pointer."""
+        if arguments.keys() != set(kernel.arg_names):
+            wrong = arguments.keys() ^ set(kernel.arg_names)
+            raise TypeError(f"{kernel.__name__} has other arguments: see {', '.join(sorted(wrong))}")
+        ordered = [arguments[name] for name in kernel.arg_names]
+        count = sum(value is None or isinstance(value, torch.Tensor) for value in ordered)
+        stand_in = next(t for t in ordered if t is not None)
+        tensors, rest = [stand_in if t is None else t for t in ordered[:count]], ordered[count:]
+        compiled = kernel[grid](*tensors, *rest, num_warps=warps, num_stages=stages)
+        if compiled is None:  # in the interpreter
+            self.repeatable = False
+        else:
+            at = tuple([self._slot(t) for t in tensors])
+            pointers = operator.itemgetter(*at) if count > 1 else lambda values: (values[at[0]],)
+            self.launches.append((compiled.run, *grid, compiled.function, compiled.packed_metadata, pointers, rest))
+
+    def _create(self, creator: Callable[[list], torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
+        self.creators.append(creator)
+        self.slots.append(tensor)
+        return tensor
+
+    def _slot(self, tensor: torch.Tensor) -> int:
+        for i, known in enumerate(self.slots):
+            if known is tensor:
+                return i
+        self.repeatable = False
+        return 0
+
+    def _argument(self, tensor: torch.Tensor) -> int:
+        """The slot of what a copy reads: copies come before launches in a plan, so nothing that kernels write."""
+        at = self._slot(tensor)
+        self.repeatable &= at < len(self.slots) - len(self.creators)
+        return at
+
+    def plan(self, results: Any) -> "Plan | None":
+        single = isinstance(results, torch.Tensor)
+        at = [self._slot(t) for t in ((results,) if single else results)]
+        if not (self.repeatable and self.launches):
+            return None
+        pick = operator.itemgetter(*at)
+        device = next(t for t in self.slots if t is not None).device
+        return Plan(self.creators, self.launches, pick, device)
+
+
+class Plan:
+    """A call, to be repeated with other tensors of the same metadata."""
+
+    def __init__(self, creators: list, launches: list, results: Callable[[list], Any], device: torch.device) -> None:
+        self.creators, self.launches, self.results = creators, launches, results
+        self.stream = functools.partial(triton.runtime.driver.active.get_current_stream, device.index)
+
+    def run(self, arguments: tuple) -> Any:
+        """None: a pointer is not aligned to 16 bytes as those of the first call were; nothing has been launched."""
+        slots = list(arguments)
+        for create in self.creators:
+            slots.append(create(slots))
+        pointers = [0 if t is None else t.data_ptr() for t in slots]
+        if functools.reduce(operator.or_, pointers) & 15:
+            return None
+        stream = self.stream()
+        for run, x, y, z, function, metadata, of, constants in self.launches:
+            run(x, y, z, stream, function, metadata, None, None, None, *of(pointers), *constants)
+        return self.results(slots)
+
+
+def _hooks() -> bool:
+    """Whether a profiler watches Triton's launches."""
+    runtime = triton.knobs.runtime
+    return any([getattr(hook, "calls", hook) for hook in (runtime.launch_enter_hook, runtime.launch_exit_hook)])
+
+
+def planned(tensors: int, depends_on: Callable[[], Any] = lambda: None) -> Callable:
+    """Decorates function(steps, *arguments), of which the first `tensors` are tensors or None, the others hashable.
+
+    The function allocates, copies and launches through steps alone. What it does depends on the tensors' metadata, on
+    the other arguments, and on what depends_on() returns. What is decorated takes the arguments without steps.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        plans: dict[tuple, Plan | None] = {}
+
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Any:
+            given, others = arguments[:tensors], arguments[tensors:]
+            if others and type(others[-1]) is list:  # the mask, as the dispatcher hands it on
+                others = (*others[:-1], tuple(others[-1]))
+            key = (
+                others,
+                depends_on(),
+                *[t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in given],
+            )
+            plan = plans.get(key)
+            if plan is not None and not _hooks():
+                results = plan.run(given)
+                if results is not None:
+                    return results
+            elif key not in plans and all([t is None or t.data_ptr() & 15 == 0 for t in given]):
+                # The same tensor may come twice now and not at the next call.
+                own = [t if t is None else t.detach() for t in given]
+                steps = Steps(own)
+                results = function(steps, *own, *others)
+                if len(plans) >= MOST_PLANS:
+                    plans.clear()
+                plans[key] = steps.plan(results)
+                return results
+            return function(Steps(given), *given, *others)
+
+        run.plans = plans
+        return run
+
+    return decorate
