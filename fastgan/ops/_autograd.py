@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fastgan._library import CUDA_PROBLEM
+from fastgan.ops import _triton
 from fastgan.ops._torch_private import (
     any_requires_grad,
     bare,
@@ -24,7 +25,6 @@ from fastgan.ops._torch_private import (
     give_engine_the_backward,
     is_tracing,
 )
-from fastgan.ops._triton import triton_installed, triton_kernels
 
 
 def register(family, *formulas, triton=False):
@@ -38,11 +38,10 @@ def register(family, *formulas, triton=False):
     route(*tensors) returns what serves a call of the public function: a function that enters the autograd Function
     directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
     """
-    cuda_kernels = triton_installed if triton else _cuda_library_loaded
-    kernels = triton_kernels(family) if triton else (None, None, None)
+    cuda_kernels = _triton.triton_installed if triton else _cuda_library_loaded
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
-    forward, backward, double_backward = map(_differentiable, names, formulas, kernels)
+    forward, *derivatives = [_differentiable(*how, triton) for how in zip(names, formulas, strict=True)]
     op = getattr(torch.ops.fastgan, family).default
 
     def route(*tensors):
@@ -52,7 +51,7 @@ def register(family, *formulas, triton=False):
                 return forward
         return None if needs_reference(*tensors, cuda_kernels=cuda_kernels) else op
 
-    return route, backward, double_backward
+    return route, *(_unless_watched(name, entry) for name, entry in zip(names[1:], derivatives, strict=True))
 
 
 def only_wanted(tensors, mask):
@@ -60,16 +59,18 @@ def only_wanted(tensors, mask):
     return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
 
 
-def _differentiable(name, formula, triton_kernel):
+def _differentiable(name, formula, triton):
     """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
     op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
+    types = [str(a.type) for a in op._schema.arguments]
+    a_tensor = types.index("List[Tensor]" if "List[Tensor]" in types else "Tensor")
+    triton_kernel = _triton.triton_kernel(name, a_tensor) if triton else None
     if below_autograd is None:
         torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
         return op
-    types = [str(a.type) for a in op._schema.arguments]
     lists = types.count("List[Tensor]")
     kind = _list_function(lists, len(op._schema.returns)) if lists else _tensor_function
-    call, a_tensor = bare(op), types.index("List[Tensor]" if lists else "Tensor")
+    call = bare(op)
 
     def run(*args):
         with below_autograd():
@@ -77,26 +78,36 @@ def _differentiable(name, formula, triton_kernel):
 
     def run_triton(*args):
         """Past the dispatcher to the kernel."""
-        if args[a_tensor].is_cuda:
+        if _triton.is_on_gpu(args[a_tensor]):
             return triton_kernel(*args)
         with below_autograd():
             return call(*args)
 
     apply = kind(name, run, save, backward)
-    apply_eagerly = kind(name, run_triton, save, backward) if triton_kernel else apply
+    apply_eagerly, run_eagerly = (kind(name, run_triton, save, backward), run_triton) if triton else (apply, run)
 
     def kernel(_keyset, *args):
         return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
 
-    def eager(*args):
-        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
-            return op(*args)
+    def entry(*args):
         if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
             return apply_eagerly(*args)
-        return run_triton(*args) if triton_kernel else run(*args)
+        return run_eagerly(*args)
 
     _library.impl(name, kernel, "Autograd", with_keyset=True)
-    return eager
+    return entry
+
+
+def _unless_watched(name, entry):
+    """entry for a derivative's calls. A mode may have been opened, or a subclass may come, after the forward."""
+    op = getattr(torch.ops.fastgan, name).default
+
+    def derivative(*args):
+        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
+            return op(*args)
+        return entry(*args)
+
+    return derivative
 
 
 # --- who watches a call
