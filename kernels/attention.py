@@ -451,7 +451,10 @@ class _Problem:
         return None if tensor is None else self.steps.contiguous(tensor)
 
     def new(self, like, dtype=None, wanted=True):
-        return self.steps.empty(tuple(like.shape) if wanted else (0,), dtype or like.dtype, like.device)
+        dtype = dtype or like.dtype
+        if not wanted:
+            return self.steps.nothing(dtype, like.device)
+        return self.steps.empty(tuple(like.shape), dtype, like.device)
 
     def launch(self, kernel, table, by_keys, **arguments):
         block_n, block_m, warps, stages = blocks(table, self.widths, self.q.element_size(), self.precision)

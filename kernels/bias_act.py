@@ -274,11 +274,13 @@ class _Problem:
         return self.steps.contiguous(t)
 
     def like(self, wanted=True):
-        return self.steps.empty_like(self.x) if wanted else self.steps.empty((0,), self.x.dtype, self.x.device)
+        return self.steps.empty_like(self.x) if wanted else self.steps.nothing(self.x.dtype, self.x.device)
 
     def sums(self, wanted):
         """Rows of sums over the positions, which `added` adds."""
-        return rows_of_sums(self.steps, self.cut.pieces, self.cut.C if wanted else 0, self.x)
+        if not wanted:
+            return self.steps.nothing(accumulator(self.x.dtype), self.x.device)
+        return rows_of_sums(self.steps, self.cut.pieces, self.cut.C, self.x)
 
     def added(self, sums, wanted):
         if wanted and self.x.numel():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import triton
 
+_runtime = triton.knobs.runtime
 MOST_PLANS = 4096  # of a function; one more, and the function starts afresh
 
 
@@ -26,6 +27,7 @@ class Steps:
         self.slots = list(arguments)
         self.creators: list[Callable[[list], torch.Tensor]] = []
         self.launches: list[tuple] = []
+        self.unwanted: list[int] = []
         self.repeatable = True
 
     def empty_like(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -37,6 +39,12 @@ class Steps:
         """Contiguous."""
         like = torch.empty(shape if 0 in shape else (1,), dtype=dtype, device=device).expand(shape)
         return self._create(lambda slots: torch.empty_like(like), torch.empty_like(like))
+
+    def nothing(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """In the place of a result that is not wanted."""
+        empty = torch.empty(0, dtype=dtype, device=device)
+        self.unwanted.append(len(self.slots))
+        return self._create(lambda slots: None, empty)
 
     def zeros(self, shape: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         self.repeatable = False  # only if x has no elements
@@ -94,24 +102,26 @@ class Steps:
         return at
 
     def plan(self, results: Any) -> "Plan | None":
-        single = isinstance(results, torch.Tensor)
-        at = [self._slot(t) for t in ((results,) if single else results)]
+        at = [self._slot(t) for t in ([results] if isinstance(results, torch.Tensor) else results)]
         if not (self.repeatable and self.launches):
             return None
-        pick = operator.itemgetter(*at)
-        device = next(t for t in self.slots if t is not None).device
-        return Plan(self.creators, self.launches, pick, device)
+        empty = {place: self.slots[i] for place, i in enumerate(at) if i in self.unwanted}
+        return Plan(self.creators, self.launches, operator.itemgetter(*at), empty, self.slots)
 
 
 class Plan:
     """A call, to be repeated with other tensors of the same metadata."""
 
-    def __init__(self, creators: list, launches: list, results: Callable[[list], Any], device: torch.device) -> None:
-        self.creators, self.launches, self.results = creators, launches, results
+    def __init__(self, creators: list, launches: list, results: Callable, empty: dict, slots: list) -> None:
+        self.creators, self.launches, self.results, self.empty = creators, launches, results, empty
+        device = next(t for t in slots if t is not None).device
         self.stream = functools.partial(triton.runtime.driver.active.get_current_stream, device.index)
 
     def run(self, arguments: tuple) -> Any:
-        """None: a pointer is not aligned to 16 bytes as those of the first call were; nothing has been launched."""
+        """The results, None for those that are not wanted.
+
+        None altogether: a pointer is not aligned to 16 bytes as those of the first call were. Nothing was launched.
+        """
         slots = list(arguments)
         for create in self.creators:
             slots.append(create(slots))
@@ -123,11 +133,16 @@ class Plan:
             run(x, y, z, stream, function, metadata, None, None, None, *of(pointers), *constants)
         return self.results(slots)
 
+    def complete(self, results: Any) -> Any:
+        """With a tensor without elements in the place of each result that is not wanted."""
+        if not self.empty:
+            return results
+        return tuple([torch.empty_like(self.empty[i]) if t is None else t for i, t in enumerate(results)])
 
-def _hooks() -> bool:
+
+def _observed() -> bool:
     """Whether a profiler watches Triton's launches."""
-    runtime = triton.knobs.runtime
-    return any([getattr(hook, "calls", hook) for hook in (runtime.launch_enter_hook, runtime.launch_exit_hook)])
+    return bool(getattr(_runtime.launch_enter_hook, "calls", True) or getattr(_runtime.launch_exit_hook, "calls", True))
 
 
 def planned(tensors: int, depends_on: Callable[[], Any] = lambda: None) -> Callable:
@@ -135,26 +150,25 @@ def planned(tensors: int, depends_on: Callable[[], Any] = lambda: None) -> Calla
 
     The function allocates, copies and launches through steps alone. What it does depends on the tensors' metadata, on
     the other arguments, and on what depends_on() returns. What is decorated takes the arguments without steps.
+    decorated.wanted(*arguments) may return None in the place of a result that is not wanted.
     """
 
     def decorate(function: Callable) -> Callable:
         plans: dict[tuple, Plan | None] = {}
 
-        @functools.wraps(function)
-        def run(*arguments: Any) -> Any:
+        def wanted(*arguments: Any, complete: bool = False) -> Any:
+            """May return None in the place of what is not wanted."""
             given, others = arguments[:tensors], arguments[tensors:]
-            if others and type(others[-1]) is list:  # the mask, as the dispatcher hands it on
-                others = (*others[:-1], tuple(others[-1]))
             key = (
                 others,
                 depends_on(),
                 *[t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in given],
             )
             plan = plans.get(key)
-            if plan is not None and not _hooks():
+            if plan is not None and not _observed():
                 results = plan.run(given)
                 if results is not None:
-                    return results
+                    return plan.complete(results) if complete else results
             elif key not in plans and all([t is None or t.data_ptr() & 15 == 0 for t in given]):
                 # The same tensor may come twice now and not at the next call.
                 own = [t if t is None else t.detach() for t in given]
@@ -164,9 +178,16 @@ def planned(tensors: int, depends_on: Callable[[], Any] = lambda: None) -> Calla
                     plans.clear()
                 plans[key] = steps.plan(results)
                 return results
-            return function(Steps(given), *given, *others)
+            return function(Steps(given), *arguments)
 
-        run.plans = plans
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Any:
+            """A tensor in the place of every result, as an op of the dispatcher returns."""
+            if type(arguments[-1]) is list:  # the mask
+                arguments = (*arguments[:-1], tuple(arguments[-1]))
+            return wanted(*arguments, complete=True)
+
+        run.wanted, run.plans = wanted, plans
         return run
 
     return decorate

@@ -142,7 +142,7 @@ class _Problem:
         return self.steps.contiguous(t)
 
     def like(self, wanted=True):
-        return self.steps.empty_like(self.x) if wanted else self.steps.empty((0,), self.x.dtype, self.x.device)
+        return self.steps.empty_like(self.x) if wanted else self.steps.nothing(self.x.dtype, self.x.device)
 
     def new(self, *shape):
         return self.steps.empty(shape, self.accumulator, self.x.device)
@@ -155,7 +155,10 @@ class _Problem:
 
     def no_gradient(self, wanted):
         """Of a weight, if x has no elements or if the gradient is not wanted."""
-        return self.zeros(self.weight_shape) if wanted else self.new(0)
+        return self.zeros(self.weight_shape) if wanted else self.nothing()
+
+    def nothing(self):
+        return self.steps.nothing(self.accumulator, self.x.device)
 
     def rows_of_weights(self, rows):
         """Room for a weight's gradient: (N, C), or rows of sums, which `weights` adds."""
@@ -312,7 +315,7 @@ def backward(steps, grad, x, weight, mean, var, num_groups, eps, output_mask):
             )
         if need_affine:
             dgamma, dbeta = p.channel_gradients(sums, var, factors, double=False)
-    return dx, dgamma if need_weight else p.new(0), dbeta if need_bias else p.new(0)
+    return dx, dgamma if need_weight else p.nothing(), dbeta if need_bias else p.nothing()
 
 
 @planned(tensors=8)

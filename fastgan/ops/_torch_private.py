@@ -91,14 +91,14 @@ def wanted(ctx, count):
     global _pass_that_returns_leaves
     needs = list(ctx.needs_input_grad[:count])
     if not needs[0] or _backward_pass() == _pass_that_returns_leaves:
-        return needs
+        return tuple(needs)
     try:
         for i in range(1, count):
             if needs[i]:
                 needs[i] = _engine_executes(ctx.next_functions[i][0])
     except RuntimeError:
         _pass_that_returns_leaves = _backward_pass()
-    return needs
+    return tuple(needs)
 
 
 def kernel_is_registered(op, key):

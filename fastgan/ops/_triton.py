@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -17,9 +18,10 @@ def triton_installed() -> bool:
 
 
 def triton_kernel(name: str, a_tensor: int) -> Callable:
-    """The function of fastgan/kernels/FAMILY.py that serves fastgan::NAME, registered for CUDA.
+    """The function of fastgan/kernels/FAMILY.py that serves fastgan::NAME, which is registered for CUDA.
 
-    NAME is FAMILY, FAMILY_backward or FAMILY_double_backward; argument a_tensor is a tensor in every call.
+    NAME is FAMILY, FAMILY_backward or FAMILY_double_backward; argument a_tensor is a tensor in every call. What is
+    returned takes a mask as a tuple, and may return None in the place of a result that is not wanted.
     """
     family = name.removesuffix("_backward").removesuffix("_double")
 
@@ -27,12 +29,18 @@ def triton_kernel(name: str, a_tensor: int) -> Callable:
     def function() -> Callable:
         return getattr(importlib.import_module(f"fastgan.kernels.{family}"), name[len(family) + 1 :] or "forward")
 
-    def kernel(*args):
+    def on_its_device(run: Callable, args: tuple) -> Any:
         device = args[a_tensor].device.index
         if device == torch.cuda.current_device():
-            return function()(*args)
+            return run(*args)
         with torch.cuda.device(device):  # Triton launches on torch's current device
-            return function()(*args)
+            return run(*args)
 
-    torch.library.register_kernel(f"fastgan::{name}", "cuda", kernel)
-    return kernel
+    def registered(*args):
+        return on_its_device(function(), args)
+
+    def wanted(*args):
+        return on_its_device(function().wanted, args)
+
+    torch.library.register_kernel(f"fastgan::{name}", "cuda", registered)
+    return wanted

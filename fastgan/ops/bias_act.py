@@ -178,7 +178,7 @@ def _double_backward(ctx, *cotangents):
     zero = None
     if not BY_CODE[ctx.setting[1]].curved:
         zero = torch.zeros_like(bias) if mask[2] else None
-        mask = [mask[0], False, False]
+        mask = mask[0], False, False
     grads = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)
     d_grad, d_saved, d_bias = only_wanted(grads, mask)
     return d_grad, d_saved, d_bias if zero is None else zero, *(None,) * 7

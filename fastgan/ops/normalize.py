@@ -257,7 +257,7 @@ def _double_backward(ctx, *cotangents):
     if h is None and h_weight is None and h_bias is None:
         return (None,) * 8
     need_grad, need_x, need_weight = ctx.needs_input_grad[:3]
-    mask = [need_grad, need_x and (h is not None or h_weight is not None), need_weight and h is not None]
+    mask = need_grad, need_x and (h is not None or h_weight is not None), need_weight and h is not None
     grads = _second_order(h, h_weight, h_bias, *ctx.saved_tensors, ctx.num_groups, ctx.eps, mask)
     return (*only_wanted(grads, mask), *(None,) * 5)
 
