@@ -8,6 +8,7 @@ layer comes again with the same shapes, so that `planned` finds out once and kee
 import functools
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,25 @@ import triton
 
 _runtime = triton.knobs.runtime
 MOST_PLANS = 4096  # of a function; one more, and the function starts afresh
+
+
+def _launcher(compiled: Any) -> tuple:
+    """(launch, function, before, after): launch(*grid, stream, function, *before, *after, arguments) without hooks.
+
+    after is None for Triton's own launcher, which takes *arguments. That is Python around a C function, which takes
+    half the time. The C function's parameters are another version's secret, so it serves the one that is known.
+    """
+    run = compiled.run
+    plain = triton.__version__.startswith("3.8.") and not (
+        run.global_scratch_size or run.profile_scratch_size or run.gsan_enabled
+    )
+    if not plain:
+        return run, compiled.function, (compiled.packed_metadata, None, None, None), None
+    before = (run.launch_cooperative_grid, run.launch_pdl, compiled.packed_metadata, None, None, None, None, None)
+    return run.launch, compiled.function, before, (run.arg_annotations, run.kernel_signature)
+
+
+NOTHING = -1  # the slot of what is not wanted
 
 
 class Steps:
@@ -25,46 +45,36 @@ class Steps:
 
     def __init__(self, arguments: Sequence = ()) -> None:
         self.slots = list(arguments)
-        self.creators: list[Callable[[list], torch.Tensor]] = []
+        self.nothings: list[torch.Tensor] = []
+        self.creators: list[tuple] = []  # (function, the slots that it takes)
         self.launches: list[tuple] = []
-        self.unwanted: list[int] = []
         self.repeatable = True
 
     def empty_like(self, tensor: torch.Tensor) -> torch.Tensor:
         """In the memory order of tensor."""
-        at = self._slot(tensor)
-        return self._create(lambda slots: torch.empty_like(slots[at]), torch.empty_like(tensor))
+        return self._create(torch.empty_like, tensor)
 
     def empty(self, shape: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Contiguous."""
-        like = torch.empty(shape if 0 in shape else (1,), dtype=dtype, device=device).expand(shape)
-        return self._create(lambda slots: torch.empty_like(like), torch.empty_like(like))
-
-    def nothing(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """In the place of a result that is not wanted."""
-        empty = torch.empty(0, dtype=dtype, device=device)
-        self.unwanted.append(len(self.slots))
-        return self._create(lambda slots: None, empty)
+        return self._create(functools.partial(torch.empty_like, _one_element(shape, dtype, device)))
 
     def zeros(self, shape: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        self.repeatable = False  # only if x has no elements
-        return torch.zeros(shape, dtype=dtype, device=device)
+        return self._create(functools.partial(torch.zeros_like, _one_element(shape, dtype, device)))
+
+    def nothing(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """In the place of a result that is not wanted; kernels get a null pointer."""
+        self.nothings.append(torch.empty(0, dtype=dtype, device=device))
+        return self.nothings[-1]
 
     def contiguous(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_contiguous():
-            return tensor
-        at = self._argument(tensor)
-        return self._create(lambda slots: slots[at].contiguous(), tensor.contiguous())
+        return tensor if tensor.is_contiguous() else self._create(torch.Tensor.contiguous, self._given(tensor))
 
     def ordered_like(self, tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """A tensor in the memory order of another one of its shape."""
         strides = zip(other.shape, tensor.stride(), other.stride(), strict=True)
         if all(size == 1 or a == b for size, a, b in strides):
             return tensor
-        at, like = self._argument(tensor), self._slot(other)
-        return self._create(
-            lambda slots: torch.empty_like(slots[like]).copy_(slots[at]), torch.empty_like(other).copy_(tensor)
-        )
+        return self._create(_copy_like, self._given(tensor), other)
 
     def launch(self, kernel: triton.JITFunction, grid: tuple, *, warps: int, stages: int = 3, **arguments: Any) -> None:
         """kernel[grid](**arguments). A tensor that is None is never read: another one stands in for its pointer."""
@@ -79,58 +89,74 @@ class Steps:
         if compiled is None:  # in the interpreter
             self.repeatable = False
         else:
-            at = tuple([self._slot(t) for t in tensors])
-            pointers = operator.itemgetter(*at) if count > 1 else lambda values: (values[at[0]],)
-            self.launches.append((compiled.run, *grid, compiled.function, compiled.packed_metadata, pointers, rest))
+            self.launches.append((*_launcher(compiled), [self._slot(t) for t in tensors], grid, rest))
 
-    def _create(self, creator: Callable[[list], torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
-        self.creators.append(creator)
-        self.slots.append(tensor)
-        return tensor
+    def _create(self, function: Callable, *tensors: torch.Tensor) -> torch.Tensor:
+        self.creators.append((function, [self._slot(t) for t in tensors]))
+        self.slots.append(function(*tensors))
+        return self.slots[-1]
 
     def _slot(self, tensor: torch.Tensor) -> int:
+        if any(tensor is nothing for nothing in self.nothings):
+            return NOTHING
         for i, known in enumerate(self.slots):
             if known is tensor:
                 return i
         self.repeatable = False
-        return 0
+        return NOTHING
 
-    def _argument(self, tensor: torch.Tensor) -> int:
-        """The slot of what a copy reads: copies come before launches in a plan, so nothing that kernels write."""
-        at = self._slot(tensor)
-        self.repeatable &= at < len(self.slots) - len(self.creators)
-        return at
+    def _given(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What a copy reads: copies come before launches in a plan, so nothing that kernels write."""
+        self.repeatable &= self._slot(tensor) < len(self.slots) - len(self.creators)
+        return tensor
 
     def plan(self, results: Any) -> "Plan | None":
-        at = [self._slot(t) for t in ([results] if isinstance(results, torch.Tensor) else results)]
+        tensors = [results] if isinstance(results, torch.Tensor) else results
+        at = [self._slot(t) for t in tensors]
         if not (self.repeatable and self.launches):
             return None
-        empty = {place: self.slots[i] for place, i in enumerate(at) if i in self.unwanted}
-        return Plan(self.creators, self.launches, operator.itemgetter(*at), empty, self.slots)
+        empty = {i: tensors[i] for i, slot in enumerate(at) if slot == NOTHING}
+        present = [i for i, t in enumerate(self.slots) if t is not None]
+        # A kernel's pointer: its place among those of the tensors that are there; the last one is null.
+        places = {slot: place for place, slot in enumerate(present)} | {NOTHING: NOTHING}
+        launches = [
+            (*launcher, operator.itemgetter(*[places[i] for i in slots]), grid, rest)
+            for *launcher, slots, grid, rest in self.launches
+        ]
+        device = self.slots[present[0]].device.index
+        stream = functools.partial(triton.runtime.driver.active.get_current_stream, device)
+        return Plan(self.creators, operator.itemgetter(*present), launches, stream, operator.itemgetter(*at), empty)
 
 
+@dataclass(frozen=True)
 class Plan:
     """A call, to be repeated with other tensors of the same metadata."""
 
-    def __init__(self, creators: list, launches: list, results: Callable, empty: dict, slots: list) -> None:
-        self.creators, self.launches, self.results, self.empty = creators, launches, results, empty
-        device = next(t for t in slots if t is not None).device
-        self.stream = functools.partial(triton.runtime.driver.active.get_current_stream, device.index)
+    creators: list[tuple]
+    present: Callable  # of the slots, those that hold a tensor
+    launches: list[tuple]
+    stream: Callable
+    results: Callable  # of the slots
+    empty: dict[int, torch.Tensor]  # where a result is not wanted
 
     def run(self, arguments: tuple) -> Any:
         """The results, None for those that are not wanted.
 
         None altogether: a pointer is not aligned to 16 bytes as those of the first call were. Nothing was launched.
         """
-        slots = list(arguments)
-        for create in self.creators:
-            slots.append(create(slots))
-        pointers = [0 if t is None else t.data_ptr() for t in slots]
+        slots = [*arguments]
+        for create, inputs in self.creators:
+            slots.append(create(*[slots[i] for i in inputs]) if inputs else create())
+        pointers = [*map(_POINTER, self.present(slots)), 0]
         if functools.reduce(operator.or_, pointers) & 15:
             return None
         stream = self.stream()
-        for run, x, y, z, function, metadata, of, constants in self.launches:
-            run(x, y, z, stream, function, metadata, None, None, None, *of(pointers), *constants)
+        for launch, function, before, after, of, grid, rest in self.launches:
+            if after is None:
+                launch(*grid, stream, function, *before, *of(pointers), *rest)
+            else:
+                launch(*grid, stream, function, *before, *after, (*of(pointers), *rest))
+        slots.append(None)
         return self.results(slots)
 
     def complete(self, results: Any) -> Any:
@@ -140,12 +166,24 @@ class Plan:
         return tuple([torch.empty_like(self.empty[i]) if t is None else t for i, t in enumerate(results)])
 
 
+_POINTER = torch.Tensor.data_ptr
+
+
+def _one_element(shape: tuple, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What empty_like and zeros_like make a contiguous tensor of this shape from, itself of one element at most."""
+    return torch.empty(shape if 0 in shape else (1,), dtype=dtype, device=device).expand(shape)
+
+
+def _copy_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(other).copy_(tensor)
+
+
 def _observed() -> bool:
     """Whether a profiler watches Triton's launches."""
     return bool(getattr(_runtime.launch_enter_hook, "calls", True) or getattr(_runtime.launch_exit_hook, "calls", True))
 
 
-def planned(tensors: int, depends_on: Callable[[], Any] = lambda: None) -> Callable:
+def planned(tensors: int, depends_on: Callable[[], Any] | None = None) -> Callable:
     """Decorates function(steps, *arguments), of which the first `tensors` are tensors or None, the others hashable.
 
     The function allocates, copies and launches through steps alone. What it does depends on the tensors' metadata, on
@@ -161,7 +199,7 @@ def planned(tensors: int, depends_on: Callable[[], Any] = lambda: None) -> Calla
             given, others = arguments[:tensors], arguments[tensors:]
             key = (
                 others,
-                depends_on(),
+                depends_on and depends_on(),
                 *[t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in given],
             )
             plan = plans.get(key)

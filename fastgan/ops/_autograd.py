@@ -41,7 +41,9 @@ def register(family, *formulas, triton=False):
     cuda_kernels = _triton.triton_installed if triton else _cuda_library_loaded
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
-    forward, *derivatives = [_differentiable(*how, triton) for how in zip(names, formulas, strict=True)]
+    (forward, _), (_, backward), (_, double_backward) = [
+        _differentiable(*how, triton) for how in zip(names, formulas, strict=True)
+    ]
     op = getattr(torch.ops.fastgan, family).default
 
     def route(*tensors):
@@ -51,7 +53,7 @@ def register(family, *formulas, triton=False):
                 return forward
         return None if needs_reference(*tensors, cuda_kernels=cuda_kernels) else op
 
-    return route, *(_unless_watched(name, entry) for name, entry in zip(names[1:], derivatives, strict=True))
+    return route, backward, double_backward
 
 
 def only_wanted(tensors, mask):
@@ -60,14 +62,14 @@ def only_wanted(tensors, mask):
 
 
 def _differentiable(name, formula, triton):
-    """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
+    """fastgan::NAME with its derivative: registered, and as the functions that eager calls and backwards take."""
     op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
     types = [str(a.type) for a in op._schema.arguments]
     a_tensor = types.index("List[Tensor]" if "List[Tensor]" in types else "Tensor")
     triton_kernel = _triton.triton_kernel(name, a_tensor) if triton else None
     if below_autograd is None:
         torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
-        return op
+        return op, op
     lists = types.count("List[Tensor]")
     kind = _list_function(lists, len(op._schema.returns)) if lists else _tensor_function
     call = bare(op)
@@ -89,25 +91,22 @@ def _differentiable(name, formula, triton):
     def kernel(_keyset, *args):
         return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
 
-    def entry(*args):
+    def eager(*args):
+        """Of a call that nothing but autograd watches."""
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
+            return apply_eagerly(*args)
+        return run_eagerly(*args)
+
+    def derivative(*args):
+        """Of a backward's call: a mode may have been opened, or a subclass may come, after the forward."""
+        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
+            return op(*args)
         if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
             return apply_eagerly(*args)
         return run_eagerly(*args)
 
     _library.impl(name, kernel, "Autograd", with_keyset=True)
-    return entry
-
-
-def _unless_watched(name, entry):
-    """entry for a derivative's calls. A mode may have been opened, or a subclass may come, after the forward."""
-    op = getattr(torch.ops.fastgan, name).default
-
-    def derivative(*args):
-        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
-            return op(*args)
-        return entry(*args)
-
-    return derivative
+    return eager, derivative
 
 
 # --- who watches a call

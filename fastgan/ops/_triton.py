@@ -17,6 +17,12 @@ def triton_installed() -> bool:
     return INSTALLED  # found out at import: torch.compile cannot trace the search
 
 
+def _on_its_device(run: Callable, args: tuple, device: int | None) -> Any:
+    """Triton launches on torch's current device."""
+    with torch.cuda.device(device):
+        return run(*args)
+
+
 def triton_kernel(name: str, a_tensor: int) -> Callable:
     """The function of fastgan/kernels/FAMILY.py that serves fastgan::NAME, which is registered for CUDA.
 
@@ -29,18 +35,14 @@ def triton_kernel(name: str, a_tensor: int) -> Callable:
     def function() -> Callable:
         return getattr(importlib.import_module(f"fastgan.kernels.{family}"), name[len(family) + 1 :] or "forward")
 
-    def on_its_device(run: Callable, args: tuple) -> Any:
-        device = args[a_tensor].device.index
-        if device == torch.cuda.current_device():
-            return run(*args)
-        with torch.cuda.device(device):  # Triton launches on torch's current device
-            return run(*args)
-
     def registered(*args):
-        return on_its_device(function(), args)
+        return _on_its_device(function(), args, args[a_tensor].device.index)
 
     def wanted(*args):
-        return on_its_device(function().wanted, args)
+        device = args[a_tensor].device.index
+        if device == torch.cuda.current_device():
+            return function().wanted(*args)
+        return _on_its_device(function().wanted, args, device)
 
     torch.library.register_kernel(f"fastgan::{name}", "cuda", registered)
     return wanted

@@ -174,14 +174,17 @@ def _double_backward(ctx, *cotangents):
     if h is None and h_bias is None:
         return (None,) * 10
     grad, saved, bias = ctx.saved_tensors
-    mask = ctx.needs_input_grad[:3]
-    zero = None
-    if not BY_CODE[ctx.setting[1]].curved:
-        zero = torch.zeros_like(bias) if mask[2] else None
-        mask = mask[0], False, False
-    grads = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)
-    d_grad, d_saved, d_bias = only_wanted(grads, mask)
-    return d_grad, d_saved, d_bias if zero is None else zero, *(None,) * 7
+    need_grad, need_saved, need_bias = ctx.needs_input_grad[:3]
+    if BY_CODE[ctx.setting[1]].curved:
+        mask = need_grad, need_saved, need_bias
+        grads = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)
+        return *only_wanted(grads, mask), *(None,) * 7
+    d_grad = None
+    if need_grad and h_bias is None and not torch.is_grad_enabled():  # the slope is constant: the first order again
+        d_grad = _first_order(h, saved, bias, *ctx.setting, (True, False))[0]
+    elif need_grad:
+        d_grad = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, (True, False, False))[0]
+    return d_grad, None, torch.zeros_like(bias) if need_bias else None, *(None,) * 7
 
 
 _route, _first_order, _second_order = register(
