@@ -19,6 +19,7 @@ from fastgan.ops._torch_private import (
     any_requires_grad,
     bare,
     below_autograd,
+    cpu_kernel,
     dispatch_modes,
     forward_mode_is_active,
     functorch_is_active,
@@ -78,15 +79,19 @@ def _differentiable(name, formula, triton):
         with below_autograd():
             return call(*args)
 
-    def run_triton(*args):
-        """Past the dispatcher to the kernel."""
-        if _triton.is_on_gpu(args[a_tensor]):
+    on_cpu = None if lists else cpu_kernel(op)
+
+    def run_eagerly(*args):
+        """Past the dispatcher to the kernel, for plain tensors."""
+        x = args[a_tensor]
+        if triton_kernel and _triton.is_on_gpu(x):
             return triton_kernel(*args)
+        if on_cpu and x.is_cpu:
+            return on_cpu(*args)
         with below_autograd():
             return call(*args)
 
-    apply = kind(name, run, save, backward)
-    apply_eagerly, run_eagerly = (kind(name, run_triton, save, backward), run_triton) if triton else (apply, run)
+    apply, apply_eagerly = (kind(name, how, save, backward) for how in (run, run_eagerly))
 
     def kernel(_keyset, *args):
         return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
@@ -112,17 +117,24 @@ def _differentiable(name, formula, triton):
 # --- who watches a call
 
 
-_PLAIN_TENSORS = {torch.Tensor, torch.nn.Parameter, type(None)}
-_PLAIN = _PLAIN_TENSORS | {int, float, bool, list, tuple}
+_PLAIN = {torch.Tensor, torch.nn.Parameter, type(None), int, float, bool, list, tuple}
 
 
 def _are_plain(args):
-    """Whether no tensor is of a subclass: what a compiler traces with is."""
-    if not _PLAIN.issuperset(map(type, args)):
-        return False
-    if type(args[0]) is not list:
-        return True
-    return all([_PLAIN_TENSORS.issuperset(map(type, a)) for a in args if type(a) is list and a and a[0] is not True])
+    """Whether no tensor is of a subclass, as what a compiler traces with is, or a view with the other sign.
+
+    Tensor lists go through the dispatcher, which sees signs.
+    """
+    for a in args:
+        if type(a) is torch.Tensor or type(a) is torch.nn.Parameter:
+            if a.is_neg():  # as z.conj().imag is
+                return False
+        elif type(a) is list:
+            if not _PLAIN.issuperset(map(type, a)):
+                return False
+        elif type(a) not in _PLAIN:
+            return False
+    return True
 
 
 def is_eager(args):

@@ -1,5 +1,7 @@
 """torch's private names, in one place, each with what serves in its place when a torch does not have it."""
 
+import functools
+
 import torch
 from torch.autograd import forward_ad
 
@@ -21,6 +23,14 @@ any_requires_grad = getattr(torch._C, "_any_requires_grad", _fallback_any_requir
 def bare(op):
     """An op without torch's Python wrapper around it."""
     return getattr(op, "_op", op)
+
+
+def cpu_kernel(op):
+    """The op's CPU kernel, for plain CPU tensors: past the dispatcher. None: torch does not hand it out."""
+    redispatch = getattr(getattr(op, "_handle", None), "redispatch_boxed", None)
+    if redispatch is None:
+        return None
+    return functools.partial(redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CPU))
 
 
 def give_engine_the_backward(function):
