@@ -24,6 +24,7 @@ from fastgan.ops._torch_private import (
     forward_mode_is_active,
     functorch_is_active,
     give_engine_the_backward,
+    is_batch,
     is_tracing,
 )
 
@@ -121,13 +122,13 @@ _PLAIN = {torch.Tensor, torch.nn.Parameter, type(None), int, float, bool, list, 
 
 
 def _are_plain(args):
-    """Whether no tensor is of a subclass, as what a compiler traces with is, or a view with the other sign.
+    """Whether no tensor is of a subclass, as what a compiler traces with is, or stands for more than its memory holds.
 
-    Tensor lists go through the dispatcher, which sees signs.
+    Tensor lists go through the dispatcher, which sees the second.
     """
     for a in args:
         if type(a) is torch.Tensor or type(a) is torch.nn.Parameter:
-            if a.is_neg():  # as z.conj().imag is
+            if a.is_neg() or is_batch(a):  # as z.conj().imag is; as the cotangents of is_grads_batched=True are
                 return False
         elif type(a) is list:
             if not _PLAIN.issuperset(map(type, a)):
