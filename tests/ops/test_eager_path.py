@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan import ops
@@ -155,7 +156,8 @@ def test_batched_gradients_equal_a_loop():
 WITHOUT_PRIVATE_NAMES = """
 import importlib.util, pathlib, sys, torch
 # What torch's own library needs is taken from fastgan's file alone.
-instead = {{"_AutoDispatchBelowAutograd": ("below_autograd", None), "redispatch_boxed": ("cpu_kernel", lambda op: None)}}
+without_kernel = "cpu_kernel", lambda op: None
+instead = {{"_AutoDispatchBelowAutograd": ("below_autograd", None), "redispatch_boxed": without_kernel}}
 for name in {names!r}:
     if name in instead:
         file = pathlib.Path(importlib.util.find_spec("fastgan").origin).parent / "ops" / "_torch_private.py"
@@ -216,3 +218,31 @@ def test_a_view_with_the_other_sign_is_read_with_it(name):
     leaf = x.clone().requires_grad_()
     got, want = (torch.autograd.grad(FUNCTIONS[name](leaf, weight, bias), leaf, c) for c in (x, x.clone()))
     torch.testing.assert_close(got, want)
+
+
+PUBLIC = {
+    "bias_act": lambda x, c: ops.bias_act(x, c, act="silu"),
+    "normalize": lambda x, c: ops.group_norm(x, 2, c, c),
+    "attention": lambda x, c: ops.attention(x, x, x),
+    "grad_norm_penalty": lambda x, c: ops.grad_norm_penalty(x),
+    "spectral_norm": lambda x, c: ops.spectral_norm([x[0, 0]], [c], [c])[0][0],
+}
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="a torch without CUDA")
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_compiler_traces_every_public_function_on_cuda_tensors_as_one_graph(name, monkeypatch):
+    """Fake ones: no GPU is needed. A backward's trace would need a CUDA context."""
+    monkeypatch.setattr("fastgan.ops._autograd.CUDA_PROBLEM", None)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append([str(n.target) for n in graph.graph.nodes if n.op == "call_function"])
+        return graph.forward
+
+    torch._dynamo.reset()
+    with FakeTensorMode():
+        x, c = torch.empty(2, 4, 4, 4, device="cuda", requires_grad=True), torch.empty(4, device="cuda")
+        y = torch.compile(PUBLIC[name], fullgraph=True, backend=backend)(x, c)
+    assert y.device.type == "cuda" and y.requires_grad
+    assert len(graphs) == 1 and f"fastgan.{name}.default" in graphs[0]
