@@ -142,8 +142,11 @@ class Plan:
     def run(self, arguments: tuple) -> Any:
         """The results, None for those that are not wanted.
 
-        None altogether: a pointer is not aligned to 16 bytes as those of the first call were. Nothing was launched.
+        None altogether, and nothing was launched: a profiler watches Triton's launches, or a pointer is not aligned to
+        16 bytes as those of the first call were.
         """
+        if getattr(_runtime.launch_enter_hook, "calls", True) or getattr(_runtime.launch_exit_hook, "calls", True):
+            return None
         slots = [*arguments]
         for create, inputs in self.creators:
             slots.append(create(*[slots[i] for i in inputs]) if inputs else create())
@@ -178,11 +181,6 @@ def _copy_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(other).copy_(tensor)
 
 
-def _observed() -> bool:
-    """Whether a profiler watches Triton's launches."""
-    return bool(getattr(_runtime.launch_enter_hook, "calls", True) or getattr(_runtime.launch_exit_hook, "calls", True))
-
-
 def planned(tensors: int, depends_on: Callable[[], Any] | None = None) -> Callable:
     """Decorates function(steps, *arguments), of which the first `tensors` are tensors or None, the others hashable.
 
@@ -203,7 +201,7 @@ def planned(tensors: int, depends_on: Callable[[], Any] | None = None) -> Callab
                 *[t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in given],
             )
             plan = plans.get(key)
-            if plan is not None and not _observed():
+            if plan is not None:
                 results = plan.run(given)
                 if results is not None:
                     return plan.complete(results) if complete else results

@@ -21,6 +21,7 @@ from fastgan.ops._torch_private import (
     below_autograd,
     cpu_kernel,
     dispatch_modes,
+    forward_mode,
     forward_mode_is_active,
     functorch_is_active,
     give_engine_the_backward,
@@ -68,7 +69,8 @@ def _differentiable(name, formula, triton):
     op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
     types = [str(a.type) for a in op._schema.arguments]
     a_tensor = types.index("List[Tensor]" if "List[Tensor]" in types else "Tensor")
-    triton_kernel = _triton.triton_kernel(name, a_tensor) if triton else None
+    tensors = next((i for i, kind in enumerate(types) if "Tensor" not in kind), len(types))
+    kernel_on_gpu, elsewhere = _triton.triton_kernel(name, a_tensor) if triton else (None, None)
     if below_autograd is None:
         torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
         return op, op
@@ -85,8 +87,10 @@ def _differentiable(name, formula, triton):
     def run_eagerly(*args):
         """Past the dispatcher to the kernel, for plain tensors."""
         x = args[a_tensor]
-        if triton_kernel and _triton.is_on_gpu(x):
-            return triton_kernel(*args)
+        if kernel_on_gpu and _triton.is_on_gpu(x):
+            if x.device.index == torch.cuda.current_device():
+                return kernel_on_gpu().wanted(*args)
+            return elsewhere(*args)
         if on_cpu and x.is_cpu:
             return on_cpu(*args)
         with below_autograd():
@@ -99,15 +103,20 @@ def _differentiable(name, formula, triton):
 
     def eager(*args):
         """Of a call that nothing but autograd watches."""
-        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args[:tensors])):
             return apply_eagerly(*args)
         return run_eagerly(*args)
 
     def derivative(*args):
         """Of a backward's call: a mode may have been opened, or a subclass may come, after the forward."""
-        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
+        if (
+            functorch_is_active()
+            or dispatch_modes()
+            or forward_mode._current_level >= 0
+            or not _are_plain(args if lists else args[:tensors])
+        ):
             return op(*args)
-        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args[:tensors])):
             return apply_eagerly(*args)
         return run_eagerly(*args)
 
@@ -144,7 +153,7 @@ def is_eager(args):
         is_compiling()
         or functorch_is_active()
         or dispatch_modes()
-        or forward_mode_is_active()
+        or forward_mode._current_level >= 0
         or is_tracing()
         or not _are_plain(args)
     )

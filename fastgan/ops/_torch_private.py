@@ -1,6 +1,7 @@
 """torch's private names, in one place, each with what serves in its place when a torch does not have it."""
 
 import functools
+from types import SimpleNamespace
 
 import torch
 from torch.autograd import forward_ad
@@ -33,6 +34,19 @@ def cpu_kernel(op):
     return functools.partial(redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CPU))
 
 
+if {"to_save", "materialize_grads"} <= set(torch._C._FunctionBase.__dict__):
+
+    def save_for_backward(ctx, *tensors):
+        """Saves tensors; the gradient of an output that has none arrives as None. One call in place of two."""
+        ctx.to_save, ctx.materialize_grads = tensors, False
+
+else:
+
+    def save_for_backward(ctx, *tensors):
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+
 def give_engine_the_backward(function):
     """The engine calls an autograd Function's backward through two Python frames of torch's; this leaves them out."""
     if hasattr(getattr(function, "_backward_cls", None), "apply"):
@@ -46,6 +60,9 @@ is_batch = getattr(torch._C._functorch, "is_legacy_batchedtensor", None) or (lam
 is_tracing = getattr(torch._C, "_is_tracing", None) or torch.jit.is_tracing
 _engine_executes = getattr(torch._C, "_will_engine_execute_node", _executes_always)
 
+
+# Its _current_level is at least 0 while a forward_ad.dual_level may be open.
+forward_mode = forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 
 if hasattr(forward_ad, "_current_level"):
 

@@ -27,7 +27,7 @@ from fastgan.ops._contract import (
     check_parameter,
     check_tensor,
 )
-from fastgan.ops._torch_private import wanted
+from fastgan.ops._torch_private import save_for_backward, wanted
 
 BATCH = 0  # num_groups of the op that stands for batch statistics: a row is a channel of the whole batch
 
@@ -232,8 +232,7 @@ def _save(ctx, inputs, output):
     x, weight, _bias, ctx.num_groups, ctx.eps = inputs
     _, mean, var = output
     ctx.mark_non_differentiable(mean, var)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, mean, var)
+    save_for_backward(ctx, x, weight, mean, var)
 
 
 def _backward(ctx, grad, _grad_mean, _grad_var):
@@ -248,8 +247,7 @@ def _save_backward(ctx, inputs, output):
     *tensors, ctx.num_groups, ctx.eps, ctx.mask = inputs
     if any(t.requires_grad for t in tensors[-2:]):
         raise NotImplementedError("mean and var are not free variables of fastgan::normalize_backward: detach them")
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)
+    save_for_backward(ctx, *tensors)
 
 
 def _double_backward(ctx, *cotangents):
