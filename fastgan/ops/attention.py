@@ -10,7 +10,7 @@ import torch
 
 from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, check_activation, check_choice, check_tensor, empty_output
-from fastgan.ops._torch_private import save_for_backward
+from fastgan.ops._torch_private import save_for_backward, wanted
 
 LARGEST_WIDTH_ON_CUDA = 256
 
@@ -251,7 +251,7 @@ def _save(ctx, inputs, output):
 
 
 def _backward(ctx, grad_out, grad_logsumexp):
-    mask = ctx.needs_input_grad[:4]
+    mask = wanted(ctx, 4)
     if (grad_out is None and grad_logsumexp is None) or not any(mask):
         return (None,) * 6
     saved = ctx.saved_tensors  # read once: torch.utils.checkpoint gives them only once

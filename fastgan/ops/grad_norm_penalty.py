@@ -104,7 +104,7 @@ def _(h, grad_penalty, grad_norms, grad, norms, target, kind, output_mask):
 
 def _save(ctx, inputs, output):
     grad, ctx.target, ctx.kind, _eps = inputs
-    save_for_backward(ctx, grad, output[1])
+    ctx.save_for_backward(grad, output[1])
 
 
 def _backward(ctx, grad_penalty, grad_norms):

@@ -14,7 +14,13 @@ from fastgan import ops
 FUNCTIONS = {
     "bias_act": lambda x, weight, bias: ops.bias_act(x, bias, act="silu"),
     "normalize": lambda x, weight, bias: ops.group_norm(x, 2, weight, bias),
+    "attention": lambda x, weight, bias: ops.attention(*attended(x, weight, bias), key_bias=bias)[0],
 }
+
+
+def attended(x, weight, bias):
+    """Queries that depend on x; keys and values that depend on parameters."""
+    return x[None], weight[:, None].expand(1, 3, 4, 5), (weight * bias)[:, None].expand(1, 3, 4, 5)
 
 
 def tensors(seed=0):
@@ -84,6 +90,7 @@ def test_whatever_the_engine_wants_is_right(name, how):
     plain = {
         "bias_act": lambda x, weight, bias: torch.nn.functional.silu(x + bias[:, None]),
         "normalize": lambda x, weight, bias: torch.nn.functional.group_norm(x, 2, weight, bias),
+        "attention": lambda x, weight, bias: ops.attention_reference(*attended(x, weight, bias), key_bias=bias)[0],
     }[name]
     for got, want in zip(derivatives(FUNCTIONS[name], how), derivatives(plain, how), strict=True):
         assert (got is None) == (want is None)
