@@ -28,9 +28,11 @@ from fastgan.kernels.channels import (
 )
 from fastgan.kernels.launch import planned
 
-# Elements, padded, of a row that is kept on chip, and of it for a warp; half of both in fp64.
-LARGEST_ROW = {"forward": 4096, "backward": 2048, "double_backward": 1024}
+# Elements, padded, of a row that is kept on chip, and of it for a warp, while there are warps; half of both in fp64.
+# Beyond these the registers do not hold a row.
+LARGEST_ROW = {"forward": 8192, "backward": 4096, "double_backward": 2048}
 ELEMENTS_OF_A_WARP = {"forward": 256, "backward": 256, "double_backward": 128}
+MOST_WARPS = {"forward": 32, "backward": 32, "double_backward": 16}
 ENOUGH_PROGRAMS = 1024  # with more rows than this, a program of normalize_rows takes several samples
 PIECE_ELEMENTS, PIECE_WARPS = 1024, 4  # of a tile in normalize_pieces
 FINISH_BLOCK, FINISH_WARPS = 256, 4
@@ -39,9 +41,9 @@ FINISH_BLOCK, FINISH_WARPS = 256, 4
 def row_block(op, D, S, itemsize):
     """(PD, PS, warps) of a row of D channels of S elements, or None where it does not fit on chip."""
     pd, ps, share = triton.next_power_of_2(D), triton.next_power_of_2(S), 2 if itemsize == 8 else 1
-    if pd * ps * share > LARGEST_ROW[op]:
+    if pd * max(2, ps) * share > LARGEST_ROW[op]:  # at one position the weights are as long as the row
         return None
-    return pd, ps, max(1, pd * ps * share // ELEMENTS_OF_A_WARP[op])
+    return pd, ps, min(MOST_WARPS[op], max(1, pd * ps * share // ELEMENTS_OF_A_WARP[op]))
 
 
 @dataclass(frozen=True)
