@@ -46,7 +46,7 @@ class Steps:
     def __init__(self, arguments: Sequence = ()) -> None:
         self.slots = list(arguments)
         self.nothings: list[torch.Tensor] = []
-        self.creators: list[tuple] = []  # (function, the slots that it takes)
+        self.creators: list[tuple] = []  # (function, what takes its arguments from the slots, or None)
         self.launches: list[tuple] = []
         self.repeatable = True
 
@@ -92,7 +92,10 @@ class Steps:
             self.launches.append((*_launcher(compiled), [self._slot(t) for t in tensors], grid, rest))
 
     def _create(self, function: Callable, *tensors: torch.Tensor) -> torch.Tensor:
-        self.creators.append((function, [self._slot(t) for t in tensors]))
+        at = [self._slot(t) for t in tensors]
+        # A getter of one item gives no tuple; one of a slice does.
+        pick = operator.itemgetter(*at if len(at) > 1 else [slice(at[0], at[0] + 1)]) if at else None
+        self.creators.append((function, pick))
         self.slots.append(function(*tensors))
         return self.slots[-1]
 
@@ -148,8 +151,8 @@ class Plan:
         if getattr(_runtime.launch_enter_hook, "calls", True) or getattr(_runtime.launch_exit_hook, "calls", True):
             return None
         slots = [*arguments]
-        for create, inputs in self.creators:
-            slots.append(create(*[slots[i] for i in inputs]) if inputs else create())
+        for create, pick in self.creators:
+            slots.append(create(*pick(slots)) if pick else create())
         pointers = [*map(_POINTER, self.present(slots)), 0]
         if functools.reduce(operator.or_, pointers) & 15:
             return None
