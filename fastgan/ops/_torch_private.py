@@ -1,7 +1,9 @@
 """torch's private names, in one place, each with what serves in its place when a torch does not have it."""
 
 import functools
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -26,7 +28,7 @@ def bare(op):
     return getattr(op, "_op", op)
 
 
-def cpu_kernel(op):
+def cpu_kernel(op: Any) -> Callable[..., Any] | None:
     """The op's CPU kernel, for plain CPU tensors: past the dispatcher. None: torch does not hand it out."""
     redispatch = getattr(getattr(op, "_handle", None), "redispatch_boxed", None)
     if redispatch is None:
@@ -36,13 +38,13 @@ def cpu_kernel(op):
 
 if {"to_save", "materialize_grads"} <= set(torch._C._FunctionBase.__dict__):
 
-    def save_for_backward(ctx, *tensors):
+    def save_for_backward(ctx: Any, *tensors: torch.Tensor | None) -> None:
         """Saves tensors; the gradient of an output that has none arrives as None. One call in place of two."""
         ctx.to_save, ctx.materialize_grads = tensors, False
 
 else:
 
-    def save_for_backward(ctx, *tensors):
+    def save_for_backward(ctx: Any, *tensors: torch.Tensor | None) -> None:
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -106,7 +108,7 @@ def without_subclasses():
 _pass_that_returns_leaves = -1
 
 
-def wanted(ctx, count):
+def wanted(ctx: Any, count: int) -> tuple[bool, ...]:
     """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
 
     ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients

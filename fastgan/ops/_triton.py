@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ def triton_installed() -> bool:
     return INSTALLED  # found out at import: torch.compile cannot trace the search
 
 
-def triton_kernel(name: str, a_tensor: int) -> tuple[Callable, Callable]:
+def triton_kernel(name: str, a_tensor: int) -> tuple[Callable[[], Any], Callable[..., Any]]:
     """(function, elsewhere) for fastgan::NAME, and registers the function for CUDA.
 
     NAME is FAMILY, FAMILY_backward or FAMILY_double_backward; argument a_tensor is a tensor in every call.
@@ -25,7 +26,7 @@ def triton_kernel(name: str, a_tensor: int) -> tuple[Callable, Callable]:
     family = name.removesuffix("_backward").removesuffix("_double")
 
     @functools.cache
-    def function() -> Callable:
+    def function() -> Any:
         return getattr(importlib.import_module(f"fastgan.kernels.{family}"), name[len(family) + 1 :] or "forward")
 
     def elsewhere(*args):
