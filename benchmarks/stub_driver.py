@@ -88,11 +88,11 @@ _library = torch.library.Library("fastgan", "IMPL")
 
 
 def _serve_cpu_tensors() -> None:
-    from fastgan.ops import _triton
+    from fastgan.ops import _autograd
 
     torch.cuda.current_device = lambda: None  # a CPU tensor's device has no index
     torch.cuda.get_device_capability = lambda device=None: (9, 0)
-    _triton.is_on_gpu = operator.attrgetter("is_cpu")
+    _autograd.is_on_gpu = operator.attrgetter("is_cpu")
     for family in FAMILIES:  # the registered ops, too
         kernels = importlib.import_module(f"fastgan.kernels.{family}")
         for name in ("forward", "backward", "double_backward"):

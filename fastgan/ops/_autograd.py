@@ -14,7 +14,6 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from fastgan._library import CUDA_PROBLEM
-from fastgan.ops import _triton
 from fastgan.ops._torch_private import (
     any_requires_grad,
     bare,
@@ -28,6 +27,7 @@ from fastgan.ops._torch_private import (
     is_batch,
     is_tracing,
 )
+from fastgan.ops._triton import is_on_gpu, triton_installed, triton_kernel
 
 
 def register(family, *formulas, triton=False):
@@ -41,7 +41,7 @@ def register(family, *formulas, triton=False):
     route(*tensors) returns what serves a call of the public function: a function that enters the autograd Function
     directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
     """
-    cuda_kernels = _triton.triton_installed if triton else _cuda_library_loaded
+    cuda_kernels = triton_installed if triton else _cuda_library_loaded
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
     (forward, _), (_, backward), (_, double_backward) = [
@@ -70,7 +70,7 @@ def _differentiable(name, formula, triton):
     types = [str(a.type) for a in op._schema.arguments]
     a_tensor = types.index("List[Tensor]" if "List[Tensor]" in types else "Tensor")
     tensors = next((i for i, kind in enumerate(types) if "Tensor" not in kind), len(types))
-    kernel_on_gpu, elsewhere = _triton.triton_kernel(name, a_tensor) if triton else (None, None)
+    kernel_on_gpu, elsewhere = triton_kernel(name, a_tensor) if triton else (None, None)
     if below_autograd is None:
         torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
         return op, op
@@ -87,7 +87,7 @@ def _differentiable(name, formula, triton):
     def run_eagerly(*args):
         """Past the dispatcher to the kernel, for plain tensors."""
         x = args[a_tensor]
-        if kernel_on_gpu and _triton.is_on_gpu(x):
+        if kernel_on_gpu and is_on_gpu(x):
             if x.device.index == torch.cuda.current_device():
                 return kernel_on_gpu().wanted(*args)
             return elsewhere(*args)
