@@ -40,6 +40,7 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.gradient_penalty
 	$(BIN)/python -m benchmarks.host_time
+	$(BIN)/python -m benchmarks.host_time --device stub
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
 	$(BIN)/python -m benchmarks.four_passes

@@ -10,7 +10,7 @@ import functools
 import torch
 import triton
 import triton.language as tl
-from fastgan.kernels.launch import launch
+from fastgan.kernels.launch import planned
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
@@ -405,81 +405,91 @@ def _has_room(device):
     return torch.cuda.get_device_capability(device)[0] >= 9 and shared >= 200 * 1024
 
 
+def _fp32_precision():
+    """ "tf32" or what else the user's setting says; no metadata of a tensor."""
+    return torch.backends.cuda.matmul.fp32_precision
+
+
 def _precision(q, widths):
     """How fp32 is multiplied: three products of tf32 on matrix units are as exact as fp32's own, and faster."""
     if q.dtype == torch.float32 and widths[0] <= 64 and sum(widths) <= 192 and _has_room(q.device):
-        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+        return "tf32" if _fp32_precision() == "tf32" else "tf32x3"
     return "ieee"
 
 
 class _Problem:
     """What every launch of one call has in common; q, k, v (B, H, rows, width)."""
 
-    def __init__(self, q, k, v, key_bias, scale, is_causal):
+    def __init__(self, steps, q, k, v, key_bias, scale, is_causal):
         if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise TypeError(f"q must be float32, bfloat16 or float16 on CUDA, got {q.dtype}: use attention_reference")
-        self.q, self.k, self.v = (t.contiguous() for t in (q, k, v))
-        self.bias = self.present(key_bias)
+        self.steps = steps
+        self.q, self.k, self.v = (steps.contiguous(t) for t in (q, k, v))
         (B, H, N, D), M, DV = q.shape, k.shape[2], v.shape[3]
-        self.heads, self.N, self.M, self.scale = B * H, N, M, scale
+        self.heads, self.N, self.M = B * H, N, M
         self.widths = padded(D), padded(DV)
-        precision = _precision(q, self.widths)
-        self.constants = {
+        self.precision = _precision(q, self.widths)
+        self.common = {
+            "q": self.q,
+            "k": self.k,
+            "v": self.v,
+            "bias": self.present(key_bias),
+            "scale": scale,
+            "N": N,
+            "M": M,
             "D": D,
             "DV": DV,
             "PD": self.widths[0],
             "PDV": self.widths[1],
             "HAS_BIAS": key_bias is not None,
+            "CAUSAL": is_causal,
+            "PRECISION": self.precision,
         }
-        self.constants |= {"CAUSAL": is_causal, "PRECISION": precision}
 
     def present(self, tensor):
-        """A kernel argument: what is absent is never read, q stands in for its pointer."""
-        return self.q if tensor is None else tensor.contiguous()
+        """A kernel argument, or None."""
+        return None if tensor is None else self.steps.contiguous(tensor)
 
     def new(self, like, dtype=None, wanted=True):
-        return torch.empty(like.shape if wanted else (0,), dtype=dtype or like.dtype, device=like.device)
+        dtype = dtype or like.dtype
+        if not wanted:
+            return self.steps.nothing(dtype, like.device)
+        return self.steps.empty(tuple(like.shape), dtype, like.device)
 
-    def launch(self, function, table, by_keys, *args, **constants):
-        precision = self.constants["PRECISION"]
-        block_n, block_m, warps, stages = blocks(table, self.widths, self.q.element_size(), precision)
+    def launch(self, kernel, table, by_keys, **arguments):
+        block_n, block_m, warps, stages = blocks(table, self.widths, self.q.element_size(), self.precision)
         grid = (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n), self.heads)
         if 0 in grid:
             return
         even = self.N % block_n == 0 and self.M % block_m == 0  # then nothing of a block is masked
-        constants = {**self.constants, **constants, "BLOCK_N": block_n, "BLOCK_M": block_m, "EVEN": even}
-        launch(function, (*grid, 1), args, (self.scale,), (self.N, self.M), constants, warps, stages)
+        arguments |= {"BLOCK_N": block_n, "BLOCK_M": block_m, "EVEN": even}
+        self.steps.launch(kernel, (*grid, 1), warps=warps, stages=stages, **self.common, **arguments)
 
 
-def forward(q, k, v, key_bias, scale, is_causal):
-    p = _Problem(q, k, v, key_bias, scale, is_causal)
-    out = q.new_empty((*q.shape[:3], v.shape[3]))
-    logsumexp = q.new_empty(q.shape[:3], dtype=torch.float32)
-    p.launch(attention_forward_kernel, "forward", False, p.q, p.k, p.v, p.bias, out, logsumexp)
-    return out, logsumexp
+@planned(tensors=4, depends_on=_fp32_precision)
+def forward(steps, q, k, v, key_bias, scale, is_causal):
+    p = _Problem(steps, q, k, v, key_bias, scale, is_causal)
+    out = steps.empty((*q.shape[:3], v.shape[3]), q.dtype, q.device)
+    lse = steps.empty(tuple(q.shape[:3]), torch.float32, q.device)
+    p.launch(attention_forward_kernel, "forward", False, out=out, lse=lse)
+    return out, lse
 
 
-def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
-    p = _Problem(q, k, v, key_bias, scale, is_causal)
+@planned(tensors=8, depends_on=_fp32_precision)
+def backward(steps, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask):
+    p = _Problem(steps, q, k, v, key_bias, scale, is_causal)
     need_q, need_k, need_v, need_bias = output_mask
     dq, dk, dv = (p.new(t, wanted=n) for t, n in ((q, need_q), (k, need_k), (v, need_v)))
-    dbias = p.new(k[..., 0], torch.float32, need_bias)
-    delta = p.new(logsumexp)
-    grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
+    dbias, delta = p.new(k[..., 0], torch.float32, need_bias), p.new(logsumexp)
+    common = {"grad_out": p.present(grad_out), "lse": p.present(logsumexp), "delta": delta}
     p.launch(
         attention_backward_rows_kernel,
         "backward_rows",
         False,
-        grad_out,
-        p.present(grad_logsumexp),
-        p.q,
-        p.k,
-        p.v,
-        p.bias,
-        out,
-        logsumexp,
-        delta,
-        dq,
+        **common,
+        grad_lse=p.present(grad_logsumexp),
+        out=p.present(out),
+        dq=dq,
         NEED_DQ=need_q,
         HAS_GRAD_LSE=grad_logsumexp is not None,
     )
@@ -488,16 +498,10 @@ def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale,
             attention_backward_keys_kernel,
             "backward_keys",
             True,
-            grad_out,
-            p.q,
-            p.k,
-            p.v,
-            p.bias,
-            logsumexp,
-            delta,
-            dk,
-            dv,
-            dbias,
+            **common,
+            dk=dk,
+            dv=dv,
+            dbias=dbias,
             NEED_DK=need_k,
             NEED_DV=need_v,
             NEED_DBIAS=need_bias,
@@ -505,54 +509,52 @@ def backward(grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale,
     return dq, dk, dv, dbias
 
 
+@planned(tensors=12, depends_on=_fp32_precision)
 def double_backward(
-    x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask
+    steps, x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsumexp, scale, is_causal, output_mask
 ):
-    p = _Problem(q, k, v, key_bias, scale, is_causal)
+    p = _Problem(steps, q, k, v, key_bias, scale, is_causal)
     need_do, need_dlse, need_q, need_k, need_v, need_bias = output_mask
     d_grad_out, dq = p.new(grad_out, wanted=need_do), p.new(q, wanted=need_q)
     dk, dv, dbias = p.new(k, wanted=need_k), p.new(v, wanted=need_v), p.new(k[..., 0], torch.float32, need_bias)
     mu, b, delta = (p.new(logsumexp) for _ in range(3))
-    grad_out, out, logsumexp = grad_out.contiguous(), out.contiguous(), logsumexp.contiguous()
-    has = {"HAS_X": x is not None, "HAS_Y": y is not None, "HAS_Z": z is not None, "HAS_X_BIAS": x_bias is not None}
-    x, y, z, x_bias = (p.present(t) for t in (x, y, z, x_bias))
+    common = {
+        "x": p.present(x),
+        "y": p.present(y),
+        "z": p.present(z),
+        "x_bias": p.present(x_bias),
+        "grad_out": p.present(grad_out),
+        "lse": p.present(logsumexp),
+        "delta": delta,
+        "mu": mu,
+        "b": b,
+        "HAS_X": x is not None,
+        "HAS_Y": y is not None,
+        "HAS_Z": z is not None,
+        "HAS_X_BIAS": x_bias is not None,
+    }
     p.launch(
         attention_double_rows_first_kernel,
         "double_rows_first",
         False,
-        x,
-        y,
-        z,
-        x_bias,
-        grad_out,
-        p.present(grad_logsumexp),
-        p.q,
-        p.k,
-        p.v,
-        p.bias,
-        out,
-        logsumexp,
-        delta,
-        mu,
-        b,
-        d_grad_out,
-        **has,
+        **common,
+        grad_lse=p.present(grad_logsumexp),
+        out=p.present(out),
+        d_grad_out=d_grad_out,
         NEED_DDO=need_do,
         HAS_GRAD_LSE=grad_logsumexp is not None,
     )
-    saved = (x, y, z, x_bias, grad_out, p.q, p.k, p.v, p.bias, logsumexp, delta, mu, b)
     if need_q:
-        p.launch(attention_double_rows_second_kernel, "double_rows_second", False, *saved, dq, **has)
+        p.launch(attention_double_rows_second_kernel, "double_rows_second", False, **common, dq=dq)
     if need_k or need_v or need_bias:
         p.launch(
             attention_double_keys_kernel,
             "double_keys",
             True,
-            *saved,
-            dk,
-            dv,
-            dbias,
-            **has,
+            **common,
+            dk=dk,
+            dv=dv,
+            dbias=dbias,
             NEED_DK=need_k,
             NEED_DV=need_v,
             NEED_DBIAS=need_bias,

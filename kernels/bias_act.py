@@ -21,9 +21,10 @@ from fastgan.kernels.channels import (
     laid_out_like,
     of_channels,
     offsets,
+    rows_of_sums,
     triton_accumulator,
 )
-from fastgan.kernels.launch import launch
+from fastgan.kernels.launch import planned
 
 # The codes of fastgan.ops.bias_act.ACTIVATIONS.
 LINEAR, RELU, LEAKY_RELU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
@@ -240,7 +241,7 @@ def _cut_of(shape, dim, inside, itemsize):
 class _Problem:
     """What the launches of one call have in common: x as (outer, C, inner), the bias along C."""
 
-    def __init__(self, x, dim, act, alpha, gain, clamp, per_channel, from_output=False):
+    def __init__(self, steps, x, dim, act, alpha, gain, clamp, per_channel, from_output=False):
         if not 0 <= dim < max(1, x.dim()):
             raise ValueError(f"dim must be a dimension of x, which has {x.dim()}; got {dim}")
         if x.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
@@ -251,58 +252,68 @@ class _Problem:
             raise ValueError(f"alpha, gain must be finite and clamp positive, got {alpha}, {gain}, {clamp}")
         if from_output and (act not in DERIVES_FROM_OUTPUT or gain == 0 or math.isfinite(clamp)):
             raise ValueError("from_output must be false for this activation, for gain 0 and with a clamp")
-        self.x, self.dim = laid_out(x, dim), dim
+        self.steps, self.x, self.dim = steps, laid_out(steps, x, dim), dim
         self.channels = x.shape[dim] if x.dim() else 1
         inside = not self.x.is_contiguous()  # then laid_out has left its channels inside
         self.cut = _cut_of(tuple(x.shape), dim if per_channel else None, inside, x.element_size())
-        self.setting = (alpha, gain, clamp if math.isfinite(clamp) else 0.0)
-        self.constants = {"ACT": act, "CLAMPED": math.isfinite(clamp), "A": triton_accumulator(x.dtype)}
+        self.common = {
+            "alpha": alpha,
+            "gain": gain,
+            "clamp": clamp if math.isfinite(clamp) else 0.0,
+            "ACT": act,
+            "CLAMPED": math.isfinite(clamp),
+            "A": triton_accumulator(x.dtype),
+        }
 
     def per_channel(self, name, t):
-        """A kernel argument of shape (C,); what is absent is never read, x stands in for its pointer."""
+        """A kernel argument of shape (C,), or None."""
         if t is None:
-            return self.x
+            return None
         if t.shape != (self.channels,) or t.dtype != accumulator(self.x.dtype) or t.device != self.x.device:
             raise ValueError(f"{name} must be ({self.channels},) {accumulator(self.x.dtype)} on {self.x.device}")
-        return t.contiguous()
+        return self.steps.contiguous(t)
 
     def like(self, wanted=True):
-        return torch.empty_like(self.x) if wanted else self.x.new_empty(0)
+        return self.steps.empty_like(self.x) if wanted else self.steps.nothing(self.x.dtype, self.x.device)
 
     def sums(self, wanted):
-        return self.x.new_empty((self.cut.pieces, self.cut.C) if wanted else (0,), dtype=accumulator(self.x.dtype))
+        """Rows of sums over the positions, which `added` adds."""
+        if not wanted:
+            return self.steps.nothing(accumulator(self.x.dtype), self.x.device)
+        return rows_of_sums(self.steps, self.cut.pieces, self.cut.C, self.x)
 
     def added(self, sums, wanted):
-        if not wanted or self.x.numel():
-            return add_rows(sums) if wanted else sums
-        return sums.new_zeros(self.channels)
+        if wanted and self.x.numel():
+            return add_rows(self.steps, sums)
+        return self.steps.zeros((self.channels,), sums.dtype, sums.device) if wanted else sums
 
-    def launch(self, kernel, *tensors, **constants):
-        c = self.cut
+    def launch(self, kernel, **arguments):
         if self.x.numel():
-            ints, constants = (c.C, c.P, c.S, c.pieces, c.tiles), {**self.constants, **constants, **c.constants}
-            launch(kernel, (c.channel_blocks * c.pieces, 1, 1), tensors, self.setting, ints, constants, WARPS)
+            c = self.cut
+            grid = (c.channel_blocks * c.pieces, 1, 1)
+            self.steps.launch(kernel, grid, warps=WARPS, **self.common, **c.arguments, **arguments)
 
 
-def forward(x, bias, dim, act, alpha, gain, clamp):
-    p = _Problem(x, dim, act, alpha, gain, clamp, bias is not None)
+@planned(tensors=2)
+def forward(steps, x, bias, dim, act, alpha, gain, clamp):
+    p = _Problem(steps, x, dim, act, alpha, gain, clamp, bias is not None)
     y = p.like()
-    p.launch(bias_act_forward_kernel, p.x, p.per_channel("bias", bias), y, HAS_BIAS=bias is not None)
+    p.launch(bias_act_forward_kernel, x=p.x, bias=p.per_channel("bias", bias), y=y, HAS_BIAS=bias is not None)
     return y
 
 
-def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+@planned(tensors=3)
+def backward(steps, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
     need_x, need_bias = output_mask
-    p = _Problem(saved, dim, act, alpha, gain, clamp, bias is not None or need_bias, from_output)
-    grad = laid_out_like("grad", grad, p.x)
+    p = _Problem(steps, saved, dim, act, alpha, gain, clamp, bias is not None or need_bias, from_output)
     dx, sums = p.like(need_x), p.sums(need_bias)
     p.launch(
         bias_act_backward_kernel,
-        grad,
-        p.x,
-        p.per_channel("bias", bias),
-        dx,
-        sums,
+        grad=laid_out_like(steps, "grad", grad, p.x),
+        saved=p.x,
+        bias=p.per_channel("bias", bias),
+        dx=dx,
+        dbias=sums,
         FROM_OUTPUT=from_output,
         HAS_BIAS=bias is not None,
         NEED_X=need_x,
@@ -311,23 +322,22 @@ def backward(grad, saved, bias, dim, act, alpha, gain, clamp, from_output, outpu
     return dx, p.added(sums, need_bias)
 
 
-def double_backward(h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
+@planned(tensors=5)
+def double_backward(steps, h, h_bias, grad, saved, bias, dim, act, alpha, gain, clamp, from_output, output_mask):
     need_grad, need_saved, need_bias = output_mask
     per_channel = bias is not None or h_bias is not None or need_bias
-    p = _Problem(saved, dim, act, alpha, gain, clamp, per_channel, from_output)
-    grad = laid_out_like("grad", grad, p.x)
-    h_like = p.x if h is None else laid_out_like("h", h, p.x)
+    p = _Problem(steps, saved, dim, act, alpha, gain, clamp, per_channel, from_output)
     d_grad, d_saved, sums = p.like(need_grad), p.like(need_saved), p.sums(need_bias)
     p.launch(
         bias_act_double_backward_kernel,
-        h_like,
-        p.per_channel("h_bias", h_bias),
-        grad,
-        p.x,
-        p.per_channel("bias", bias),
-        d_grad,
-        d_saved,
-        sums,
+        h=None if h is None else laid_out_like(steps, "h", h, p.x),
+        h_bias=p.per_channel("h_bias", h_bias),
+        grad=laid_out_like(steps, "grad", grad, p.x),
+        saved=p.x,
+        bias=p.per_channel("bias", bias),
+        d_grad=d_grad,
+        d_saved=d_saved,
+        d_bias=sums,
         FROM_OUTPUT=from_output,
         HAS_BIAS=bias is not None,
         HAS_H=h is not None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import triton
 import triton.language as tl
-from fastgan.kernels.launch import launch
+from fastgan.kernels.launch import Steps
 
 # Where element (c, p) lies: c * S + p; p * C + c (channels_last); or, where the positions run through several samples
 # of C planes of S elements, plane by plane.
@@ -51,13 +51,19 @@ def add_rows_kernel(rows, out, ROWS, COLS, BLOCK_R: tl.constexpr, BLOCK_C: tl.co
 ADD_ROWS = {"BLOCK_R": 32, "BLOCK_C": 32}
 
 
-def add_rows(rows):
+def rows_of_sums(steps: Steps, rows: int, cols: int, like: torch.Tensor) -> torch.Tensor:
+    """Room for what `add_rows` adds: (rows, cols); one row has no need of it and is (cols,)."""
+    return steps.empty((cols,) if rows == 1 else (rows, cols), accumulator(like.dtype), like.device)
+
+
+def add_rows(steps: Steps, rows: torch.Tensor) -> torch.Tensor:
     """The sum over the first dimension of (ROWS, COLS)."""
-    if rows.shape[0] == 1:
-        return rows[0]
-    out = rows.new_empty(rows.shape[1])
-    blocks = triton.cdiv(rows.shape[1], ADD_ROWS["BLOCK_C"])
-    launch(add_rows_kernel, (blocks, 1, 1), (rows, out), (), tuple(rows.shape), ADD_ROWS, warps=4)
+    if rows.dim() == 1:
+        return rows
+    ROWS, COLS = rows.shape
+    out = steps.empty((COLS,), rows.dtype, rows.device)
+    grid = (triton.cdiv(COLS, ADD_ROWS["BLOCK_C"]), 1, 1)
+    steps.launch(add_rows_kernel, grid, warps=4, rows=rows, out=out, ROWS=ROWS, COLS=COLS, **ADD_ROWS)
     return out
 
 
@@ -76,12 +82,17 @@ class Cut:
     pieces: int  # of the positions of a channel
 
     @property
-    def channel_blocks(self):
+    def channel_blocks(self) -> int:
         return triton.cdiv(self.C, self.block_c)
 
     @property
-    def constants(self):
+    def constants(self) -> dict[str, int]:
         return {"LAYOUT": self.layout, "WIDE": self.wide, "BLOCK_C": self.block_c, "BLOCK_P": self.block_p}
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Of a kernel that works through tiles."""
+        return {"C": self.C, "P": self.P, "S": self.S, "pieces": self.pieces, "tiles": self.tiles} | self.constants
 
 
 ENOUGH_PROGRAMS = 1024  # from here on a program takes several tiles
@@ -102,30 +113,29 @@ def cut(C, P, S, layout, *, units=1, elements=2048, wide=False):
     return Cut(C, P, S, layout, wide, block_c, block_p, tiles, max(1, triton.cdiv(P, block_p * tiles)))
 
 
-def channels_are_inside(x):
+def channels_are_inside(x: torch.Tensor) -> bool:
     """Whether x (N, C, ...) is dense with its channels inside the spatial dimensions (channels_last)."""
     return x.dim() > 2 and x.movedim(1, -1).is_contiguous()
 
 
-def laid_out(x, dim=1):
+def laid_out(steps: Steps, x: torch.Tensor, dim: int = 1) -> torch.Tensor:
     """x as kernels read it: as it is where it is dense in one of the two layouts, else a contiguous copy."""
-    return x if x.is_contiguous() or (dim == 1 and channels_are_inside(x)) else x.contiguous()
+    return x if dim == 1 and channels_are_inside(x) else steps.contiguous(x)
 
 
-def laid_out_like(name, t, x):
+def laid_out_like(steps: Steps, name: str, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """t in the memory order of x."""
     if t.shape != x.shape or t.dtype != x.dtype or t.device != x.device:
         raise ValueError(
             f"{name} must be like x, {tuple(x.shape)} {x.dtype} on {x.device};"
             f" got {tuple(t.shape)} {t.dtype} on {t.device}"
         )
-    same = all(size == 1 or a == b for size, a, b in zip(x.shape, t.stride(), x.stride(), strict=True))
-    return t if same else torch.empty_like(x).copy_(t)
+    return steps.ordered_like(t, x)
 
 
-def accumulator(dtype):
+def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def triton_accumulator(dtype):
+def triton_accumulator(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32

@@ -10,7 +10,6 @@ import functools
 import math
 from dataclasses import dataclass
 
-import torch
 import triton
 from fastgan.kernels import normalize_pieces as by_pieces
 from fastgan.kernels import normalize_rows as on_chip
@@ -24,13 +23,16 @@ from fastgan.kernels.channels import (
     cut,
     laid_out,
     laid_out_like,
+    rows_of_sums,
     triton_accumulator,
 )
-from fastgan.kernels.launch import launch
+from fastgan.kernels.launch import planned
 
-# Elements, padded, of a row that is kept on chip, and of it for a warp; half of both in fp64.
-LARGEST_ROW = {"forward": 4096, "backward": 2048, "double_backward": 1024}
+# Elements, padded, of a row that is kept on chip, and of it for a warp, while there are warps; half of both in fp64.
+# Beyond these the registers do not hold a row.
+LARGEST_ROW = {"forward": 8192, "backward": 4096, "double_backward": 2048}
 ELEMENTS_OF_A_WARP = {"forward": 256, "backward": 256, "double_backward": 128}
+MOST_WARPS = {"forward": 32, "backward": 32, "double_backward": 16}
 ENOUGH_PROGRAMS = 1024  # with more rows than this, a program of normalize_rows takes several samples
 PIECE_ELEMENTS, PIECE_WARPS = 1024, 4  # of a tile in normalize_pieces
 FINISH_BLOCK, FINISH_WARPS = 256, 4
@@ -39,9 +41,9 @@ FINISH_BLOCK, FINISH_WARPS = 256, 4
 def row_block(op, D, S, itemsize):
     """(PD, PS, warps) of a row of D channels of S elements, or None where it does not fit on chip."""
     pd, ps, share = triton.next_power_of_2(D), triton.next_power_of_2(S), 2 if itemsize == 8 else 1
-    if pd * ps * share > LARGEST_ROW[op]:
+    if pd * max(2, ps) * share > LARGEST_ROW[op]:  # at one position the weights are as long as the row
         return None
-    return pd, ps, max(1, pd * ps * share // ELEMENTS_OF_A_WARP[op])
+    return pd, ps, min(MOST_WARPS[op], max(1, pd * ps * share // ELEMENTS_OF_A_WARP[op]))
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,12 @@ def _planned(op, N, C, S, groups, inside, per_sample, itemsize):
 class _Problem:
     """What the launches of one call have in common."""
 
-    def __init__(self, op, x, weight, num_groups, eps):
+    def __init__(self, op, steps, x, weight, num_groups, eps):
         if x.dim() < 2 or x.shape[1] == 0:
             raise ValueError(f"x must be (N, C, ...) with channels, got {tuple(x.shape)}")
         if num_groups < 0 or (num_groups and x.shape[1] % num_groups):
             raise ValueError(f"num_groups must divide the {x.shape[1]} channels, or be 0 for the batch")
-        self.x, self.eps, self.accumulator = laid_out(x), eps, accumulator(x.dtype)
+        self.steps, self.x, self.accumulator = steps, laid_out(steps, x), accumulator(x.dtype)
         N, C, *space = x.shape
         S = math.prod(space)
         inside = S == 1 or (not self.x.is_contiguous() and channels_are_inside(self.x))
@@ -109,32 +111,68 @@ class _Problem:
             op, N, C, S, num_groups, inside, per_sample, x.element_size()
         )
         self.weight_shape = (N, C) if per_sample else (C,)
-        self.weight = self.affine("weight", weight)
-        self.flags = {"HAS_GAMMA": weight is not None, "PER_SAMPLE": per_sample, "A": triton_accumulator(x.dtype)}
+        g = self.g
+        self.common = {
+            "eps": eps,
+            "N": N,
+            "C": C,
+            "S": S,
+            "D": g.D,
+            "GROUPS": g.groups,
+            "ROWS": g.rows,
+            "UNITS": self.units,
+            "x": self.x,
+            "gamma": self.affine("weight", weight),
+            "HAS_GAMMA": weight is not None,
+            "PER_SAMPLE": per_sample,
+            "BATCH": g.groups == 0,
+            "A": triton_accumulator(x.dtype),
+        }
 
     def affine(self, name, t):
-        """A kernel argument of the weight's shape; what is absent is never read, x stands in for its pointer."""
+        """A kernel argument of the weight's shape, or None."""
         if t is None:
-            return self.x
+            return None
         if t.shape != self.weight_shape or t.dtype != self.accumulator or t.device != self.x.device:
             raise ValueError(f"{name} must be {self.weight_shape} {self.accumulator} on {self.x.device}")
-        return t.contiguous()
+        return self.steps.contiguous(t)
 
     def statistics(self, name, t):
         shape = (self.g.N, self.g.groups) if self.g.groups else (self.g.C,)
         if t.shape != shape or t.dtype != self.accumulator or t.device != self.x.device:
             raise ValueError(f"{name} must be {shape} {self.accumulator} on {self.x.device}")
-        return t.contiguous()
+        return self.steps.contiguous(t)
 
     def like(self, wanted=True):
-        return torch.empty_like(self.x) if wanted else self.x.new_empty(0)
+        return self.steps.empty_like(self.x) if wanted else self.steps.nothing(self.x.dtype, self.x.device)
 
     def new(self, *shape):
-        return self.x.new_empty(shape, dtype=self.accumulator)
+        return self.steps.empty(shape, self.accumulator, self.x.device)
+
+    def new_statistics(self):
+        return self.new(self.g.N, self.g.groups) if self.g.groups else self.new(self.g.C)
+
+    def zeros(self, shape):
+        return self.steps.zeros(shape, self.accumulator, self.x.device)
 
     def no_gradient(self, wanted):
         """Of a weight, if x has no elements or if the gradient is not wanted."""
-        return self.new(*self.weight_shape).zero_() if wanted else self.new(0)
+        return self.zeros(self.weight_shape) if wanted else self.nothing()
+
+    def nothing(self):
+        return self.steps.nothing(self.accumulator, self.x.device)
+
+    def rows_of_weights(self, rows):
+        """Room for a weight's gradient: (N, C), or rows of sums, which `weights` adds."""
+        return self.new(rows, self.g.C) if self.g.per_sample else rows_of_sums(self.steps, rows, self.g.C, self.x)
+
+    def weights(self, rows):
+        return rows if self.g.per_sample else add_rows(self.steps, rows)
+
+    def launch(self, kernel, programs, *, warps, **arguments):
+        """With what the kernel declares of the common arguments."""
+        shared = {name: self.common[name] for name in kernel.arg_names if name in self.common}
+        self.steps.launch(kernel, (programs, 1, 1), warps=warps, **{**shared, **arguments})
 
     # --- rows on chip
 
@@ -143,212 +181,181 @@ class _Problem:
         g = self.g
         return triton.cdiv(g.N, max(1, ENOUGH_PROGRAMS // g.groups)) if sums and not g.per_sample else 1
 
-    def weight_rows(self, wanted, each):
-        """Room for a weight's gradient: (N, C), or a row for each block of samples."""
-        if not wanted:
-            return self.new(0)
-        return self.new(triton.cdiv(self.g.N, each), self.g.C)
-
-    def launch_rows(self, kernel, *tensors, each, **constants):
+    def launch_rows(self, kernel, *, each=1, **arguments):
         g, (pd, ps, warps) = self.g, self.block
-        constants = {**self.flags, **constants, "LAYOUT": INSIDE if g.inside else PLANES, "PD": pd, "PS": ps}
-        ints = (g.N, g.C, g.S, g.D, g.groups, each)
-        launch(kernel, (g.groups * triton.cdiv(g.N, each), 1, 1), tensors, (self.eps,), ints, constants, warps)
+        block = {"LAYOUT": INSIDE if g.inside else PLANES, "PD": pd, "PS": ps}
+        self.launch(kernel, g.groups * triton.cdiv(g.N, each), warps=warps, each=each, **block, **arguments)
 
     # --- rows in pieces
 
     def sums(self, count):
         return self.new(count, self.units, self.g.C, self.cut.pieces)
 
-    def launch_tiles(self, kernel, tensors, floats, ints, **constants):
+    def launch_tiles(self, kernel, **arguments):
+        """A pass over the activation."""
         c = self.cut
-        grid, constants = (self.units * c.channel_blocks * c.pieces, 1, 1), {**constants, **c.constants}
-        launch(kernel, grid, tensors, floats, (*ints, c.pieces, c.tiles), constants, PIECE_WARPS)
+        self.launch(kernel, self.units * c.channel_blocks * c.pieces, warps=PIECE_WARPS, **c.arguments, **arguments)
 
-    def launch_finish(self, kernel, programs, tensors, floats, ints, **constants):
-        constants = {**constants, "BATCH": self.g.groups == 0, "BLOCK": FINISH_BLOCK}
-        launch(kernel, (programs, 1, 1), tensors, floats, ints, constants, FINISH_WARPS)
-
-    def combine(self, kernel, *tensors, rows=(), **constants):
-        """A pass that writes: of every channel's row it knows the numbers."""
-        g, c = self.g, self.cut
-        self.launch_tiles(
-            kernel,
-            tensors,
-            (self.eps,),
-            (*rows, g.C, c.P, c.S, g.D, g.groups),
-            **self.flags,
-            BATCH=g.groups == 0,
-            **constants,
-        )
+    def launch_finish(self, kernel, programs, **arguments):
+        """Of a row or a channel, from the sums of its pieces."""
+        self.launch(kernel, programs, warps=FINISH_WARPS, pieces=self.cut.pieces, BLOCK=FINISH_BLOCK, **arguments)
 
     def sum_channels(self, grad, h, mean, *, has_g, has_h):
-        g, c = self.g, self.cut
         sums = self.sums(5)
         if has_g or has_h:
-            tensors, ints = (grad, h, self.x, mean, sums), (self.units, g.C, c.P, c.S, g.D, g.groups)
             self.launch_tiles(
                 by_pieces.normalize_pieces_channel_sums_kernel,
-                tensors,
-                (),
-                ints,
+                grad=grad,
+                h=h,
+                mean=mean,
+                sums=sums,
                 HAS_G=has_g,
                 HAS_H=has_h,
-                BATCH=g.groups == 0,
-                A=self.flags["A"],
             )
         return sums
 
-    def finish(self, sums, h_weight, var, *, double, **has):
-        g = self.g
-        factors = self.new(6, g.rows)
-        ints = (self.units, g.rows, g.C, g.D, self.cut.pieces, self.entries, g.row_size)
-        tensors = (sums, self.weight, h_weight, var, factors)
-        constants = {**self.flags, **has, "DOUBLE": double}
+    def finish(self, sums, h_weight, var, *, double, has_g, has_h):
+        factors = self.new(6, self.g.rows)
         self.launch_finish(
-            by_pieces.normalize_pieces_finish_sums_kernel, g.rows, tensors, (self.eps,), ints, **constants
+            by_pieces.normalize_pieces_finish_sums_kernel,
+            self.g.rows,
+            sums=sums,
+            h_gamma=h_weight,
+            var=var,
+            factors=factors,
+            entries=self.entries,
+            count=self.g.row_size,
+            HAS_G=has_g,
+            HAS_H=has_h,
+            HAS_W=h_weight is not None,
+            DOUBLE=double,
         )
         return factors
 
     def channel_gradients(self, sums, var, factors, *, double):
         """[dgamma, dbeta], or [d_gamma]."""
-        g = self.g
-        results = [self.new(self.units, g.C) for _ in range(1 if double else 2)]
-        tensors = (sums, var, factors, results[0], results[-1])
-        ints = (self.units, g.rows, g.C, g.D, g.groups, self.cut.pieces)
-        programs = triton.cdiv(self.units * g.C, FINISH_BLOCK)
+        results = [self.rows_of_weights(self.units) for _ in range(1 if double else 2)]
         self.launch_finish(
             by_pieces.normalize_pieces_channel_gradients_kernel,
-            programs,
-            tensors,
-            (self.eps,),
-            ints,
+            triton.cdiv(self.units * self.g.C, FINISH_BLOCK),
+            sums=sums,
+            var=var,
+            factors=factors,
+            dgamma=results[0],
+            dbeta=results[-1],
             DOUBLE=double,
-            A=self.flags["A"],
         )
-        return [r if g.per_sample else add_rows(r) for r in results]
+        return [self.weights(r) for r in results]
 
 
-def forward(x, weight, bias, num_groups, eps):
-    p = _Problem("forward", x, weight, num_groups, eps)
-    g, bias_in = p.g, p.affine("bias", bias)
-    y = p.like()
-    mean, var = (p.new(*((g.N, g.groups) if g.groups else (g.C,))) for _ in range(2))
+@planned(tensors=3)
+def forward(steps, x, weight, bias, num_groups, eps):
+    p = _Problem("forward", steps, x, weight, num_groups, eps)
+    g, beta, y = p.g, p.affine("bias", bias), p.like()
     if not x.numel():
-        return y, mean.zero_(), var.zero_()
+        shape = (g.N, g.groups) if g.groups else (g.C,)
+        return y, p.zeros(shape), p.zeros(shape)
+    mean, var = p.new_statistics(), p.new_statistics()
+    affine = {"beta": beta, "HAS_BETA": bias is not None}
     if p.block:
-        p.launch_rows(
-            on_chip.normalize_rows_forward_kernel,
-            p.x,
-            p.weight,
-            bias_in,
-            y,
-            mean,
-            var,
-            each=1,
-            HAS_BETA=bias is not None,
-        )
+        p.launch_rows(on_chip.normalize_rows_forward_kernel, y=y, mean_out=mean, var_out=var, **affine)
         return y, mean, var
-    c, sums, rest = p.cut, p.sums(3), p.new(g.rows)
-    p.launch_tiles(by_pieces.normalize_pieces_moments_kernel, (p.x, sums), (), (p.units, g.C, c.P, c.S), A=p.flags["A"])
-    ints = (p.units, g.C, c.P, g.D, c.pieces, c.tiles * c.block_p, p.entries, g.row_size)
+    sums, rest = p.sums(3), p.new(g.rows)
+    p.launch_tiles(by_pieces.normalize_pieces_moments_kernel, sums=sums)
     p.launch_finish(
-        by_pieces.normalize_pieces_finish_moments_kernel, g.rows, (sums, mean, rest, var), (), ints, A=p.flags["A"]
+        by_pieces.normalize_pieces_finish_moments_kernel,
+        g.rows,
+        sums=sums,
+        mean_out=mean,
+        rest_out=rest,
+        var_out=var,
+        P=p.cut.P,
+        chunk=p.cut.tiles * p.cut.block_p,
+        entries=p.entries,
+        count=g.row_size,
     )
-    p.combine(
-        by_pieces.normalize_pieces_forward_kernel, p.x, p.weight, bias_in, mean, rest, var, y, HAS_BETA=bias is not None
-    )
+    p.launch_tiles(by_pieces.normalize_pieces_forward_kernel, mean=mean, rest=rest, var=var, y=y, **affine)
     return y, mean, var
 
 
-def backward(grad, x, weight, mean, var, num_groups, eps, output_mask):
+@planned(tensors=5)
+def backward(steps, grad, x, weight, mean, var, num_groups, eps, output_mask):
     need_x, need_weight, need_bias = output_mask
     need_affine = need_weight or need_bias
-    p = _Problem("backward", x, weight, num_groups, eps)
+    p = _Problem("backward", steps, x, weight, num_groups, eps)
     if need_affine and weight is None:
         raise ValueError("weight must be there for its gradient")
-    grad, mean, var = laid_out_like("grad", grad, p.x), p.statistics("mean", mean), p.statistics("var", var)
-    dx, none = p.like(need_x), p.new(0)
+    grad, mean, var = laid_out_like(steps, "grad", grad, p.x), p.statistics("mean", mean), p.statistics("var", var)
+    dx = p.like(need_x)
     if not x.numel():
         return dx, p.no_gradient(need_weight), p.no_gradient(need_bias)
+    dgamma = dbeta = None
     if p.block:
         each = p.samples_each(need_affine)
-        dgamma, dbeta = (p.weight_rows(need_affine, each) for _ in range(2))
+        if need_affine:
+            dgamma, dbeta = (p.rows_of_weights(triton.cdiv(p.g.N, each)) for _ in range(2))
         p.launch_rows(
             on_chip.normalize_rows_backward_kernel,
-            grad,
-            p.x,
-            p.weight,
-            mean,
-            var,
-            dx,
-            dgamma,
-            dbeta,
+            grad=grad,
+            mean=mean,
+            var=var,
+            dx=dx,
+            dgamma=dgamma,
+            dbeta=dbeta,
             each=each,
             NEED_X=need_x,
             NEED_AFFINE=need_affine,
         )
-        if need_affine and not p.g.per_sample:
-            dgamma, dbeta = add_rows(dgamma), add_rows(dbeta)
-        return dx, dgamma if need_weight else none, dbeta if need_bias else none
-    sums, factors = p.sum_channels(grad, grad, mean, has_g=True, has_h=False), p.new(0)
-    if need_x:
-        factors = p.finish(sums, p.weight, var, double=False, HAS_G=True, HAS_H=False, HAS_W=False)
-        p.combine(
-            by_pieces.normalize_pieces_backward_kernel, grad, p.x, p.weight, mean, var, factors, dx, rows=(p.g.rows,)
-        )
-    dgamma, dbeta = p.channel_gradients(sums, var, factors, double=False) if need_affine else (none, none)
-    return dx, dgamma if need_weight else none, dbeta if need_bias else none
+        if need_affine:
+            dgamma, dbeta = p.weights(dgamma), p.weights(dbeta)
+    else:
+        sums, factors = p.sum_channels(grad, None, mean, has_g=True, has_h=False), None
+        if need_x:
+            factors = p.finish(sums, None, var, double=False, has_g=True, has_h=False)
+            p.launch_tiles(
+                by_pieces.normalize_pieces_backward_kernel, grad=grad, mean=mean, var=var, factors=factors, dx=dx
+            )
+        if need_affine:
+            dgamma, dbeta = p.channel_gradients(sums, var, factors, double=False)
+    return dx, dgamma if need_weight else p.nothing(), dbeta if need_bias else p.nothing()
 
 
-def double_backward(h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, output_mask):
+@planned(tensors=8)
+def double_backward(steps, h, h_weight, h_bias, grad, x, weight, mean, var, num_groups, eps, output_mask):
     need_grad, need_x, need_weight = output_mask
-    p = _Problem("double_backward", x, weight, num_groups, eps)
+    p = _Problem("double_backward", steps, x, weight, num_groups, eps)
     if weight is None and (need_weight or h_weight is not None or h_bias is not None):
         raise ValueError("weight must be there for its derivatives and for cotangents of its gradient")
-    grad, mean, var = laid_out_like("grad", grad, p.x), p.statistics("mean", mean), p.statistics("var", var)
+    grad, mean, var = laid_out_like(steps, "grad", grad, p.x), p.statistics("mean", mean), p.statistics("var", var)
+    h = None if h is None else laid_out_like(steps, "h", h, p.x)
     w, z = p.affine("h_weight", h_weight), p.affine("h_bias", h_bias)
-    h_like = p.x if h is None else laid_out_like("h", h, p.x)
-    has = {"HAS_H": h is not None, "HAS_W": h_weight is not None}
-    d_grad, d_x = p.like(need_grad), p.like(need_x)
+    d_grad, d_x, d_gamma = p.like(need_grad), p.like(need_x), None
     need_gamma = need_weight and h is not None  # dgamma and dbeta do not depend on gamma
     if not x.numel():
         return d_grad, d_x, p.no_gradient(need_weight)
-    inputs = (h_like, w, z, grad, p.x, p.weight, mean, var)
+    inputs = {"h": h, "h_gamma": w, "h_beta": z, "grad": grad, "mean": mean, "var": var}
+    inputs |= {"HAS_H": h is not None, "HAS_W": w is not None, "HAS_Z": z is not None}
+    outputs = {"d_grad": d_grad, "d_x": d_x, "NEED_GRAD": need_grad, "NEED_X": need_x}
     if p.block:
         each = p.samples_each(need_gamma)
-        d_gamma = p.weight_rows(need_gamma, each)
+        if need_gamma:
+            d_gamma = p.rows_of_weights(triton.cdiv(p.g.N, each))
         p.launch_rows(
             on_chip.normalize_rows_double_backward_kernel,
-            *inputs,
-            d_grad,
-            d_x,
-            d_gamma,
+            **inputs,
+            **outputs,
+            d_gamma=d_gamma,
             each=each,
-            **has,
-            HAS_Z=h_bias is not None,
-            NEED_GRAD=need_grad,
-            NEED_X=need_x,
             NEED_GAMMA=need_gamma,
         )
-        if need_gamma and not p.g.per_sample:
-            d_gamma = add_rows(d_gamma)
+        if need_gamma:
+            d_gamma = p.weights(d_gamma)
     else:
-        has_g = need_x or need_gamma
-        sums = p.sum_channels(grad, h_like, mean, has_g=has_g, has_h=h is not None)
-        factors = p.finish(sums, w, var, double=True, HAS_G=has_g, **has)
+        has = {"has_g": need_x or need_gamma, "has_h": h is not None}
+        sums = p.sum_channels(grad, h, mean, **has)
+        factors = p.finish(sums, w, var, double=True, **has)
         if need_grad or need_x:
-            p.combine(
-                by_pieces.normalize_pieces_double_backward_kernel,
-                *inputs,
-                factors,
-                d_grad,
-                d_x,
-                rows=(p.g.rows,),
-                **has,
-                HAS_Z=h_bias is not None,
-                NEED_GRAD=need_grad,
-                NEED_X=need_x,
-            )
-        d_gamma = p.channel_gradients(sums, var, factors, double=True)[0] if need_gamma else p.new(0)
+            p.launch_tiles(by_pieces.normalize_pieces_double_backward_kernel, **inputs, **outputs, factors=factors)
+        if need_gamma:
+            (d_gamma,) = p.channel_gradients(sums, var, factors, double=True)
     return d_grad, d_x, d_gamma if need_gamma else p.no_gradient(need_weight)

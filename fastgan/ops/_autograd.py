@@ -21,14 +21,17 @@ from fastgan.ops._torch_private import (
     any_requires_grad,
     bare,
     below_autograd,
+    cpu_kernel,
     dispatch_modes,
+    forward_mode,
     forward_mode_is_active,
     functorch_is_active,
     give_engine_the_backward,
+    is_batch,
     is_tracing,
     is_tracing_for_onnx,
 )
-from fastgan.ops._triton import triton_installed, triton_kernels
+from fastgan.ops._triton import is_on_gpu, triton_installed, triton_kernel
 
 Function = Callable[..., Any]  # an op as an eager call enters it
 Formula = tuple[Callable[..., None], Callable[..., Any]]  # (save, backward)
@@ -49,10 +52,11 @@ def register(
     directly, the registered op, or None: the reference. The other two are the orders that a backward calls.
     """
     cuda_kernels = triton_installed if triton else _cuda_library_loaded
-    kernels = triton_kernels(family) if triton else (None, None, None)
     names = (family, f"{family}_backward", f"{family}_double_backward")
     formulas = (*formulas, (_save_nothing, _no_further_derivative(names[-1])))
-    forward, backward, double_backward = map(_differentiable, names, formulas, kernels, (check, None, None))
+    (forward, _), (_, backward), (_, double_backward) = [
+        _differentiable(*how, triton) for how in zip(names, formulas, (check, None, None), strict=True)
+    ]
     op = getattr(torch.ops.fastgan, family).default
 
     def route(*tensors):
@@ -70,30 +74,39 @@ def only_wanted(tensors: Iterable[torch.Tensor | None], mask: Iterable[bool]) ->
     return [t if want else None for t, want in zip(tensors, mask)]  # noqa: B905 (strict costs time at every call)
 
 
-def _differentiable(name, formula, triton_kernel, check):
-    """fastgan::NAME with its derivative: registered, and as the function that eager calls take."""
+def _differentiable(name, formula, check, triton):
+    """fastgan::NAME with its derivative: registered, and as the functions that eager calls and backwards take."""
     op, (save, backward) = getattr(torch.ops.fastgan, name).default, formula
+    types = [str(a.type) for a in op._schema.arguments]
+    a_tensor = types.index("List[Tensor]" if "List[Tensor]" in types else "Tensor")
+    tensors = next((i for i, kind in enumerate(types) if "Tensor" not in kind), len(types))
+    kernel_on_gpu, elsewhere = triton_kernel(name, a_tensor) if triton else (None, None)
     if below_autograd is None:
         torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)
-        return op
-    types = [str(a.type) for a in op._schema.arguments]
+        return op, op
     lists = types.count("List[Tensor]")
     kind = _list_function(lists, len(op._schema.returns)) if lists else _tensor_function
-    call, a_tensor = bare(op), types.index("List[Tensor]" if lists else "Tensor")
+    call = bare(op)
 
     def run(*args):
         with below_autograd():
             return call(*args)
 
-    def run_triton(*args):
-        """Past the dispatcher to the kernel."""
-        if args[a_tensor].is_cuda:
-            return triton_kernel(*args)
+    on_cpu = None if lists else cpu_kernel(op)
+
+    def run_eagerly(*args):
+        """Past the dispatcher to the kernel, for plain tensors."""
+        x = args[a_tensor]
+        if kernel_on_gpu and is_on_gpu(x):
+            if x.device.index == torch.cuda.current_device():
+                return kernel_on_gpu().wanted(*args)
+            return elsewhere(*args)
+        if on_cpu and x.is_cpu:
+            return on_cpu(*args)
         with below_autograd():
             return call(*args)
 
-    apply = kind(name, run, save, backward)
-    apply_eagerly = kind(name, run_triton, save, backward) if triton_kernel else apply
+    apply, apply_eagerly = (kind(name, how, save, backward) for how in (run, run_eagerly))
 
     def kernel(_keyset, *args):
         if check is not None:
@@ -101,30 +114,49 @@ def _differentiable(name, formula, triton_kernel, check):
         return apply(*args) if torch.is_grad_enabled() and any_requires_grad(*_flat(args)) else run(*args)
 
     def eager(*args):
-        if functorch_is_active() or dispatch_modes() or forward_mode_is_active() or not _are_plain(args):
-            return op(*args)
-        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args)):
+        """Of a call that nothing but autograd watches."""
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args[:tensors])):
             return apply_eagerly(*args)
-        return run_triton(*args) if triton_kernel else run(*args)
+        return run_eagerly(*args)
+
+    def derivative(*args):
+        """Of a backward's call: a mode may have been opened, or a subclass may come, after the forward."""
+        if (
+            functorch_is_active()
+            or dispatch_modes()
+            or forward_mode._current_level >= 0
+            or not _are_plain(args if lists else args[:tensors])
+        ):
+            return op(*args)
+        if torch.is_grad_enabled() and any_requires_grad(*(_flat(args) if lists else args[:tensors])):
+            return apply_eagerly(*args)
+        return run_eagerly(*args)
 
     _library.impl(name, kernel, "Autograd", with_keyset=True)
-    return eager
+    return eager, derivative
 
 
 # --- who watches a call
 
 
-_PLAIN_TENSORS = {torch.Tensor, torch.nn.Parameter, type(None)}
-_PLAIN = _PLAIN_TENSORS | {int, float, bool, list, tuple}
+_PLAIN = {torch.Tensor, torch.nn.Parameter, type(None), int, float, bool, list, tuple}
 
 
 def _are_plain(args):
-    """Whether no tensor is of a subclass: what a compiler traces with is."""
-    if not _PLAIN.issuperset(map(type, args)):
-        return False
-    if type(args[0]) is not list:
-        return True
-    return all([_PLAIN_TENSORS.issuperset(map(type, a)) for a in args if type(a) is list and a and a[0] is not True])
+    """Whether no tensor is of a subclass, as what a compiler traces with is, or stands for more than its memory holds.
+
+    Tensor lists go through the dispatcher, which sees the second.
+    """
+    for a in args:
+        if type(a) is torch.Tensor or type(a) is torch.nn.Parameter:
+            if a.is_neg() or is_batch(a):  # as z.conj().imag is; as the cotangents of is_grads_batched=True are
+                return False
+        elif type(a) is list:
+            if not _PLAIN.issuperset(map(type, a)):
+                return False
+        elif type(a) not in _PLAIN:
+            return False
+    return True
 
 
 def is_eager(args: Sequence[Any]) -> bool:
@@ -133,7 +165,7 @@ def is_eager(args: Sequence[Any]) -> bool:
         is_compiling()
         or functorch_is_active()
         or dispatch_modes()
-        or forward_mode_is_active()
+        or forward_mode._current_level >= 0
         or is_tracing()
         or not _are_plain(args)
     )

@@ -1,7 +1,10 @@
 """torch's private names, in one place, each with what serves in its place when a torch does not have it."""
 
+import functools
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -27,6 +30,27 @@ def bare(op: Any) -> Any:
     return getattr(op, "_op", op)
 
 
+def cpu_kernel(op: Any) -> Callable[..., Any] | None:
+    """The op's CPU kernel, for plain CPU tensors: past the dispatcher. None: torch does not hand it out."""
+    redispatch = getattr(getattr(op, "_handle", None), "redispatch_boxed", None)
+    if redispatch is None:
+        return None
+    return functools.partial(redispatch, torch._C.DispatchKeySet(torch._C.DispatchKey.CPU))
+
+
+if {"to_save", "materialize_grads"} <= set(torch._C._FunctionBase.__dict__):
+
+    def save_for_backward(ctx: Any, *tensors: torch.Tensor | None) -> None:
+        """Saves tensors; the gradient of an output that has none arrives as None. One call in place of two."""
+        ctx.to_save, ctx.materialize_grads = tensors, False
+
+else:
+
+    def save_for_backward(ctx: Any, *tensors: torch.Tensor | None) -> None:
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+
+
 def give_engine_the_backward(function: type[torch.autograd.Function]) -> None:
     """The engine calls an autograd Function's backward through two Python frames of torch's; this leaves them out."""
     if hasattr(getattr(function, "_backward_cls", None), "apply"):
@@ -36,9 +60,13 @@ def give_engine_the_backward(function: type[torch.autograd.Function]) -> None:
 # Who watches a call. If torch does not say, everybody may: then no call takes the fast path.
 functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", None) or (lambda: True)
 dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 1)
+is_batch = getattr(torch._C._functorch, "is_legacy_batchedtensor", None) or (lambda tensor: True)
 is_tracing = getattr(torch._C, "_is_tracing", None) or torch.jit.is_tracing
 _engine_executes = getattr(torch._C, "_will_engine_execute_node", _executes_always)
 
+
+# Its _current_level is at least 0 while a forward_ad.dual_level may be open.
+forward_mode = forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 
 if hasattr(forward_ad, "_current_level"):
 
@@ -87,7 +115,7 @@ def without_subclasses() -> AbstractContextManager:
 _pass_that_returns_leaves: int | None = -1
 
 
-def wanted(ctx: Any, count: int) -> list[bool]:
+def wanted(ctx: Any, count: int) -> tuple[bool, ...]:
     """Which gradients of x and its count - 1 parameters the backward pass that runs now uses.
 
     ctx.needs_input_grad says what the graph could use. As torch's own ops do, this leaves out the parameters' gradients
@@ -100,14 +128,14 @@ def wanted(ctx: Any, count: int) -> list[bool]:
     global _pass_that_returns_leaves
     needs = list(ctx.needs_input_grad[:count])
     if not needs[0] or _backward_pass() == _pass_that_returns_leaves:
-        return needs
+        return tuple(needs)
     try:
         for i in range(1, count):
             if needs[i]:
                 needs[i] = _engine_executes(ctx.next_functions[i][0])
     except RuntimeError:
         _pass_that_returns_leaves = _backward_pass()
-    return needs
+    return tuple(needs)
 
 
 def kernel_is_registered(op: str, key: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, check_activation, check_choice, check_tensor, empty_output
+from fastgan.ops._torch_private import save_for_backward, wanted
 
 Similarity = Literal["dot", "l2"]
 LARGEST_WIDTH_ON_CUDA = 256
@@ -274,12 +275,11 @@ def _(x, y, z, x_bias, grad_out, grad_logsumexp, q, k, v, key_bias, out, logsume
 
 def _save(ctx, inputs, output):
     q, k, v, key_bias, ctx.scale, ctx.is_causal = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, key_bias, *output)
+    save_for_backward(ctx, q, k, v, key_bias, *output)
 
 
 def _backward(ctx, grad_out, grad_logsumexp):
-    mask = ctx.needs_input_grad[:4]
+    mask = wanted(ctx, 4)
     if (grad_out is None and grad_logsumexp is None) or not any(mask):
         return (None,) * 6
     saved = ctx.saved_tensors  # read once: torch.utils.checkpoint gives them only once
@@ -291,8 +291,7 @@ def _backward(ctx, grad_out, grad_logsumexp):
 
 def _save_backward(ctx, inputs, output):
     *tensors, ctx.scale, ctx.is_causal, ctx.mask = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)
+    save_for_backward(ctx, *tensors)
 
 
 def _double_backward(ctx, *cotangents):

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops._autograd import only_wanted, register
+from fastgan.ops._autograd import register
 from fastgan.ops._contract import accumulate_dtype, accumulate_like, check_activation, check_choice, check_parameter
-from fastgan.ops._torch_private import wanted
+from fastgan.ops._torch_private import save_for_backward, wanted
 from fastgan.ops._zeros import with_zeros
 
 ActivationName = Literal[
@@ -71,7 +71,8 @@ def bias_act(
     Devices: CPU, CUDA (Triton); elsewhere, and under forward-mode AD or torch.func, the plain-torch reference runs.
     Derivatives: to second order with respect to x and bias, the bias' gradient in the same pass; a third order raises.
         The second derivative of relu and leaky_relu is zero: the bias gets zeros, and so do the biases of the layers
-        before, as in torch. x gets None, so that no pass over zeros follows.
+        before, as in torch. x gets None, so that no pass over zeros follows. For this reason calls without a bias,
+        too, do not become torch's own function, which takes less of the host's time on small tensors.
     In-place operations on y: as on the output of torch's own activation. They are right after linear, leaky_relu, silu,
         gelu, softplus and elu, and after any activation with a clamp; after relu, sigmoid and tanh, whose backward
         reads y, torch raises.
@@ -171,13 +172,12 @@ def _save(ctx, inputs, output):
     row = BY_CODE[act]
     saves = row.saves if clamp == math.inf and gain else "x"  # the slope follows from y / gain
     ctx.setting, ctx.from_output = inputs[2:], saves != "x"
-    ctx.set_materialize_grads(False)
     if saves == "x":
-        ctx.save_for_backward(x, bias)
+        save_for_backward(ctx, x, bias)
     elif saves == "y":  # a curved activation's second derivative reaches the bias through y
-        ctx.save_for_backward(output, None if row.curved else bias)
+        save_for_backward(ctx, output, None if row.curved else bias)
     else:
-        ctx.save_for_backward(None, None)
+        save_for_backward(ctx, None, None)
 
 
 def _backward(ctx, grad):
@@ -194,23 +194,27 @@ def _backward(ctx, grad):
 
 def _save_backward(ctx, inputs, output):
     grad, saved, bias, *ctx.setting, ctx.mask = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(grad, saved, bias)
+    save_for_backward(ctx, grad, saved, bias)
 
 
 def _double_backward(ctx, *cotangents):
-    h, h_bias = cotangents if all(ctx.mask) else only_wanted(cotangents, ctx.mask)
+    of_dx, of_dbias = ctx.mask
+    h, h_bias = cotangents[0] if of_dx else None, cotangents[1] if of_dbias else None
     if h is None and h_bias is None:
         return (None,) * 10
     grad, saved, bias = ctx.saved_tensors
-    mask = ctx.needs_input_grad[:3]
-    zero = None
-    if not BY_CODE[ctx.setting[1]].curved:
-        zero = torch.zeros_like(bias) if mask[2] else None
-        mask = [mask[0], False, False]
-    grads = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)
-    d_grad, d_saved, d_bias = only_wanted(grads, mask)
-    return d_grad, d_saved, d_bias if zero is None else zero, *(None,) * 7
+    need_grad, need_saved, need_bias = ctx.needs_input_grad[:3]
+    if BY_CODE[ctx.setting[1]].curved:
+        mask = need_grad, need_saved, need_bias
+        d_grad, d_saved, d_bias = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, mask)
+        found = d_grad if need_grad else None, d_saved if need_saved else None, d_bias if need_bias else None
+        return *found, *(None,) * 7
+    d_grad = None
+    if need_grad and h_bias is None and not torch.is_grad_enabled():  # the slope is constant: the first order again
+        d_grad = _first_order(h, saved, bias, *ctx.setting, (True, False))[0]
+    elif need_grad:
+        d_grad = _second_order(h, h_bias, grad, saved, bias, *ctx.setting, (True, False, False))[0]
+    return d_grad, None, torch.zeros_like(bias) if need_bias else None, *(None,) * 7
 
 
 _route, _first_order, _second_order = register(

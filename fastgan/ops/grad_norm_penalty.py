@@ -7,6 +7,7 @@ import torch
 
 from fastgan.ops._autograd import only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, check_activation, check_at_least_zero, check_choice, empty_output
+from fastgan.ops._torch_private import save_for_backward
 
 Kind = Literal["two-sided", "one-sided", "squared"]
 KINDS: Mapping[Kind, int] = {"two-sided": 0, "one-sided": 1, "squared": 2}  # and their codes in the compiled ops
@@ -134,8 +135,7 @@ def _backward(ctx, grad_penalty, grad_norms):
 
 def _save_backward(ctx, inputs, output):
     *tensors, ctx.target, ctx.kind, ctx.mask = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)
+    save_for_backward(ctx, *tensors)
 
 
 def _double_backward(ctx, *cotangents):

@@ -28,7 +28,7 @@ from fastgan.ops._contract import (
     check_parameter,
     check_tensor,
 )
-from fastgan.ops._torch_private import wanted
+from fastgan.ops._torch_private import save_for_backward, wanted
 
 BATCH = 0  # num_groups of the op that stands for batch statistics: a row is a channel of the whole batch
 
@@ -276,8 +276,7 @@ def _save(ctx, inputs, output):
     x, weight, _bias, ctx.num_groups, ctx.eps = inputs
     _, mean, var = output
     ctx.mark_non_differentiable(mean, var)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, weight, mean, var)
+    save_for_backward(ctx, x, weight, mean, var)
 
 
 def _backward(ctx, grad, _grad_mean, _grad_var):
@@ -292,8 +291,7 @@ def _save_backward(ctx, inputs, output):
     *tensors, ctx.num_groups, ctx.eps, ctx.mask = inputs
     if any(t.requires_grad for t in tensors[-2:]):
         raise NotImplementedError("mean and var are not free variables of fastgan::normalize_backward: detach them")
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors)
+    save_for_backward(ctx, *tensors)
 
 
 def _double_backward(ctx, *cotangents):
@@ -301,7 +299,7 @@ def _double_backward(ctx, *cotangents):
     if h is None and h_weight is None and h_bias is None:
         return (None,) * 8
     need_grad, need_x, need_weight = ctx.needs_input_grad[:3]
-    mask = [need_grad, need_x and (h is not None or h_weight is not None), need_weight and h is not None]
+    mask = need_grad, need_x and (h is not None or h_weight is not None), need_weight and h is not None
     grads = _second_order(h, h_weight, h_bias, *ctx.saved_tensors, ctx.num_groups, ctx.eps, mask)
     return (*only_wanted(grads, mask), *(None,) * 5)
 

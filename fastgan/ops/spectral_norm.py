@@ -6,7 +6,7 @@ import torch
 
 from fastgan.ops._autograd import register
 from fastgan.ops._contract import check_activation, check_at_least_zero, check_tensor, empty_output
-from fastgan.ops._torch_private import backward_pass
+from fastgan.ops._torch_private import backward_pass, save_for_backward
 
 
 def spectral_norm(
@@ -168,8 +168,7 @@ def _save(ctx, inputs, output):
     (weights, us, vs, *_), (_normalized, sigmas, new_us, new_vs) = inputs, output
     _require_constant(us, vs)
     ctx.mark_non_differentiable(*new_us, *new_vs)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*weights, *sigmas, *new_us, *new_vs)
+    save_for_backward(ctx, *weights, *sigmas, *new_us, *new_vs)
 
 
 def _backward(ctx, grads, grad_sigmas, _grad_us, _grad_vs):
@@ -183,8 +182,7 @@ def _backward(ctx, grads, grad_sigmas, _grad_us, _grad_vs):
 def _save_backward(ctx, inputs, output):
     grads, _grad_sigmas, weights, sigmas, us, vs, _mask = inputs
     _require_constant(us, vs)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*grads, *weights, *sigmas, *us, *vs)
+    save_for_backward(ctx, *grads, *weights, *sigmas, *us, *vs)
 
 
 def _double_backward(ctx, hs):

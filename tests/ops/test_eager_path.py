@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan import ops
@@ -13,7 +14,13 @@ from fastgan import ops
 FUNCTIONS = {
     "bias_act": lambda x, weight, bias: ops.bias_act(x, bias, act="silu"),
     "normalize": lambda x, weight, bias: ops.group_norm(x, 2, weight, bias),
+    "attention": lambda x, weight, bias: ops.attention(*attended(x, weight, bias), key_bias=bias)[0],
 }
+
+
+def attended(x, weight, bias):
+    """Queries that depend on x; keys and values that depend on parameters."""
+    return x[None], weight[:, None].expand(1, 3, 4, 5), (weight * bias)[:, None].expand(1, 3, 4, 5)
 
 
 def tensors(seed=0):
@@ -83,6 +90,7 @@ def test_whatever_the_engine_wants_is_right(name, how):
     plain = {
         "bias_act": lambda x, weight, bias: torch.nn.functional.silu(x + bias[:, None]),
         "normalize": lambda x, weight, bias: torch.nn.functional.group_norm(x, 2, weight, bias),
+        "attention": lambda x, weight, bias: ops.attention_reference(*attended(x, weight, bias), key_bias=bias)[0],
     }[name]
     for got, want in zip(derivatives(FUNCTIONS[name], how), derivatives(plain, how), strict=True):
         assert (got is None) == (want is None)
@@ -154,15 +162,19 @@ def test_batched_gradients_equal_a_loop():
 
 WITHOUT_PRIVATE_NAMES = """
 import importlib.util, pathlib, sys, torch
+# What torch's own library needs is taken from fastgan's file alone.
+without_kernel = "cpu_kernel", lambda op: None
+instead = {{"_AutoDispatchBelowAutograd": ("below_autograd", None), "redispatch_boxed": without_kernel}}
 for name in {names!r}:
-    if name == "_AutoDispatchBelowAutograd":  # torch's own library needs it: only fastgan's file is without it
+    if name in instead:
         file = pathlib.Path(importlib.util.find_spec("fastgan").origin).parent / "ops" / "_torch_private.py"
         spec = importlib.util.spec_from_file_location("fastgan.ops._torch_private", file)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        module.below_autograd = None
+        setattr(module, *instead[name])
     else:
-        delattr(torch._C, name)
+        *owner, name = name.split(".")
+        delattr(getattr(torch._C, owner[0]) if owner else torch._C, name)
 import fastgan
 from fastgan import ops
 x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
@@ -190,7 +202,9 @@ for f in (
     "names",
     [
         ["_AutoDispatchBelowAutograd"],
+        ["redispatch_boxed"],
         ["_len_torch_dispatch_stack"],
+        ["_functorch.is_legacy_batchedtensor"],
         ["_will_engine_execute_node", "_current_graph_task_id"],
         ["_any_requires_grad"],
     ],
@@ -200,3 +214,42 @@ def test_derivatives_are_right_under_a_torch_without_a_private_name(names):
     code = WITHOUT_PRIVATE_NAMES.format(names=names)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_view_with_the_other_sign_is_read_with_it(name):
+    _, weight, bias = (t.detach() for t in tensors())
+    x = torch.randn(3, 4, 5, dtype=torch.complex128).conj().imag
+    assert x.is_neg()
+    torch.testing.assert_close(FUNCTIONS[name](x, weight, bias), FUNCTIONS[name](x.clone(), weight, bias))
+    leaf = x.clone().requires_grad_()
+    got, want = (torch.autograd.grad(FUNCTIONS[name](leaf, weight, bias), leaf, c) for c in (x, x.clone()))
+    torch.testing.assert_close(got, want)
+
+
+PUBLIC = {
+    "bias_act": lambda x, c: ops.bias_act(x, c, act="silu"),
+    "normalize": lambda x, c: ops.group_norm(x, 2, c, c),
+    "attention": lambda x, c: ops.attention(x, x, x),
+    "grad_norm_penalty": lambda x, c: ops.grad_norm_penalty(x),
+    "spectral_norm": lambda x, c: ops.spectral_norm([x[0, 0]], [c], [c])[0][0],
+}
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="a torch without CUDA")
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_compiler_traces_every_public_function_on_cuda_tensors_as_one_graph(name, monkeypatch):
+    """Fake ones: no GPU is needed. A backward's trace would need a CUDA context."""
+    monkeypatch.setattr("fastgan.ops._autograd.CUDA_PROBLEM", None)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append([str(n.target) for n in graph.graph.nodes if n.op == "call_function"])
+        return graph.forward
+
+    torch._dynamo.reset()
+    with FakeTensorMode():
+        x, c = torch.empty(2, 4, 4, 4, device="cuda", requires_grad=True), torch.empty(4, device="cuda")
+        y = torch.compile(PUBLIC[name], fullgraph=True, backend=backend)(x, c)
+    assert y.device.type == "cuda" and y.requires_grad
+    assert len(graphs) == 1 and f"fastgan.{name}.default" in graphs[0]

@@ -120,14 +120,17 @@ def _named(tensors):
 
 
 def _moments(optimizer, own, trained):
-    """Copies of Adam's moments, zeros before its first step: per name (step, exp_avg, exp_avg_sq)."""
+    """Copies of Adam's moments, zeros before its first step: per name (step, exp_avg, exp_avg_sq).
+
+    The number of the step stays on its device, in float64, which keeps the powers of beta as exact as Python's.
+    """
     if isinstance(optimizer, torch.optim.SGD):
         return None
     moments = {}
     for name in trained:
         state = optimizer.state.get(own[name], {})
         zeros = torch.zeros_like(own[name])
-        step = int(state["step"]) if "step" in state else 0
+        step = state["step"].double() if "step" in state else torch.zeros((), dtype=torch.float64)
         m, v = state.get("exp_avg", zeros), state.get("exp_avg_sq", zeros)
         moments[name] = (step, m.detach().clone(), v.detach().clone())
     return moments
