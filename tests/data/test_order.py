@@ -43,9 +43,9 @@ def test_batches_may_be_of_different_sizes():
     assert torch.equal(torch.cat([order.take(0, 7), order.take(7, 1), order.take(8, 22)]), whole)
 
 
-def test_prefetched_batches_come_in_order_and_bring_their_errors():
+def test_workersed_batches_come_in_order_and_bring_their_errors():
     class Slow(TensorData):
-        prefetch = 2
+        workers = 2
 
         def batch(self, indices):
             if 7 in indices:
@@ -68,7 +68,7 @@ def test_prefetched_batches_come_in_order_and_bring_their_errors():
 
 def test_batches_end_with_the_updates():
     class Ahead(TensorData):
-        prefetch = 2
+        workers = 2
 
     points, updates = torch.arange(20.0).view(10, 2), [torch.tensor([1]), torch.tensor([2, 3]), torch.tensor([4])]
     for data in (TensorData(points), Ahead(points)):
