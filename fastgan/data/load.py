@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -171,6 +173,8 @@ def _is_table(data):
 
 def _own(source):
     module, _, function = source.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a script's path has the script's folder alone
     try:
         function = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

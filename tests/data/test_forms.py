@@ -180,6 +180,13 @@ def test_datasets_of_torch(form):
     assert as_data(TensorDataset(torch.zeros(4, 2))).shape == (2,)
 
 
+def test_ranges_and_layouts_of_datasets_are_warned_of():
+    with pytest.warns(UserWarning, match=r"half of \[-1, 1\]"):
+        as_data(TensorDataset(torch.rand(9, 3, 8, 8)))
+    with pytest.raises(TypeError, match=r"a sample must be a tensor, a pair .* got str"):
+        as_data(Subset("abc", [0, 1]))
+
+
 def test_what_a_loader_would_lose_is_refused():
     with pytest.raises(ValueError, match="a collate_fn would be lost"):
         as_data(DataLoader(Own("pair"), 2, collate_fn=list))

@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import signal
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,6 +68,21 @@ def test_workersed_batches_come_in_order_and_bring_their_errors():
         assert str(error) == "sample 7"
     else:
         raise AssertionError("no error")
+
+
+def test_ctrl_c_in_a_terminal_leaves_the_workers_alive():
+    class Ahead(TensorData):
+        workers = 1
+
+    stream = batches(Ahead(torch.arange(20.0).view(10, 2)), (torch.tensor([k % 10]) for k in range(50)))
+    next(stream), next(stream)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(worker.pid, number)
+    assert [samples.item() for samples, _ in ((s[0, 0], c) for s, c in stream)] == [
+        2.0 * (k % 10) for k in range(2, 50)
+    ]
+    assert not multiprocessing.active_children()
 
 
 def test_batches_end_with_the_updates():

@@ -16,6 +16,7 @@ from fastgan.data.sources.tensor_data import TensorData
 
 IMAGE = ("image", "images", "img", "pixel_values", "x", "data", "sample", "jpg", "png")
 LABEL = ("label", "labels", "y", "target", "targets", "cls", "class")
+LOOKED_AT = 8  # samples from which range and layout are judged
 HELD = 1024  # samples of a stream that are kept for pictures and observations
 
 Sample = tuple[torch.Tensor, int | None]
@@ -39,10 +40,10 @@ class MapData:
         if len(dataset) == 0:
             raise ValueError(f"data ({type(dataset).__name__}) has no samples")
         self.dataset, self.workers = dataset, workers
-        sample, label = sample_of(dataset[0], dataset)
-        check(sample)
-        self.shape = tuple(sample.shape)
-        self.classes = None if label is None else _classes(dataset)
+        spread = torch.linspace(0, len(dataset) - 1, LOOKED_AT).long().unique().tolist()
+        found = [sample_of(dataset[row], dataset) for row in spread]
+        self.shape = checked(found)
+        self.classes = None if found[0][1] is None else _classes(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -70,10 +71,8 @@ class StreamData:
         self.held = list(islice(self._epoch(0), HELD))
         if not self.held:
             raise ValueError(f"data ({type(dataset).__name__}) has no samples")
-        sample, label = self.held[0]
-        check(sample)
-        self.shape = tuple(sample.shape)
-        self.classes = None if label is None else _classes(dataset)
+        self.shape = checked(self.held)
+        self.classes = None if self.held[0][1] is None else _classes(dataset)
         warnings.warn(
             f"data ({type(dataset).__name__}) is a stream: a run that resumes begins at the start of an epoch",
             NoResume,
@@ -149,19 +148,23 @@ def sample_of(item: Any, dataset: object) -> Sample:
     return sample, None if label is None else int(label)
 
 
-def check(sample: torch.Tensor) -> None:
-    """TensorData's errors and warnings, for one sample."""
-    TensorData(sample.unsqueeze(0))
+def checked(found: Sequence[Sample]) -> tuple[int, ...]:
+    """The shape of all, with TensorData's errors and warnings."""
+    return TensorData(_joined(found)).shape
 
 
 def stacked(found: Sequence[Sample], classes: Sequence[str] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A batch. Errors: ValueError for samples of several shapes."""
+    """A batch."""
+    samples = _joined(found)
+    samples = samples / 127.5 - 1 if samples.dtype == torch.uint8 else samples.float()
+    return samples, None if classes is None else torch.tensor([label for _, label in found])
+
+
+def _joined(found):
     shapes = sorted({tuple(sample.shape) for sample, _ in found})
     if len(shapes) > 1:
         raise ValueError(f"samples must have one shape, got {shapes[0]} and {shapes[1]}: resize them in the dataset")
-    samples = torch.stack([sample for sample, _ in found])
-    samples = samples / 127.5 - 1 if samples.dtype == torch.uint8 else samples.float()
-    return samples, None if classes is None else torch.tensor([label for _, label in found])
+    return torch.stack([sample for sample, _ in found])
 
 
 @contextmanager
