@@ -213,7 +213,7 @@ def test_the_doctor_reports_and_speaks_json(capsys):
 
 def test_an_unknown_command_is_one_line(capsys):
     assert (
-        "'nothing at all' is not a command; use one of train, compare, stages, recipes, sample, evaluate, doctor"
+        "'nothing at all' is not a command; use one of train, compare, stages, recipes, sample, evaluate, data, doctor"
         in complaint(capsys, "nothing at all")
     )
 

@@ -79,9 +79,7 @@ def test_ctrl_c_in_a_terminal_leaves_the_workers_alive():
     (worker,) = multiprocessing.active_children()
     for number in (signal.SIGINT, signal.SIGHUP):
         os.kill(worker.pid, number)
-    assert [samples.item() for samples, _ in ((s[0, 0], c) for s, c in stream)] == [
-        2.0 * (k % 10) for k in range(2, 50)
-    ]
+    assert [samples[0, 0].item() for samples, _ in stream] == [2.0 * (k % 10) for k in range(2, 50)]
     assert not multiprocessing.active_children()
 
 
