@@ -1,5 +1,6 @@
 """Decoded images in a file that is mapped into memory."""
 
+import fcntl
 import hashlib
 import json
 import warnings
@@ -23,13 +24,15 @@ def cached(
     """
     key = hashlib.blake2b(json.dumps([about, shape], sort_keys=True).encode(), digest_size=12).hexdigest()
     path = Path(folder) / f"{key}.npy"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(".lock"), "w") as lock:  # of several processes one decodes, and the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)
         sweep(path.parent)
-        with replacing(path) as unfinished:
-            array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-            fill(array)
-            array.flush()
+        if not path.exists():
+            with replacing(path) as unfinished:
+                array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+                fill(array)
+                array.flush()
     found = np.load(path, mmap_mode="r", allow_pickle=False)
     if found.shape != shape or found.dtype != np.uint8:
         raise ValueError(f"{path}: is not what this program wrote; delete it")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from fastgan import cli
+from fastgan import Recipe, Trainer, cli, models
 from fastgan.data import Fit, NoResume, Order, as_data, check, image_folder, load
 from fastgan.data.batches import batches
 from fastgan.data.sources.archives import zip_files
@@ -180,6 +180,17 @@ def test_datasets_of_torch(form):
     assert as_data(TensorDataset(torch.zeros(4, 2))).shape == (2,)
 
 
+def test_a_run_on_a_loader_is_the_run_on_its_tensor(tmp_path):
+    points, weights = torch.randn(20, 2), []
+    for data in (points, DataLoader(TensorDataset(points), 7, shuffle=True, num_workers=1)):
+        torch.manual_seed(0)
+        pair = models.create("mlp", features=2, width=8)
+        trainer = Trainer(*pair, Recipe(batch_size=8), data, run_dir=tmp_path / type(data).__name__, progress=False)
+        trainer.fit(4)
+        weights.append([weight.detach().clone() for weight in trainer.state.generator.parameters()])
+    assert all(map(torch.equal, *weights))
+
+
 def test_ranges_and_layouts_of_datasets_are_warned_of():
     with pytest.warns(UserWarning, match=r"half of \[-1, 1\]"):
         as_data(TensorDataset(torch.rand(9, 3, 8, 8)))
@@ -260,17 +271,17 @@ def test_a_cache_is_read_until_a_file_changes(tmp_path, monkeypatch):
     for k, grey in enumerate(GREYS):
         (folder / f"{k}.png").write_bytes(png(grey))
     assert greys(load(folder, 8, cache=cache)) == (list(GREYS), None)
-    (written,) = cache.iterdir()
+    (written,) = cache.glob("*.npy")
     with monkeypatch.context() as patched:
         patched.setattr("fastgan.data.sources.encoded.decode", lambda *_: pytest.fail("decoded again"))
         assert greys(load(folder, 8, cache=cache)) == (list(GREYS), None)
-    assert greys(load(folder, 8, crop="stretch", cache=cache))[0] == list(GREYS) and len(list(cache.iterdir())) == 2
+    assert greys(load(folder, 8, crop="stretch", cache=cache))[0] == list(GREYS) and len(list(cache.glob("*.npy"))) == 2
     (folder / "0.png").write_bytes(png(9, (9, 9)))
-    assert greys(load(folder, 8, cache=cache))[0][0] == 9 and written in cache.iterdir()
+    assert greys(load(folder, 8, cache=cache))[0][0] == 9 and written.exists()
     (folder / "0.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"0\.png"):
         load(folder, 8, cache=cache)
-    assert len(list(cache.iterdir())) == 3  # nothing unfinished
+    assert len(list(cache.iterdir())) == 4  # the lock, and nothing unfinished
 
 
 def test_links_out_of_a_folder_need_leave(tmp_path):
