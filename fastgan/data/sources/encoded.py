@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 
 from fastgan.data.cache import cached
 from fastgan.data.sources.decode import Fit, ImageError, decode
-from fastgan.data.sources.listing import check_classes, warn_of_skipped
+from fastgan.data.sources.listing import because, check_classes, warn_of_skipped
 from fastgan.data.sources.tensor_data import TensorData
 
 THREADS = 4  # PIL decodes and resamples outside of Python's lock
@@ -41,11 +41,7 @@ class Files:
         self.source, self.names, self.read, self.stamp = str(source), names, read, stamp
         self.labels, self.classes, self.skipped = labels, classes, Counter(skipped)
         if not names:
-            raise ValueError(f"{source}: has no images{self.because()}")
-
-    def because(self) -> str:
-        """Why files were left out, as the end of a sentence."""
-        return f": {', '.join(f'{n} {reason}' for reason, n in sorted(self.skipped.items()))}" if self.skipped else ""
+            raise ValueError(f"{source}: has no images{because(self.skipped)}")
 
     def open(self, index: int) -> Path | BytesIO:
         """What PIL opens."""

@@ -40,7 +40,7 @@ def list_images(
     if flat and samples:
         raise ValueError(f"{folder}: has images both in itself and in sub-folders; keep one of the two")
     if not flat and not samples:
-        raise ValueError(f"{folder}: has no images (looked for {', '.join(sorted(READ))}){_because(walk.skipped)}")
+        raise ValueError(f"{folder}: has no images (looked for {', '.join(sorted(READ))}){because(walk.skipped)}")
     if flat:
         return [str(path) for path in flat], None, None, walk.skipped
     labels = [label for _, label in samples]
@@ -57,10 +57,11 @@ def check_classes(folder: Path | str, classes: Sequence[str], labels: Iterable[i
 def warn_of_skipped(folder: Path | str, skipped: Mapping[str, int]) -> None:
     """One line, if anything was left out."""
     if skipped:
-        warnings.warn(f"{folder}: {sum(skipped.values())} left out{_because(skipped)}", stacklevel=3)
+        warnings.warn(f"{folder}: {sum(skipped.values())} left out{because(skipped)}", stacklevel=3)
 
 
-def _because(skipped):
+def because(skipped: Mapping[str, int]) -> str:
+    """Why files were left out, as the end of a sentence."""
     return f": {', '.join(f'{count} {reason}' for reason, count in sorted(skipped.items()))}" if skipped else ""
 
 

@@ -92,7 +92,8 @@ class StreamData:
 
         Errors: ValueError in one of several processes, which would all see the same samples.
         """
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if several and torch.distributed.get_world_size() > 1:
             raise ValueError("a stream cannot be shared by several processes: use a Dataset with a length")
         samples = chain.from_iterable(map(self._epoch, count()))
         for indices in updates:
