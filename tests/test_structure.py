@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "nn": {"ops", "processes"},
     "losses": {"processes"},
     "augment": {"processes", "randomness"},
-    "data": {"extras", "randomness"},
+    "data": {"atomic_file", "extras", "randomness"},
     "models": {"nn", "ops", "randomness"},
     "penalties": {"augment", "losses", "nn", "ops", "processes", "randomness"},
     "metrics": {"atomic_file", "data", "extras", "losses", "nn", "randomness"},

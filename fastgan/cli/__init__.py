@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from fastgan.cli import exit_codes
 
 COMMANDS = {
-    "train": ("fastgan.cli.train", "train a pair of networks on the embedded garments or on a folder of images"),
+    "train": ("fastgan.cli.train", "train a pair of networks on the embedded garments or on your own images"),
     "compare": ("fastgan.cli.compare", "train recipes side by side: a table and a figure"),
     "stages": ("fastgan.cli.stages", "train two stages, a silhouette first and then the image on it"),
     "recipes": ("fastgan.cli.recipes", "list the named recipes and their papers"),
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
     "report": ("fastgan.cli.report", "write one HTML page of a run, or of runs side by side"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
+    "data": ("fastgan.cli.data_check", "say what a run would see of your images, and what is wrong with the files"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),
 }
 

@@ -23,7 +23,7 @@ class Compare:
     """Their names, as in `fastgan recipes`."""
 
     data: str = "grid"
-    """A data set by name, or a folder of images."""
+    """A data set by name, or images as `fastgan train --data` takes them."""
 
     steps: int = 2000
     """Updates of the generator in each run."""

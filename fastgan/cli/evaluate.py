@@ -1,7 +1,7 @@
 """`fastgan evaluate`"""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ import torch
 from fastgan import metrics, randomness, training
 from fastgan.cli import data_source, extractors
 from fastgan.cli.flags import at_least_one, mendable, parse
-from fastgan.cli.real_features import real_features, stamp
+from fastgan.cli.real_features import real_features
 from fastgan.models import sampling
 
 
@@ -25,10 +25,10 @@ class Evaluate:
     """Measure the best checkpoint, which a run with --stop-when or --evaluate-every keeps."""
 
     images: str | None = None
-    """A folder of images to measure instead of a run."""
+    """A folder or archive of images to measure instead of a run."""
 
     against: str | None = None
-    """"fashion", or a folder of real images; by default what the run was trained on."""
+    """"fashion", or real images as `fastgan train --data` takes them; by default what the run was trained on."""
 
     metrics: str = ",".join(metrics.DEFAULT)
     """Names with commas: fid, kid, is, pr, prdc, vendi, modes, swd, ms_ssim; or all."""
@@ -60,6 +60,8 @@ class Evaluate:
     json: bool = False
     """Print JSON, one line a number, instead of a table."""
 
+    reading: data_source.Reading = field(default_factory=data_source.Reading)
+
 
 def main(arguments: list[str]) -> None:
     flags = parse("evaluate", Evaluate(), arguments)
@@ -86,10 +88,11 @@ def _evaluate(flags):
         torch.set_num_threads(flags.threads)
     names = metrics.names() if flags.metrics == "all" else tuple(flags.metrics.split(","))
     metrics.check_names(names)
-    fake, about, kept = _folder(flags) if flags.run_dir is None else _run(flags)
+    fake, about, kept, reading = _folder(flags) if flags.run_dir is None else _run(flags)
     extractor = extractors.of(flags.extractor, about["against"])
     fake = metrics.Samples.of(fake, extractor)
-    found = metrics.measure(_real(flags, about["against"], about.pop("size"), extractor, names), fake, names)
+    real = _real(replace(flags, reading=reading), about["against"], about.pop("size"), extractor, names)
+    found = metrics.measure(real, fake, names)
     rows = [{**about, **measurement.as_dict(), "extractor_hash": extractor.hash} for measurement in found]
     if kept is not None:
         with open(kept, "a") as file:
@@ -98,7 +101,7 @@ def _evaluate(flags):
 
 
 def _run(flags):
-    """-> images of the run's generator, what they are and go against, the file that keeps the numbers"""
+    """-> images of the run's generator, what they are and go against, the file that keeps the numbers, a Reading"""
     run = training.load_generator(flags.run_dir, best=flags.best)
     model, trained_on = run.model, run.flags.get("data")
     if "resolution" not in model:
@@ -107,26 +110,31 @@ def _run(flags):
         if getattr(flags, name) not in (None, own):
             raise ValueError(f"{name} must be the run's, {own}; got {getattr(flags, name)}")
     size = (model["resolution"], model["channels"])
+    reading = flags.reading if flags.reading != data_source.Reading() else data_source.Reading.of(run.flags)
+    if trained_on is not None and (flags.against is None or run.generator.z_dim == 0):
+        data_source.recorded(trained_on)
     against = flags.against or trained_on
     if against is None or (run.generator.z_dim == 0 and trained_on is None):
         raise ValueError(f"{flags.run_dir}: does not name the data it was trained on: give --against")
     z = sampling.latents(run.generator, flags.count, flags.seed, "evaluation")
-    source = None if trained_on is None or run.generator.z_dim else data_source.load(trained_on, *size)
+    source = None
+    if trained_on is not None and run.generator.z_dim == 0:
+        source = data_source.load(trained_on, *size, reading=reading)
     images = sampling.sample(run.generator, z, sampling.conditions(run.generator, source, flags.count)).clamp(-1, 1)
     about = {"of": str(flags.run_dir), "step": run.step, "against": against, "size": size}
-    return images, about, run.folder.evaluations
+    return images, about, run.folder.evaluations, reading
 
 
 def _folder(flags):
     if flags.best:
         raise ValueError("--best needs --run-dir")
-    images = data_source.load(flags.images, flags.resolution, flags.channels, flags.skip_broken)
+    images = data_source.load(flags.images, flags.resolution, flags.channels, flags.skip_broken, flags.reading)
     if len(images.shape) != 3:
         raise ValueError(f"--images must name images; {flags.images} holds samples of shape {tuple(images.shape)}")
     if flags.against is None:
         raise ValueError("--images needs --against: fashion, or a folder of real images")
     size = (images.shape[1], images.shape[0])
-    return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}, None
+    return _images(images, flags), {"of": flags.images, "against": flags.against, "size": size}, None, flags.reading
 
 
 def _images(images, flags):
@@ -139,16 +147,16 @@ def _real(flags, source, size, extractor, names):
     """Samples whose features are kept; without images where no metric in `names` looks at those."""
 
     def images():
-        return _images(data_source.load(source, size[0], size[1], flags.skip_broken), flags)
+        return _images(data_source.load(source, size[0], size[1], flags.skip_broken, flags.reading), flags)
 
     about = {
-        "data": stamp(source),
+        "data": data_source.stamp(source, flags.reading),
         "size": list(size),
         "count": flags.count,
         "seed": flags.seed,
         "skip_broken": flags.skip_broken,
     }
-    if set(names) & set(metrics.ON_IMAGES):
+    if set(names) & set(metrics.ON_IMAGES) or about["data"] is None:
         return metrics.Samples.of(images(), extractor)
     return metrics.Samples(None, real_features(about, extractor, lambda: extractor.features(images())))
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 import fastgan
-from fastgan import data
 from fastgan.atomic_file import replacing
 from fastgan.extras import require
 from fastgan.metrics import Extractor, Features
@@ -19,7 +18,7 @@ from fastgan.metrics.features.fashion_cnn import cache_folder
 def real_features(about: dict[str, Any], extractor: Extractor, make: Callable[[], Features]) -> Features:
     """The Features that `make()` computes, read from the user's cache folder if an earlier call kept the same.
 
-    about: plain values that determine the images: data (see `stamp`), resolution, channels, count, seed. The key has
+    about: plain values that determine the images: data (see data_source.stamp), size, count, seed. The key has
     the extractor's name and hash as well, and the versions of what prepares images. A file that cannot be read is made
     again.
     """
@@ -41,11 +40,3 @@ def real_features(about: dict[str, Any], extractor: Extractor, make: Callable[[]
 
 def folder() -> Path:
     return cache_folder() / "real_features"
-
-
-def stamp(source: str) -> Any:
-    """What tells one state of a data set from another: its name, or each file's path, size and time of change."""
-    if source in data.names():
-        return source
-    files = [Path(path) for path in data.list_images(source)[0]]
-    return [[str(Path(source).resolve())], *([str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]

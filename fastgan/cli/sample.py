@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
             source = run.flags.get("data")
             if source is None:
                 raise ValueError(f"{flags.run_dir}: does not name the data whose images its generator translates")
-            source = data_source.load(source, run.model["resolution"], run.model["channels"])
+            source, reading = data_source.recorded(source), data_source.Reading.of(run.flags)
+            source = data_source.load(source, run.model["resolution"], run.model["channels"], reading=reading)
             condition = sampling.conditions(run.generator, source, flags.count)
         images = sampling.sample(run.generator, z, condition)
         if images.dim() != 4:

@@ -17,7 +17,7 @@ from fastgan.training.recipe import presets
 from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 
-NOT_KEPT = {"run_dir", "resume", "run", "learning"}
+NOT_KEPT = {"run_dir", "resume", "reading", "run", "learning"}
 OF_THE_MODEL = ("model", "conditional", "width", "z_dim", "resolution", "channels")
 
 
@@ -29,8 +29,9 @@ class Train:
     """The recipe whose values the flags below start from; `fastgan recipes` lists them."""
 
     data: str | None = None
-    """A data set by name ("fashion", embedded; "ring", "grid", ...), or a folder of images, flat or with a sub-folder
-    for each class; by default the recipe's, mostly "fashion"."""
+    """A data set by name ("fashion", embedded; "ring", "grid", ...), a folder of images, flat or with a sub-folder for
+    each class, FILE.zip, .tar, .npy, .npz or .pt, hf:NAME, or module:function; `fastgan data --help` has a table. By
+    default the recipe's, mostly "fashion"."""
 
     model: Literal[models.names()] | None = None  # type: ignore[valid-type]  # the names are known at run time alone
     """The architecture of both networks; by default the recipe's, and "mlp" for points."""
@@ -70,6 +71,8 @@ class Train:
 
     tensorboard: bool = False
     """Write the numbers and pictures for TensorBoard as well, in run_dir/tensorboard."""
+
+    reading: data_source.Reading = field(default_factory=data_source.Reading)
 
     run: training.RunOptions = field(default_factory=training.RunOptions)
 
@@ -113,7 +116,7 @@ def main(arguments: list[str]) -> int:
 
 def _defaults(arguments):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
-    given = glance(arguments, "recipe", "run-dir", switches=["resume"])
+    given = glance(arguments, "recipe", "run-dir", "data", switches=["resume"])
     if distributed.launched() and given["run-dir"] is None:
         raise ValueError("--run-dir must be given under torchrun, so that all processes know the folder")
     if not (given["resume"] or _goes_on(given["run-dir"])):
@@ -122,10 +125,13 @@ def _defaults(arguments):
         raise ValueError("--resume needs --run-dir")
     folder = RunFolder(given["run-dir"])
     before, _ = setup_file.load(folder.setup)
+    if before.get("data") is not None and given["data"] is None:
+        data_source.recorded(before["data"])
     learning = recipe_flags(training.Recipe.load(folder.recipe))
     try:
         run = training.RunOptions(**before.pop("options", {}))
-        defaults = replace(Train(), **before, run=run, learning=learning, resume=True)
+        reading = data_source.Reading.of({"reading": before.pop("reading", None)})
+        defaults = replace(Train(), **before, reading=reading, run=run, learning=learning, resume=True)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder.setup}: is damaged: {error}") from None
     if given["recipe"] not in (None, defaults.recipe):
@@ -152,8 +158,10 @@ def _prepare(flags):
     if flags.data is None and model is not None:
         raise ValueError(f"{flags.run_dir}: does not name its data: give --data")
     size = {name: getattr(flags, name) or (model or {}).get(name) for name in ("resolution", "channels")}
-    load = data_source.load if model else data.load
-    samples = load(source, **size, skip_broken=flags.skip_broken)
+    if model:
+        samples = data_source.load(source, **size, skip_broken=flags.skip_broken, reading=flags.reading)
+    else:
+        samples = data.load(source, **size, skip_broken=flags.skip_broken, **asdict(flags.reading))
     if flags.conditional and samples.classes is None:
         raise ValueError(f"--conditional needs labels: {source} has none")
     if model is None or any(getattr(flags, name) != before.get(name, getattr(Train, name)) for name in OF_THE_MODEL):
@@ -170,7 +178,11 @@ def _prepare(flags):
         **asdict(flags.run),
     )
     kept = {f.name: getattr(flags, f.name) for f in fields(flags) if f.name not in NOT_KEPT}
-    kept |= {"data": data_source.absolute(source), "options": asdict(flags.run)}
+    kept |= {
+        "data": data_source.absolute(source),
+        "reading": flags.reading.as_dict(),
+        "options": asdict(flags.run),
+    }
     trainer.setup = {"model": model, "flags": kept}
     return trainer, model, source
 

@@ -1,6 +1,7 @@
 """Data sets for image-to-image networks and for training in two stages, made from any data set of images.
 
-The pictures are computed with each batch, in a thread, so that a folder too large for memory works as well.
+The pictures are computed with each batch, in a process beside the run, so that a folder too large for memory works as
+well.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,13 +57,14 @@ def with_silhouette(data: DataSet, **options: Any) -> DataSet:
 
 
 class _View:
-    """`prefetch` and `replacement` are the data's own; pictures are made ahead in any case."""
+    """`replacement` is the data's own, and `workers` too, but for one at least that makes pictures ahead."""
 
     def __init__(self, data: DataSet) -> None:
         if len(data.shape) != 3 or data.shape[0] not in (1, 3):
             raise ValueError(f"data must be images of shape (1 or 3, H, W), got {tuple(data.shape)}")
         self.data = data
-        self.prefetch = max(2, getattr(data, "prefetch", 0))
+        on_gpu = data.batch(torch.tensor([0]))[0].is_cuda  # which a process beside this one cannot use
+        self.workers = 0 if on_gpu else max(1, getattr(data, "workers", 0))
         self.replacement = getattr(data, "replacement", False)
 
     def __len__(self) -> int:

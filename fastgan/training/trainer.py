@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader, Dataset
 
 from fastgan import losses, metrics, processes, randomness
 from fastgan.data import DataSet, Order, as_data
@@ -73,7 +74,7 @@ class Trainer:
     generator: a module with an attribute z_dim, called with z (B, z_dim); with an attribute `classes` that is not None
         it is class-conditional, and both networks are called with labels (B,) as well.
     discriminator: called with samples, returns logits.
-    data: a tensor of samples, or a data set as fastgan.data says.
+    data: what fastgan.data.as_data takes: a tensor, a torch Dataset or DataLoader, a path, a data set.
     run_dir: the run's folder; None for a temporary one (trainer.folder.path). The folder is written from the first step
         of `fit` on, by one process at a time.
     resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped. "auto": go
@@ -99,7 +100,7 @@ class Trainer:
         generator: nn.Module,
         discriminator: nn.Module,
         recipe: Recipe,
-        data: torch.Tensor | np.ndarray | DataSet,
+        data: "torch.Tensor | np.ndarray | DataSet | Dataset[Any] | DataLoader[Any] | str | Path",
         *,
         run_dir: str | Path | None = None,
         resume: bool | Literal["auto"] = False,

@@ -99,6 +99,7 @@ def test_missing_folder_no_images_and_mixtures_are_refused(tmp_path):
 
 @pytest.mark.parametrize("bad", [{"resolution": 0}, {"channels": 2}])
 def test_impossible_sizes_are_refused(tmp_path, bad):
+    write(tmp_path / "a.png")
     for source in ("fashion", str(tmp_path)):
         with pytest.raises(ValueError, match=next(iter(bad))):
             load(source, **bad)
@@ -139,8 +140,10 @@ def test_folders_behind_links_are_visited_once(tmp_path):
     (root / "d").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (root / "d" / "back").symlink_to(root, target_is_directory=True)
     with pytest.warns(UserWarning, match="6 linked folders that are visited at another place"):
-        data = image_folder(root, 8)
+        data = image_folder(root, 8, links=True)
     assert data.classes == ("a", "b", "c", "d") and data.labels.tolist() == [0, 1, 2, 3]
+    with pytest.warns(UserWarning, match="1 links out of the folder"):
+        assert image_folder(root, 8).classes == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])

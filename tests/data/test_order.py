@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import signal
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,9 +47,9 @@ def test_batches_may_be_of_different_sizes():
     assert torch.equal(torch.cat([order.take(0, 7), order.take(7, 1), order.take(8, 22)]), whole)
 
 
-def test_prefetched_batches_come_in_order_and_bring_their_errors():
+def test_workersed_batches_come_in_order_and_bring_their_errors():
     class Slow(TensorData):
-        prefetch = 2
+        workers = 2
 
         def batch(self, indices):
             if 7 in indices:
@@ -66,9 +70,22 @@ def test_prefetched_batches_come_in_order_and_bring_their_errors():
         raise AssertionError("no error")
 
 
+def test_ctrl_c_in_a_terminal_leaves_the_workers_alive():
+    class Ahead(TensorData):
+        workers = 1
+
+    stream = batches(Ahead(torch.arange(20.0).view(10, 2)), (torch.tensor([k % 10]) for k in range(50)))
+    next(stream), next(stream)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(worker.pid, number)
+    assert [samples[0, 0].item() for samples, _ in stream] == [2.0 * (k % 10) for k in range(2, 50)]
+    assert not multiprocessing.active_children()
+
+
 def test_batches_end_with_the_updates():
     class Ahead(TensorData):
-        prefetch = 2
+        workers = 2
 
     points, updates = torch.arange(20.0).view(10, 2), [torch.tensor([1]), torch.tensor([2, 3]), torch.tensor([4])]
     for data in (TensorData(points), Ahead(points)):

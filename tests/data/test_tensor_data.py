@@ -17,7 +17,7 @@ def test_bytes_become_minus_one_to_one_and_floats_stay():
 
 def test_a_tensor_is_a_data_set():
     assert as_data(torch.zeros(3, 2)).shape == (2,)
-    with pytest.raises(TypeError, match=r"data must be a tensor or NumPy array, or .* got list"):
+    with pytest.raises(TypeError, match=r"data must be a tensor or NumPy array, .* got list"):
         as_data([1, 2])
 
 
@@ -93,10 +93,10 @@ class Own:
         return samples, None
 
 
-@pytest.mark.parametrize("prefetch", [0, 2])
-def test_a_broken_sample_of_any_data_set_is_named(prefetch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_sample_of_any_data_set_is_named(workers):
     data = Own()
-    data.prefetch = prefetch
+    data.workers = workers
     stream = batches(data, [torch.tensor([1, 2]), torch.tensor([3, 5])])
     next(stream)
     with pytest.raises(ValueError, match=r"data \(Own\): sample 5 holds NaN or infinity"):

@@ -55,7 +55,7 @@ def test_toys_are_resampled_with_replacement_as_a_function_of_seed_and_number():
 def test_unknown_presets_and_names_list_what_there_is(tmp_path):
     with pytest.raises(ValueError, match="preset must be one of pacgan, wgan_gp, unrolled, presgan; got 'x'"):
         data.ring("x")
-    with pytest.raises(FileNotFoundError, match=r"rnig: there is no such folder, nor a data set.*ring.*digits"):
+    with pytest.raises(FileNotFoundError, match=r"rnig: there is no such folder or file, nor a data set.*ring.*digits"):
         data.load("rnig")
     with pytest.raises(ValueError, match="resolution cannot be chosen for ring"):
         data.load("ring", resolution=32)
