@@ -46,12 +46,12 @@ def parse(command: str, default: Flags, arguments: Sequence[str]) -> Flags:
 
 def _describe(kind: type) -> None:
     """Gives tyro each field's docstring as one paragraph: tyro itself keeps the line breaks of the source."""
-    texts = {}
+    texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         parsed = require("docstring_parser", "train").parse_from_object(base).params
         texts |= {text.arg_name: " ".join((text.description or "").split()) for text in parsed}
     for field in fields(kind):
-        if is_dataclass(field.type):
+        if isinstance(field.type, type) and is_dataclass(field.type):
             _describe(field.type)
         elif texts.get(field.name):
             field.metadata = MappingProxyType({**field.metadata, "help": texts[field.name]})

@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
         return exit_codes.SIGNAL + stopped.signal
     distributed.leave()
     if not is_first:
-        return None
+        return 0
     best = trainer.best_step
     if best is not None and trainer.state.step < flags.steps:
         print(f"stopped at step {trainer.state.step}: no better than at step {best} beyond the noise")

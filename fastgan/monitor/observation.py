@@ -65,7 +65,7 @@ class Modes:
         means = getattr(data, "modes", None)
         return None if means is None or count < PER_CLASS * len(means) else cls(means, data.sigma, count)
 
-    def missing(self, samples):
+    def missing(self, samples: torch.Tensor) -> list[int]:
         """The numbers of the modes with less than a tenth of the samples that are due, a list."""
         distance, nearest = torch.cdist(samples, self.means.to(samples.device)).min(1)
         there = nearest[distance < self.radius.to(samples.device)[nearest]]

@@ -111,7 +111,7 @@ class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """torch.nn.BatchNorm3d on `fastgan.ops.batch_norm`: (N, C, D, H, W) -> the same; the rest as BatchNorm2d."""
 
 
-OF_TORCH = {
+OF_TORCH: dict[type, Any] = {
     getattr(nn, ours.__name__): ours
     for ours in (
         GroupNorm,

@@ -80,6 +80,7 @@ def _differentiable(name, formula, check, triton):
     types = [str(a.type) for a in op._schema.arguments]
     a_tensor = types.index("List[Tensor]" if "List[Tensor]" in types else "Tensor")
     tensors = next((i for i, kind in enumerate(types) if "Tensor" not in kind), len(types))
+    elsewhere: Any
     kernel_on_gpu, elsewhere = triton_kernel(name, a_tensor) if triton else (None, None)
     if below_autograd is None:
         torch.library.register_autograd(f"fastgan::{name}", backward, setup_context=save, lib=_library)

@@ -213,10 +213,10 @@ def agreed(signal: int | None, is_stopped: bool, best_step: int | None, failed: 
         return signal, is_stopped, best_step
     told = torch.tensor([signal or 0, is_stopped, -1 if best_step is None else best_step, failed])
     distributed.all_reduce(told, distributed.ReduceOp.MAX)
-    signal, is_stopped, best_step, anywhere = told.tolist()
+    signal, is_stopped, best, anywhere = told.tolist()
     if anywhere and not failed:
         raise ProcessFailed(FIRST_FAILED)
-    return signal or None, bool(is_stopped), None if best_step < 0 else best_step
+    return signal or None, bool(is_stopped), None if best < 0 else best
 
 
 def is_sharded(tensor: Any) -> bool:

@@ -137,7 +137,7 @@ class Trainer:
         extractor = None if named is None else metrics.extractor(named, device=self.device)
         if extractor is not None:
             extractor(self.data.batch(torch.arange(1))[0])  # an extractor for other samples is refused now
-        if every is None:
+        if every is None or extractor is None:  # options with an interval have an extractor
             evaluation = []
         else:
             evaluation = [Evaluation(every, extractor, self.data, recipe.seed, self.options.evaluate_count)]

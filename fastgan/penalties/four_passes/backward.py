@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -80,7 +80,7 @@ def backward(
     share: float = 1.0,
     scaler: torch.amp.GradScaler | None = None,
     keep_fake_gradient: bool = False,
-    route: str | None = None,
+    route: Literal["four passes", "general"] | None = None,
 ) -> Gradients:
     """Add the gradients of share * (loss + penalties) to the critic's parameters, as .backward() does. -> Gradients.
 

@@ -12,7 +12,7 @@ from fastgan.penalties.four_passes.maps import Map
 from fastgan.penalties.four_passes.tangents import tangents
 from fastgan.penalties.gradient.input_gradient import check_dependence, input_gradient, without_autocast
 
-CHECKED = WeakIdKeyDictionary()  # a critic's parameter -> {signature of a graph: what is wrong with it, or None}
+CHECKED: Any = WeakIdKeyDictionary()  # a critic's parameter -> {signature of a graph: what is wrong with it, or None}
 MOST_CHECKED = 256
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}  # of a sample's norm
 HOOKED = "a sample's gradient depends on other samples or is not finite, or a hook on an activation is curved"

@@ -228,10 +228,11 @@ class Recipe:
             if holds:
                 self._refuse("compile", f"False with {reason}")
         for schedule in self.schedules:
-            name, _, field = getattr(schedule, "field", "").partition(".")
+            of = getattr(schedule, "field", "")
+            name, _, field = of.partition(".")
             for term in self._terms():
                 if type(term).__name__ == name and field not in getattr(term, "factors", ()):
-                    self._refuse("compile", f"False with a schedule of {schedule.field}: each step would be compiled")
+                    self._refuse("compile", f"False with a schedule of {of}: each step would be compiled")
 
     def _check_schedules(self):
         """A schedule moves from one end to the other, and each field allows an interval: the ends are checked."""

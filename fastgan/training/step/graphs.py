@@ -29,12 +29,15 @@ class Capture(Protocol):
 
     def running(self) -> Any:
         """A context in which everything runs that is captured or comes before a capture."""
+        ...
 
     def watched(self, run: Callable[[], T]) -> tuple[T, str | None]:
         """(what run returned, why run cannot be captured, or None), after an ordinary call."""
+        ...
 
     def capture(self, run: Callable[[], T]) -> tuple[Callable[[], None], T]:
         """(replay, the tensors that each replay fills again). Nothing is computed before the first replay."""
+        ...
 
 
 class CudaCapture:
@@ -88,7 +91,7 @@ class Recording:
     ) -> None:
         self._inputs = [None if t is None else t.detach().clone() for t in inputs]
         self._parameters = [p for network in networks for p in network.parameters()]
-        self._buffers = [
+        self._buffers: list[tuple[dict[str, Any], str, torch.Tensor]] = [
             (module._buffers, name, buffer)
             for network in networks
             for module in network.modules()
@@ -132,7 +135,7 @@ class Replayed:
     """A function of tensors of one kind: called eagerly twice, then captured, and replayed from then on."""
 
     def __init__(self, capture: Capture, name: str) -> None:
-        self._capture, self._name = capture, name
+        self.capture, self._name = capture, name
         self._calls, self.refused = 0, False
         self._recording: Recording | None = None
 
@@ -144,12 +147,12 @@ class Replayed:
         if self.refused or self._calls < EAGER_CALLS:
             return run(*inputs)
         if self._calls == EAGER_CALLS:
-            found, reason = self._capture.watched(partial(run, *inputs))
+            found, reason = self.capture.watched(partial(run, *inputs))
             if reason is not None:
                 self._refuse(reason)
             return found
         try:
-            self._recording = Recording(self._capture, run, inputs, networks)
+            self._recording = Recording(self.capture, run, inputs, networks)
         except RuntimeError as error:
             self._refuse(str(error).partition("\n")[0])
             return run(*inputs)
@@ -258,7 +261,7 @@ def _graphed(step, examples, networks, capture):
             network.zero_grad(set_to_none=True)
         if replayed is None:
             return step(*inputs)
-        with capture.running():
+        with replayed.capture.running():
             return replayed(step, inputs, networks)
 
     return run

@@ -11,7 +11,7 @@ from fastgan import losses, penalties
 from fastgan.models import sampling
 from fastgan.nn.pack import pack
 from fastgan.penalties import Critic
-from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, with_role
+from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, Measured, with_role
 
 Values = dict[str, torch.Tensor]  # numbers to log, by name
 
@@ -99,7 +99,7 @@ class Objective(NamedTuple):
         -> (values, logits of real, penalties.Gradients), all detached; None for the last two from a compiled loss.
         """
         if self.compiled is not None:
-            return self._add_compiled(critic, real, fake, share, scaler)
+            return self._add_compiled(self.compiled, critic, real, fake, share, scaler)
         found = penalties.backward(
             critic,
             self.loss,
@@ -115,8 +115,8 @@ class Objective(NamedTuple):
             self.on_gradients(found)
         return self._values(found, found.loss), found.real_logits, found
 
-    def _add_compiled(self, critic, real, fake, share, scaler):
-        total, values = self.compiled(critic, real, fake, states=self._settings()["states"])
+    def _add_compiled(self, compiled, critic, real, fake, share, scaler):
+        total, values = compiled(critic, real, fake, states=self._settings()["states"])
         total = total if share == 1 else total * share
         (total if scaler is None else scaler.scale(total)).backward()
         return {name: value.detach() for name, value in values.items()}, None, None
@@ -128,9 +128,11 @@ class Objective(NamedTuple):
         terms = tuple(self.terms.critic.values())
         found = penalties.evaluate_prepared(terms, critic, prepared, states=states)
         step = self.terms.step
-        counted = [
-            (v if t.factor(step) == 1 else t.factor(step) * v, d) for t, (v, d) in zip(terms, found.terms, strict=True)
-        ]
+        counted: list[Measured | None] = []
+        for term, measured in zip(terms, found.terms, strict=True):
+            assert measured is not None  # all of these terms are due
+            factor, (value, diagnostics) = term.factor(step), measured
+            counted.append((value if factor == 1 else factor * value, diagnostics))
         return self._total(found._replace(terms=counted))
 
     @property

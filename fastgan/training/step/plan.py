@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 
-from fastgan.training.recipe.growth import Stage
+from fastgan.training.recipe.growth import ProgressiveSchedule, Stage
 from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.recipe.value_schedule import Schedule
 from fastgan.training.step.objective import Roles, Terms
@@ -70,8 +70,9 @@ class StepSchedule:
     def __init__(self, recipe: Recipe, generator: Any, device: torch.device | str = "cpu") -> None:
         self.recipe = recipe
         self.terms = ScheduledTerms(recipe, device)
-        self.levels = getattr(generator, "levels", None)
-        if recipe.progressive and self.levels is None:
+        self._growth = cast(ProgressiveSchedule | None, recipe.progressive or None)
+        self.levels: Any = getattr(generator, "levels", None)
+        if self._growth and self.levels is None:
             raise TypeError(
                 "progressive needs a pair that grows, with `levels` and `set_stage(level, alpha)`;"
                 " of the built-in models only 'progressive' has them"
@@ -79,8 +80,8 @@ class StepSchedule:
 
     def at(self, step: int) -> StepPlan:
         stage, samples = None, self.recipe.batch_size
-        if self.recipe.progressive:
-            stage = self.recipe.progressive.at(step, self.levels, samples)
+        if self._growth:
+            stage = self._growth.at(step, self.levels, samples)
             samples = stage.batch_size
         steps = self.recipe.discriminator_steps_at(step)
         recipe = self.recipe.at(step)
@@ -97,18 +98,18 @@ class StepSchedule:
 
     def _samples_at(self, step):
         size = self.recipe.batch_size
-        if self.recipe.progressive:
-            size = self.recipe.progressive.at(step, self.levels, size).batch_size
+        if self._growth:
+            size = self._growth.at(step, self.levels, size).batch_size
         return size * self.recipe.pack
 
     def _before(self, step):
         """(updates of the critic, samples in each) of the steps before this one, a pair for each batch size in turn."""
         until = self.recipe.discriminator_updates_before
-        if not self.recipe.progressive:
+        if not self._growth:
             return [(until(step), self.recipe.batch_size * self.recipe.pack)]
-        phases = self.recipe.progressive.phases(self.levels, self.recipe.batch_size)
+        phases = self._growth.phases(self.levels, self.recipe.batch_size)
         return [
-            (until(min(phase.end, step)) - until(phase.begin), phase.batch_size * self.recipe.pack)
+            (until(int(min(phase.end, step))) - until(phase.begin), phase.batch_size * self.recipe.pack)
             for phase in phases
             if phase.begin < step
         ]
