@@ -1,6 +1,26 @@
-import pytest
+"""Pages say what the results say, their Python runs as it stands there, and all of them are on the site."""
 
-from benchmarks import pages
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastgan
+from benchmarks import numerics, pages
+from fastgan.cli import COMMANDS
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = [p for p in sorted(DOCS.rglob("*.md")) if "templates" not in p.parts]
+
+
+def name(path):
+    return str(path.relative_to(DOCS))
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.S | re.M)
 
 
 @pytest.mark.parametrize("template, page", list(pages.pages()), ids=lambda path: path.name)
@@ -16,3 +36,68 @@ def test_a_number_that_no_result_has_is_an_error(tmp_path):
     template.write_text("{{ no_such_function() }}")
     with pytest.raises(Exception, match="no_such_function"):
         pages.render(template)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
+def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
+    """A page begins with nothing, but for the critic and the batches that docs/four_passes.md speaks of."""
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    if name(page) == "four_passes.md":
+        critic = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.LeakyReLU(0.2), torch.nn.Linear(8, 1))
+        names |= {"fastgan": fastgan, "critic": critic, "real": torch.randn(3, 4), "fake": torch.randn(3, 4)}
+    for block in blocks(page, "python"):
+        exec(compile(block, name(page), "exec"), names)
+
+
+@pytest.fixture(scope="module")
+def flags():
+    """{command: the flags that its --help lists}, read at the first use."""
+    import contextlib
+    import io
+
+    from fastgan.cli import main
+
+    def of(command, found={}):  # noqa: B006 (the cache)
+        if command not in found:
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+                main([command, "--help"])
+            found[command] = set(re.findall(r"--[a-z][\w-]*", text.getvalue()))
+        return found[command]
+
+    return of
+
+
+def test_commands_and_their_flags_are_there(flags):
+    checked = 0
+    for page in [*PAGES, DOCS.parent / "README.md"]:
+        for line in "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if "fastgan" in words[:1]:
+                command, *given = words[1:]
+                assert command in COMMANDS, f"{page.name}: {line}"
+                unknown = {w.split("=")[0] for w in given if w.startswith("--")} - flags(command)
+                assert not unknown, f"{page.name}: {line}"
+                checked += 1
+    assert checked > 10
+
+
+def test_the_site_builds_strictly(tmp_path):
+    """No link, picture or anchor is broken, and no page is missing in the navigation."""
+    build = pytest.importorskip("mkdocs.commands.build").build
+    load_config = pytest.importorskip("mkdocs.config").load_config
+    pytest.importorskip("mkdocstrings")
+    build(load_config(str(DOCS.parent / "mkdocs.yml"), strict=True, site_dir=str(tmp_path)))
+    assert "fastgan.ops.attention" in (tmp_path / "reference" / "ops.html").read_text()
+
+
+def test_the_page_of_numerics_would_show_a_wrong_derivative(monkeypatch):
+    rows = list(numerics.measure("gradient penalty", "cpu", [torch.float32]))
+    assert len(rows) == 6
+    assert all(row[order] < 2e-6 and row["same_bits"] == "yes" for row in rows for order in numerics.ORDERS)
+    ours, torchs, exact = numerics.OPS["gradient penalty"]
+    constant = lambda grad: ours(grad.detach()) + 0 * grad.sum()  # noqa: E731 (the right value, no derivative)
+    monkeypatch.setitem(numerics.OPS, "gradient penalty", (constant, torchs, exact))
+    row = next(numerics.measure("gradient penalty", "cpu", [torch.float32]))
+    assert row["forward"] < 2e-6 and row["first"] > 0.5
