@@ -9,7 +9,7 @@ CSRC := $(shell find csrc -type f)
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
   metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments relativistic_digits
 
-.PHONY: train test lint format bench papers docs sanitize test-wheel clean
+.PHONY: train test lint format bench papers docs sanitize test-wheel wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
 	$(BIN)/fastgan train --recipe garments --resolution 32 --width 24 --z-dim 32 --steps 7000
@@ -61,8 +61,24 @@ test-wheel: .venv/built  ## one wheel for every torch: built under this torch, t
 	.venv-other/bin/pip install -q --no-deps --force-reinstall build/wheel/fastgan-*-abi3-*.whl
 	cp -r tests pyproject.toml build/wheel && cd build/wheel && ../../.venv-other/bin/pytest tests/contract tests/ops tests/nn
 
+# torch has these; a wheel that packed them would load a second copy.
+OF_TORCH := libtorch.so libtorch_cpu.so libtorch_cuda.so libc10.so libc10_cuda.so
+
+wheel: .venv/built  ## dist/: an abi3 manylinux wheel and an sdist, each installed and tested in a fresh environment
+	rm -rf build/release dist
+	$(BIN)/pip wheel -q --no-build-isolation --no-deps -w build/release .
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair $(addprefix --exclude=,$(OF_TORCH)) -w dist build/release/fastgan-*.whl
+	$(BIN)/python setup.py -q sdist --dist-dir dist
+	mkdir build/release/check && cp -r tests pyproject.toml build/release/check
+	set -e; for package in dist/fastgan-*; do \
+	  $(PYTHON) -m venv --clear build/release/fresh; \
+	  build/release/fresh/bin/pip install -q $(firstword $(TORCH)) numpy 'setuptools>=77' wheel pytest pytest-timeout hypothesis; \
+	  build/release/fresh/bin/pip install -q --no-build-isolation --no-deps $$package; \
+	  (cd build/release/check && ../fresh/bin/fastgan doctor && ../fresh/bin/pytest tests/ops); \
+	done
+
 clean:
-	rm -rf build .venv .venv-other *.egg-info fastgan/*.so
+	rm -rf build dist .venv .venv-other *.egg-info fastgan/*.so
 
 # --- set-up, in two stamps: packages (minutes, once) and the build (seconds, when the sources change)
 

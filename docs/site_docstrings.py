@@ -14,7 +14,7 @@ class Lists(griffe.Extension):
 
 
 def as_markdown(docstring):
-    """Items at the margin become a list. Everything else, sections such as `Args:` included, stays."""
+    """Items at the margin become a list, each with its whole sentence. Everything else, `Args:` included, stays."""
     lines, inside = [], False
     for line in docstring.split("\n"):
         if item := ITEM.fullmatch(line):
@@ -22,6 +22,8 @@ def as_markdown(docstring):
                 lines.append("")
             lines.append(f"- **{item['names']}**: {item['text']}")
             inside = True
+        elif inside and line and not line.startswith(" ") and not lines[-1].endswith("."):
+            lines.append(f"    {line}")  # the item's sentence goes on
         elif inside and line and not line.startswith(" "):
             lines += ["", line]
             inside = False

@@ -1,5 +1,6 @@
 """Pages say what the results say, their Python runs as it stands there, and all of them are on the site."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -88,8 +89,13 @@ def test_the_site_builds_strictly(tmp_path):
     build = pytest.importorskip("mkdocs.commands.build").build
     load_config = pytest.importorskip("mkdocs.config").load_config
     pytest.importorskip("mkdocstrings")
+    site_hooks = importlib.import_module("docs.site_hooks")
     build(load_config(str(DOCS.parent / "mkdocs.yml"), strict=True, site_dir=str(tmp_path)))
-    assert "fastgan.ops.attention" in (tmp_path / "reference" / "ops.html").read_text()
+    for room in site_hooks.rooms():
+        page = (tmp_path / "reference" / f"{room}.html").read_text()
+        for full_name in site_hooks.public(room).values():
+            assert f'id="{full_name}"' in page
+    assert "attention" in site_hooks.public("ops")  # a function with the name of its file
 
 
 def test_the_page_of_numerics_would_show_a_wrong_derivative(monkeypatch):
