@@ -14,8 +14,6 @@ HEADING = """\
       show_root_full_path: false
       show_root_toc_entry: true
 """
-    "    options:\n      show_root_heading: true\n      show_root_full_path: false\n      show_root_toc_entry: true\n"
-)
 
 
 def rooms():
