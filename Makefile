@@ -9,7 +9,7 @@ CSRC := $(shell find csrc -type f)
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
   metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments relativistic_digits
 
-.PHONY: train test lint format bench papers docs sanitize test-wheel wheel clean
+.PHONY: train test lint format bench papers sanitize test-wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
 	$(BIN)/fastgan train --recipe garments --resolution 32 --width 24 --z-dim 32 --steps 7000
@@ -35,9 +35,9 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.gradient_penalty
 	$(BIN)/python -m benchmarks.host_time
-	$(BIN)/python -m benchmarks.numerics
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
+	$(BIN)/python -m benchmarks.numerics
 	$(BIN)/python -m benchmarks.four_passes
 	$(BIN)/python -m benchmarks.compiled_critic
 	$(BIN)/python -m benchmarks.pages
@@ -45,6 +45,8 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 papers: .venv/built  ## every table of docs/papers.md: some three hours on two cores; what is finished is kept
 	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
 	$(BIN)/python -m benchmarks.pages
+
+.PHONY: docs wheel
 
 docs: .venv/built  ## the documentation, in build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
