@@ -43,6 +43,7 @@ bench: .venv/built  ## kernels against plain torch, metrics against torch-fideli
 	$(BIN)/python -m benchmarks.host_time --device stub
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.critic_step
+	$(BIN)/python -m benchmarks.numerics
 	$(BIN)/python -m benchmarks.four_passes
 	$(BIN)/python -m benchmarks.compiled_critic
 	$(BIN)/python -m benchmarks.step_overhead
@@ -58,6 +59,11 @@ papers: .venv/built  ## every table of docs/papers.md: some three hours on two c
 	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
 	$(BIN)/python -m benchmarks.pages
 
+.PHONY: docs wheel
+
+docs: .venv/built  ## the documentation, in build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so.6)" \
@@ -70,8 +76,24 @@ test-wheel: .venv/built  ## one wheel for every torch: built under this torch, t
 	.venv-other/bin/pip install -q --no-deps --force-reinstall build/wheel/fastgan-*-abi3-*.whl
 	cp -r tests pyproject.toml build/wheel && cd build/wheel && ../../.venv-other/bin/pytest tests/contract tests/ops tests/nn
 
+# torch has these; a wheel that packed them would load a second copy.
+OF_TORCH := libtorch.so libtorch_cpu.so libtorch_cuda.so libc10.so libc10_cuda.so
+
+wheel: .venv/built  ## dist/: an abi3 manylinux wheel and an sdist, each installed and tested in a fresh environment
+	rm -rf build/release dist
+	$(BIN)/pip wheel -q --no-build-isolation --no-deps -w build/release .
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair $(addprefix --exclude=,$(OF_TORCH)) -w dist build/release/fastgan-*.whl
+	$(BIN)/python setup.py -q sdist --dist-dir dist
+	mkdir build/release/check && cp -r tests pyproject.toml build/release/check
+	set -e; for package in dist/fastgan-*; do \
+	  $(PYTHON) -m venv --clear build/release/fresh; \
+	  build/release/fresh/bin/pip install -q $(firstword $(TORCH)) numpy 'setuptools>=77' wheel pytest pytest-timeout hypothesis; \
+	  build/release/fresh/bin/pip install -q --no-build-isolation --no-deps $$package; \
+	  (cd build/release/check && ../fresh/bin/fastgan doctor && ../fresh/bin/pytest tests/ops); \
+	done
+
 clean:
-	rm -rf build .venv .venv-other *.egg-info fastgan/*.so
+	rm -rf build dist .venv .venv-other *.egg-info fastgan/*.so
 
 # --- set-up, in two stamps: packages (minutes, once) and the build (seconds, when the sources change)
 

@@ -149,7 +149,53 @@ def span(name, implementation="fastgan"):
     return f"{min(medians):.2g} to {max(medians):.2g}"
 
 
+def numerics(rows):
+    """The errors of one device, a line for each op, kind of inputs and dtype: fastgan's / torch's."""
+    cells = []
+    for names, group in pivot(rows, "op", "inputs", "dtype").items():
+        ours, torchs = group["fastgan"], group["torch"]
+        pairs = [f"{float(ours[o]):.1e} / {float(torchs[o]):.1e}" for o in ("forward", "first", "second")]
+        cells.append([*names, *pairs, f"{ours['same_bits']} / {torchs['same_bits']}"])
+    header = ["op", "inputs", "dtype", "forward", "first derivatives", "second derivatives", "same bits"]
+    return [f"{machine(rows)}:", "", *table(header, cells)]
+
+
+def numerics_of_training(rows):
+    cells = [[row["steps"], row["one_run"], row["other_run"], row["distance"]] for row in rows]
+    return table(["steps", "one run", "the other run", "relative distance of the generator's weights"], cells)
+
+
+def worst(dtype, order, implementation="fastgan"):
+    """The largest error of all ops and inputs in numerics.csv."""
+    rows = read(RESULTS / "numerics.csv")
+    return max(float(r[order]) for r in rows if (r["dtype"], r["implementation"]) == (dtype, implementation))
+
+
+def _over_torch(order, dtypes):
+    """(fastgan's error / torch's, fastgan's row) of each row in numerics.csv; torch's NaN is an infinite error."""
+    for (_, _, dtype), group in pivot(read(RESULTS / "numerics.csv"), "op", "inputs", "dtype").items():
+        if dtype in dtypes:
+            theirs = float(group["torch"][order])
+            yield (float(group["fastgan"][order]) / theirs if theirs == theirs else 0.0), group["fastgan"]
+
+
+def largest_over_torch(order, *dtypes):
+    """(ratio, row): how many times torch's error fastgan's is at the most, and in which row."""
+    return max(_over_torch(order, dtypes), key=lambda found: found[0])
+
+
+def at_least_as_exact(order, *dtypes):
+    """ "50 of 60": rows in which fastgan's error is at most 1.1 times torch's."""
+    ratios = [ratio for ratio, _ in _over_torch(order, dtypes)]
+    return f"{sum(ratio <= 1.1 for ratio in ratios)} of {len(ratios)}"
+
+
 TABLES = {
+    "numerics": _of(numerics),
+    "numerics_of_training": _of(numerics_of_training),
+    "worst": worst,
+    "largest_over_torch": largest_over_torch,
+    "at_least_as_exact": at_least_as_exact,
     "span": span,
     "four_passes": _of(four_passes),
     "ratio_of": ratio_of,
