@@ -46,6 +46,7 @@ from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
 from fastgan.training.run.options import Options, RunOptions
+from fastgan.training.run.sharding import Sharding
 from fastgan.training.step.augmentation import augmentation, observe
 from fastgan.training.step.compile_critic_loss import CompiledLosses
 from fastgan.training.step.ema import MovingAverage
@@ -54,7 +55,6 @@ from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.precision import Precision
 from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
-from fastgan.training.step.sharding import Sharding
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, eagerly, simultaneous
 

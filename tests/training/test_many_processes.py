@@ -20,7 +20,7 @@ from fastgan.nn import MinibatchStdDev
 from fastgan.penalties.four_passes import graph
 from fastgan.training import Callback, distributed
 from fastgan.training import trainer as trainer_module
-from fastgan.training.step.sharding import Sharding
+from fastgan.training.run.sharding import Sharding
 
 ROOT = Path(__file__).parents[2]
 WORLD, STEPS, BATCH = 2, 20, 8
