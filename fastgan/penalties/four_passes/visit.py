@@ -21,6 +21,12 @@ Gradient = tuple[Any, torch.Tensor]
 """An edge of autograd's graph or a tensor, and the gradient that it gets."""
 
 
+def may_wait(x: torch.Tensor) -> bool:
+    """Whether the host may wait for x's device: not while a CUDA graph is captured, nor while torch reports waits, as
+    in the call before a capture."""
+    return not (x.is_cuda and (torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode()))
+
+
 class Visit:
     """The logits and the input gradient at a leaf x, as leaves: the loss and the penalties are functions of them.
 
@@ -123,9 +129,9 @@ class Visit:
         """Whether logit i moves by g_i . v_i when sample i moves along v_i: the data pass and the tangent pass are then
         transposes of each other, sample by sample. A hook on an activation is in the data pass alone.
 
-        The answer is remembered if it is no. While a CUDA graph is captured, it is yes.
+        The answer is remembered if it is no. While the host must not wait for the GPU, it is yes.
         """
-        if self.x.is_cuda and torch.cuda.is_current_stream_capturing():
+        if not may_wait(self.x):
             return True
         dtype = torch.promote_types(self.x.dtype, torch.float32)
         v, g = (t.flatten(1).to(dtype) for t in (of_gradient, self.input_gradient))
