@@ -26,6 +26,7 @@ from fastgan.ops._torch_private import (
     functorch_is_active,
     give_engine_the_backward,
     is_tracing,
+    is_tracing_for_onnx,
 )
 from fastgan.ops._triton import triton_installed, triton_kernels
 
@@ -156,12 +157,14 @@ def _cuda_library_loaded() -> bool:
 
 def needs_reference(*args: Any, cuda_kernels: Callable[[], bool] = _cuda_library_loaded) -> bool:
     """Whether the compiled op cannot serve this call: forward-mode AD, torch.func, a device without kernels, or a trace
-    by torch.jit (the ONNX exporter's too), which must run without fastgan.
+    by torch.jit or for ONNX, which must run without fastgan.
 
     The tensors in args are on one device (the op checks that). cuda_kernels() says whether that may be a CUDA device.
     """
     device = next((t.device.type for t in _tensors(args)), "cpu")
     if device not in ("cpu", "meta") and not (device == "cuda" and cuda_kernels()):
+        return True
+    if is_tracing_for_onnx():
         return True
     if is_compiling():  # a transform of the whole graph is the compiler's
         return False

@@ -1,5 +1,6 @@
 """torch's private names, in one place, each with what serves in its place when a torch does not have it."""
 
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -50,6 +51,11 @@ else:
     def forward_mode_is_active() -> bool:
         """It may be: tangents decide."""
         return True
+
+
+def is_tracing_for_onnx():
+    """Whether torch.onnx exports through torch.export. torch.onnx is not imported for the question."""
+    return torch.compiler.is_exporting() and "torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 _backward_pass = getattr(torch._C, "_current_graph_task_id", None) or (lambda: None)

@@ -103,6 +103,29 @@ def test_generators_that_call_the_ops_are_traced(name):
     assert torch.allclose(traced(z), generator(z), atol=1e-5)
 
 
+class CallsAnOp(nn.Module):
+    """Calls an op in its forward, as the generators of "r3gan" do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def forward(self, x):
+        return fastgan.ops.bias_act(self.body(x), act="silu", gain=1.3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_onnx_file_has_the_numbers_of_the_model(tmp_path):
+    for module in ("onnx", "onnxscript"):
+        pytest.importorskip(module)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, path = CallsAnOp().eval(), tmp_path / "model.onnx"
+    torch.onnx.export(to_torch(model), (X,), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
+    assert torch.allclose(torch.from_numpy(found), model(X), atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_trace_needs_no_conversion():
     model = network().eval()

@@ -25,8 +25,7 @@ def to_torch(model: nn.Module) -> nn.Module:
     and run on torch.nn.functional. The numbers are those of model.eval() to rounding. The model itself does not change.
 
     A module that calls fastgan.ops in its forward (those of "r3gan" and "progressive" do) still calls it under
-    torch.export. torch.jit.trace, and torch.onnx.export(..., dynamo=False) with it, record torch's operations for such
-    calls too; they need no to_torch.
+    torch.export. torch.onnx.export and torch.jit.trace record torch's operations for such calls too.
     """
     plain = copy.deepcopy(model).eval()
     for module in plain.modules():
