@@ -1,4 +1,4 @@
-"""The command line: `fastgan train | sample | evaluate | doctor`, a file each. Nothing but this package prints."""
+"""The command line: `fastgan train | sample | evaluate | ...`, a file each. Nothing but this package prints."""
 
 import contextlib
 import difflib
@@ -18,6 +18,7 @@ COMMANDS = {
     "recipes": ("fastgan.cli.recipes", "list the named recipes and their papers"),
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
+    "export": ("fastgan.cli.export", "write the generator of a run for other places: safetensors, ONNX, torch.export"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),
 }
 

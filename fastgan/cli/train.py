@@ -5,13 +5,13 @@ import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from fastgan import data, models, training
+from fastgan import data, own_code, training
 from fastgan.cli import data_source, exit_codes
 from fastgan.cli.flags import RecipeFlags, at_least_one, glance, mendable, parse, recipe_flags, recipe_of
+from fastgan.metrics.features.named import is_own
 from fastgan.training import networks
 from fastgan.training.recipe import presets
 from fastgan.training.run import setup_file
@@ -32,8 +32,9 @@ class Train:
     """A data set by name ("fashion", embedded; "ring", "grid", ...), or a folder of images, flat or with a sub-folder
     for each class; by default the recipe's, mostly "fashion"."""
 
-    model: Literal[models.names()] | None = None  # type: ignore[valid-type]  # the names are known at run time alone
-    """The architecture of both networks; by default the recipe's, and "mlp" for points."""
+    model: str | None = None
+    """The architecture of both networks: dcgan, sngan, sagan, ...; or module:function, a Python function of your own
+    that returns (generator, discriminator). By default the recipe's, and "mlp" for points."""
 
     steps: int = 5000
     """Updates of the generator, those before a resume included."""
@@ -102,19 +103,21 @@ def main(arguments: list[str]) -> int:
 
 def _defaults(arguments):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
-    given = glance(arguments, "recipe", "run-dir", switches=["resume"])
+    given = glance(arguments, "recipe", "run-dir", "model", "extractor", switches=["resume"])
     if not given["resume"]:
         return Train(learning=recipe_flags(presets.recipe(given["recipe"] or "default").settings))
     if given["run-dir"] is None:
         raise ValueError("--resume needs --run-dir")
     folder = RunFolder(given["run-dir"])
-    before, _ = setup_file.load(folder.setup)
+    before, _ = setup_file.load(folder.setup, given["model"])
     learning = recipe_flags(training.Recipe.load(folder.recipe))
     try:
         run = training.RunOptions(**before.pop("options", {}))
         defaults = replace(Train(), **before, run=run, learning=learning)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder.setup}: is damaged: {error}") from None
+    if is_own(run.extractor):
+        own_code.refuse_unless_named(run.extractor, given["extractor"], folder.setup, "--extractor ")
     if given["recipe"] not in (None, defaults.recipe):
         raise ValueError(
             f"--resume goes on with the run's own recipe, {defaults.recipe}, and does not take --recipe"
@@ -159,7 +162,7 @@ def _prepare(flags):
 
 def _before(flags):
     """-> flags and model of the run to resume; {}, None for a new run"""
-    return setup_file.load(RunFolder(flags.run_dir).setup) if flags.resume else ({}, None)
+    return setup_file.load(RunFolder(flags.run_dir).setup, flags.model) if flags.resume else ({}, None)
 
 
 def _new_run_dir(name):
