@@ -157,7 +157,7 @@ def _on_a_circle(below):
 
 
 def test_no_folder_is_a_heap():
-    """At most a dozen siblings, unless they share one idea: models, layers, commands, the tests of a room, the tables."""
+    """At most a dozen siblings, unless they share one idea: models, layers, commands, tests of a room, the tables."""
     one_idea = {"fastgan/models": 15, "fastgan/nn": 15, "fastgan/cli": 16}
     for folder in {path.parent for path in FILES}:
         siblings = [p for p in folder.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]

@@ -26,7 +26,8 @@ class Train:
     """Train a pair of networks. Without flags: garments of 28 pixels, in minutes on two processor cores."""
 
     recipe: str = "default"
-    """The recipe whose values the flags below start from; `fastgan recipes` lists them."""
+    """The recipe whose values the flags below start from; `fastgan recipes` lists them. Or a file .yaml that holds
+    fields of a recipe, and in `recipe` the name that it starts from."""
 
     data: str | None = None
     """A data set by name ("fashion", embedded; "ring", "grid", ...), or a folder of images, flat or with a sub-folder
@@ -156,6 +157,7 @@ def _prepare(flags):
     )
     kept = {f.name: getattr(flags, f.name) for f in fields(flags) if f.name not in NOT_KEPT}
     kept |= {"data": data_source.absolute(source), "options": asdict(flags.run)}
+    kept["recipe"] = named.base or flags.recipe
     trainer.setup = {"model": model, "flags": kept}
     return trainer, model, source
 

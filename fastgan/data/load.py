@@ -1,5 +1,6 @@
 """What `fastgan train --data` and `Trainer(data=...)` take."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -40,15 +41,18 @@ def names() -> tuple[str, ...]:
 
 
 def load(source: str, resolution: int | None = None, channels: int | None = None, skip_broken: bool = False) -> DataSet:
-    """A data set by its name (`names()`), or a folder of images.
+    """A data set by its name (`names()`), a toy with numbers of your own, or a folder of images.
+
+    A toy: "ring:modes=12,radius=2.0,sigma=0.02" or "grid:side=3", with the arguments of ring and grid.
 
     Without a size: garments have 28 pixels and 1 channel, a folder's images 64 pixels and 3 channels. A
     folder that has the name of a data set is given as a path: ./ring. skip_broken: of a folder, see image_folder.
     Errors: FileNotFoundError if `source` is neither; ValueError for a size that the data set does not have.
     """
     given = {name: value for name, value in (("resolution", resolution), ("channels", channels)) if value is not None}
-    if source in FIXED:
-        data = FIXED[source]()
+    make = FIXED.get(source) or _toy(source)
+    if make is not None:
+        data = make()
         own = {"resolution": data.shape[-1], "channels": data.shape[0]} if len(data.shape) == 3 else {}
         if others := [name for name, value in given.items() if own.get(name) != value]:
             raise ValueError(
@@ -62,6 +66,32 @@ def load(source: str, resolution: int | None = None, channels: int | None = None
             f"{source}: there is no such folder, nor a data set of that name; data sets are {', '.join(names())}"
         )
     return image_folder(source, **given, skip_broken=skip_broken)
+
+
+def _toy(source):
+    """The maker of a toy with arguments, or None if the text does not begin with a toy's name and a colon."""
+    name, colon, text = source.partition(":")
+    toy = {"ring": ring, "grid": grid}.get(name) if colon else None
+    if toy is None:
+        return None
+    arguments = {}
+    for part in text.split(","):
+        argument, equals, value = part.partition("=")
+        if argument not in inspect.signature(toy).parameters or not equals:
+            known = ", ".join(inspect.signature(toy).parameters)
+            raise ValueError(f"{source}: must be {name}:argument=value, with commas; the arguments are {known}")
+        arguments[argument] = _number(value)
+    return partial(toy, **arguments)
+
+
+def _number(text):
+    """An int, a float, or the text itself, which is a preset."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def as_data(data: torch.Tensor | np.ndarray | DataSet) -> DataSet:

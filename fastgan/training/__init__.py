@@ -1,5 +1,6 @@
 """Training: a recipe, a state, a step, and the loop around it."""
 
+from fastgan.training.build import build
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.tensorboard import TensorBoard
 from fastgan.training.recipe.growth import ProgressiveSchedule
@@ -30,6 +31,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TwoStage",
+    "build",
     "compile_critic_loss",
     "load_generator",
     "unrolled_generator_loss",

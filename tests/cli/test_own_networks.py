@@ -134,3 +134,19 @@ def test_an_entry_point_is_a_name(module, monkeypatch):
     )
     monkeypatch.syspath_prepend(".")
     assert models.create("small", resolution=8).generator.created_as["name"] == "small"
+
+
+def test_a_recipe_of_a_file_is_kept_in_the_run(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: dcgan\nbatch_size: 8\npenalties: ['R1(gamma=2.0)']\n")
+    run, tiny = str(tmp_path / "run"), ["--width", 4, "--z-dim", 4]
+    assert command("train", "--recipe", file, *tiny, "--steps", 1, "--generator-lr", 1e-3, "--run-dir", run) == 0
+    file.unlink()
+    assert command("train", "--resume", "--steps", 2, "--run-dir", run) == 0
+    kept = fastgan.Recipe.load(tmp_path / "run" / "recipe.yaml")
+    assert (kept.loss, kept.batch_size, kept.generator_lr) == ("non_saturating", 8, 1e-3)
+    capsys.readouterr()
+    for text, words in (("batch: 8", "no field batch"), ("recipe: nogan", "recipe must be one of"), ("- 1", "mapping")):
+        file.write_text(text)
+        assert command("train", "--recipe", file) == 2
+        assert words in capsys.readouterr().err
