@@ -46,8 +46,10 @@ MAY_IMPORT = {
     | {"randomness", "report"},
     "export": {"atomic_file", "extras", "models", "nn", "own_code", "report", "training"},
     "doctor": {"_library", "ops"},
+    "bench": {"ops"},
     "cli": {
         "atomic_file",
+        "bench",
         "data",
         "doctor",
         "export",

@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": ("fastgan.cli.sample", "draw images from the generator of a run"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
     "export": ("fastgan.cli.export", "write the generator of a run for other places: safetensors, ONNX, torch.export"),
+    "bench": ("fastgan.cli.bench", "measure an op on this machine against torch: time, error, share of the ceiling"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),
 }
 

@@ -138,13 +138,13 @@ def test_an_entry_point_is_a_name(module, monkeypatch):
 
 def test_a_recipe_of_a_file_is_kept_in_the_run(tmp_path, capsys):
     file = tmp_path / "mine.yaml"
-    file.write_text("recipe: dcgan\nbatch_size: 8\npenalties: ['R1(gamma=2.0)']\n")
+    file.write_text("recipe: dcgan\nbatch_size: 8\npack: 2\n")
     run, tiny = str(tmp_path / "run"), ["--width", 4, "--z-dim", 4]
     assert command("train", "--recipe", file, *tiny, "--steps", 1, "--generator-lr", 1e-3, "--run-dir", run) == 0
     file.unlink()
     assert command("train", "--resume", "--steps", 2, "--run-dir", run) == 0
     kept = fastgan.Recipe.load(tmp_path / "run" / "recipe.yaml")
-    assert (kept.loss, kept.batch_size, kept.generator_lr) == ("non_saturating", 8, 1e-3)
+    assert (kept.loss, kept.batch_size, kept.pack, kept.generator_lr) == ("non_saturating", 8, 2, 1e-3)
     capsys.readouterr()
     for text, words in (("batch: 8", "no field batch"), ("recipe: nogan", "recipe must be one of"), ("- 1", "mapping")):
         file.write_text(text)
