@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -241,11 +241,11 @@ def _compiled(measured, function, arguments):
         return lambda: _run(measured, compiled, *arguments)
 
     def first(g, *inputs):
-        out, pullback = torch.func.vjp(function, *inputs)
+        out, pullback = cast(Any, torch.func.vjp(function, *inputs))
         return pullback(g), out
 
     def whole(g, *rest):
-        gradients, pullback, out = torch.func.vjp(first, g, *rest[: len(inputs)], has_aux=True)
+        gradients, pullback, out = cast(Any, torch.func.vjp(first, g, *rest[: len(inputs)], has_aux=True))
         return out, *gradients, *pullback(rest[len(inputs) :])
 
     compiled = torch.compile(whole, dynamic=False)

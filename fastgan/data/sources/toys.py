@@ -51,9 +51,10 @@ def ring(
 
     modes (K), radius, sigma: by default the preset's. Errors: ValueError.
     """
-    modes, radius, sigma = _chosen(RINGS, preset, modes=modes, radius=radius, sigma=sigma)
-    angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes  # a linspace up to 2 pi would meet its start
-    return _mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), sigma, count, seed)
+    count_of_modes, length, spread = _chosen(RINGS, preset, modes=modes, radius=radius, sigma=sigma)
+    angle = 2 * math.pi * torch.arange(count_of_modes, dtype=torch.float64) / count_of_modes
+    # a linspace up to 2 pi would meet its start
+    return _mixture(length * torch.stack([angle.cos(), angle.sin()], 1), spread, count, seed)
 
 
 def grid(
