@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from fastgan import _threads, nn, ops  # noqa: F401 (_threads first, before torch loads)
 
 if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr__` imports the same names at first use
-    from fastgan import augment, data, figures, losses, metrics, models, monitor, penalties, report, training
+    from fastgan import augment, data, export, figures, losses, metrics, models, monitor, penalties, report, training
+    from fastgan.export import load
     from fastgan.training import Recipe, Trainer
 
 __version__ = "0.1.0"
@@ -15,7 +16,9 @@ __all__ = [
     "Trainer",
     "augment",
     "data",
+    "export",
     "figures",
+    "load",
     "losses",
     "metrics",
     "models",
@@ -27,7 +30,7 @@ __all__ = [
     "training",
 ]
 
-_LAZY = {"Recipe": "fastgan.training", "Trainer": "fastgan.training"}
+_LAZY = {"load": "fastgan.export", "Recipe": "fastgan.training", "Trainer": "fastgan.training"}
 
 
 if not TYPE_CHECKING:  # a checker would take any name for one that this function finds

@@ -19,7 +19,7 @@ from fastgan.ops.grad_norm_penalty import KINDS, Kind
 from fastgan.training.run.options import Options, RunOptions
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ["fastgan", *(f"fastgan.{name}" for name in fastgan.__all__ if name not in ("Recipe", "Trainer"))]
+ROOMS = ["fastgan", *(f"fastgan.{name}" for name in fastgan.__all__ if name not in ("Recipe", "Trainer", "load"))]
 
 PAIRS = {  # a mistake, and the line without it
     "fastgan.Recipy()": "fastgan.Recipe()",

@@ -20,6 +20,8 @@ COMMANDS = {
     "report": ("fastgan.cli.report", "write one HTML page of a run, or of runs side by side"),
     "evaluate": ("fastgan.cli.evaluate", "measure a run, or a folder of images, against real ones"),
     "data": ("fastgan.cli.data_check", "say what a run would see of your images, and what is wrong with the files"),
+    "export": ("fastgan.cli.export", "write the generator of a run for other places: safetensors, ONNX, torch.export"),
+    "bench": ("fastgan.cli.bench", "measure an op on this machine against torch: time, error, share of the ceiling"),
     "doctor": ("fastgan.cli.doctor", "say what is built, what serves each op, and what is missing"),
 }
 

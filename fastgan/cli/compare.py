@@ -1,7 +1,7 @@
 """`fastgan compare`"""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from fastgan import data, metrics, training
 from fastgan.atomic_file import replacing
 from fastgan.cli import extractors
 from fastgan.cli.flags import at_least_one, mendable, parse
+from fastgan.extras import require
 from fastgan.figures import save_comparison
 from fastgan.training.compare import compare, draw
 from fastgan.training.recipe import presets
@@ -20,16 +21,19 @@ class Compare:
     """Train recipes on the same data with the same budget and seeds; a table, and a figure of them side by side."""
 
     recipes: tuple[str, ...] = ()
-    """Their names, as in `fastgan recipes`."""
+    """Their names, as in `fastgan recipes`, or files .yaml as for `fastgan train --recipe`."""
 
     data: str = "grid"
-    """A data set by name, or images as `fastgan train --data` takes them."""
+    """A data set by name, as ring, or ring:modes=12,radius=2,sigma=0.02; or images as `fastgan train --data` takes them."""
 
     steps: int = 2000
     """Updates of the generator in each run."""
 
-    seeds: int = 1
-    """Runs of each recipe, with seeds 0, 1, ..."""
+    seeds: str = "1"
+    """How many runs of each recipe, with seeds 0, 1, ...; or the seeds themselves, as 100-109, or 3,5,8."""
+
+    set: tuple[str, ...] = ()
+    """Fields that replace those of all recipes, as --set pack=2 generator_lr=1e-4 "penalties=R1(gamma=1.0)"."""
 
     run_dir: Path = Path("runs/compare")
     """Where the runs, the table and the figure are kept; runs that are there go on."""
@@ -41,7 +45,7 @@ class Compare:
     """Size of the networks; by default each architecture's own."""
 
     model: str | None = None
-    """The architecture for all recipes; by default each recipe's own."""
+    """The architecture for all recipes, or module:function; by default each recipe's own."""
 
     batch_size: int | None = None
     """Samples in an update; by default each recipe's own."""
@@ -60,17 +64,18 @@ def main(arguments: list[str]) -> None:
         names.append(arguments.pop(0))
     flags = parse("compare", Compare(recipes=tuple(names)), arguments)
     with mendable(ValueError, TypeError, OSError, training.Diverged):
-        chosen = {name: presets.recipe(name) for name in flags.recipes}
+        changes = _changes(flags.set)
+        chosen = {_title(name): _changed(presets.recipe(name), changes) for name in flags.recipes}
         if not chosen:
             raise ValueError("name the recipes to compare: `fastgan compare minimax pacgan2 --data grid`")
-        at_least_one(flags, "steps", "seeds", "count", "resolution", "width", "batch_size")
+        at_least_one(flags, "steps", "count", "resolution", "width", "batch_size")
         samples = data.load(flags.data, flags.resolution)
         settings = {} if flags.batch_size is None else {"batch_size": flags.batch_size}
         outcomes = compare(
             chosen,
             samples,
             steps=flags.steps,
-            seeds=flags.seeds,
+            seeds=_seeds(flags.seeds),
             run_dir=flags.run_dir,
             observe=_observe_images(samples, flags) if len(samples.shape) == 3 else None,
             settings=settings,
@@ -87,6 +92,46 @@ def main(arguments: list[str]) -> None:
     figure = flags.run_dir / "comparison.png"
     save_comparison([outcome.picture() for outcome in outcomes], figure, getattr(samples, "modes", None))
     print(f"figure:  {figure}\nnumbers: {kept}")
+
+
+def _seeds(text):
+    """The seeds of "3" (0, 1, 2), "100-109" or "3,5,8"."""
+    try:
+        first, dash, last = text.partition("-")
+        if dash:
+            found = range(int(first), int(last) + 1)
+        else:
+            found = [int(part) for part in text.split(",")] if "," in text else range(int(text))
+    except ValueError:
+        found = ()
+    if not found or len(set(found)) < len(found) or min(found) < 0:
+        raise ValueError(f"seeds must be a number of at least 1, as 3, or seeds, as 100-109 or 3,5,8; got {text!r}")
+    return found
+
+
+def _changes(texts):
+    """("pack=2", ...) -> {"pack": 2, ...}, values as YAML reads them."""
+    yaml, changes, default = require("yaml"), {}, training.Recipe()
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"set must be field=value, as pack=2; got {text!r}")
+        try:
+            changes[field] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"set {field}: {value!r} cannot be read as YAML; put the text in quotes") from None
+        if isinstance(getattr(default, field, None), tuple) and isinstance(changes[field], str):
+            changes[field] = [changes[field]]
+    return changes
+
+
+def _changed(named, changes):
+    return replace(named, settings=training.Recipe.from_dict(named.settings.as_dict() | changes))
+
+
+def _title(name):
+    """Of a recipe in the table and in run_dir: of a file, its name without folder and suffix."""
+    return Path(name).stem if Path(name).suffix in (".yaml", ".yml") else name
 
 
 def _observe_images(samples, flags):

@@ -24,6 +24,10 @@ class Evaluate:
     best: bool = False
     """Measure the best checkpoint, which a run with --stop-when or --evaluate-every keeps."""
 
+    model: str | None = None
+    """Of a run with networks of your own: their module:function, named again; the folder alone does not make code
+    run."""
+
     images: str | None = None
     """A folder or archive of images to measure instead of a run."""
 
@@ -102,7 +106,7 @@ def _evaluate(flags):
 
 def _run(flags):
     """-> images of the run's generator, what they are and go against, the file that keeps the numbers, a Reading"""
-    run = training.load_generator(flags.run_dir, best=flags.best)
+    run = training.load_generator(flags.run_dir, best=flags.best, model=flags.model)
     model, trained_on = run.model, run.flags.get("data")
     if "resolution" not in model:
         raise ValueError(f"{flags.run_dir}: makes points, not images; `fastgan compare` counts their modes")

@@ -24,6 +24,10 @@ class Sample:
     best: bool = False
     """From the best checkpoint, which a run with --stop-when or --evaluate-every keeps."""
 
+    model: str | None = None
+    """Of a run with networks of your own: their module:function, named again; the folder alone does not make code
+    run."""
+
     count: int = 64
     """How many images; of a class-conditional run, the classes take turns."""
 
@@ -46,7 +50,7 @@ def main(arguments: list[str]) -> None:
     flags = parse("sample", Sample(), arguments)
     with mendable(ValueError, TypeError, OSError):
         at_least_one(flags, "count", "columns")
-        run = training.load_generator(flags.run_dir, best=flags.best)
+        run = training.load_generator(flags.run_dir, best=flags.best, model=flags.model)
         z = sampling.latents(run.generator, flags.count, flags.seed, "samples")
         labels = _labels(run.generator, flags)
         condition = labels

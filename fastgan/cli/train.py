@@ -5,13 +5,13 @@ import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from fastgan import data, models, processes, training
+from fastgan import data, own_code, processes, training
 from fastgan.cli import data_source, exit_codes
 from fastgan.cli.flags import RecipeFlags, at_least_one, glance, mendable, parse, recipe_flags, recipe_of
+from fastgan.metrics.features.named import is_own
 from fastgan.training import distributed, networks
 from fastgan.training.recipe import presets
 from fastgan.training.run import checkpoint, setup_file
@@ -26,15 +26,17 @@ class Train:
     """Train a pair of networks. Without flags: garments of 28 pixels, in minutes on two processor cores."""
 
     recipe: str = "default"
-    """The recipe whose values the flags below start from; `fastgan recipes` lists them."""
+    """The recipe whose values the flags below start from; `fastgan recipes` lists them. Or a file .yaml that holds
+    fields of a recipe, and in `recipe` the name that it starts from."""
 
     data: str | None = None
     """A data set by name ("fashion", embedded; "ring", "grid", ...), a folder of images, flat or with a sub-folder for
     each class, FILE.zip, .tar, .npy, .npz or .pt, hf:NAME, or module:function; `fastgan data --help` has a table. By
     default the recipe's, mostly "fashion"."""
 
-    model: Literal[models.names()] | None = None  # type: ignore[valid-type]  # the names are known at run time alone
-    """The architecture of both networks; by default the recipe's, and "mlp" for points."""
+    model: str | None = None
+    """The architecture of both networks: dcgan, sngan, sagan, ...; or module:function, a Python function of your own
+    that returns (generator, discriminator). By default the recipe's, and "mlp" for points."""
 
     steps: int = 5000
     """Updates of the generator, those before a resume included."""
@@ -116,7 +118,7 @@ def main(arguments: list[str]) -> int:
 
 def _defaults(arguments):
     """What the flags that were not given stand for: the named recipe, or the run to resume."""
-    given = glance(arguments, "recipe", "run-dir", "data", switches=["resume"])
+    given = glance(arguments, "recipe", "run-dir", "data", "model", "extractor", switches=["resume"])
     if distributed.launched() and given["run-dir"] is None:
         raise ValueError("--run-dir must be given under torchrun, so that all processes know the folder")
     if not (given["resume"] or _goes_on(given["run-dir"])):
@@ -124,7 +126,7 @@ def _defaults(arguments):
     if given["run-dir"] is None:
         raise ValueError("--resume needs --run-dir")
     folder = RunFolder(given["run-dir"])
-    before, _ = setup_file.load(folder.setup)
+    before, _ = setup_file.load(folder.setup, given["model"])
     if before.get("data") is not None and given["data"] is None:
         data_source.recorded(before["data"])
     learning = recipe_flags(training.Recipe.load(folder.recipe))
@@ -134,6 +136,8 @@ def _defaults(arguments):
         defaults = replace(Train(), **before, reading=reading, run=run, learning=learning, resume=True)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder.setup}: is damaged: {error}") from None
+    if is_own(run.extractor):
+        own_code.refuse_unless_named(run.extractor, given["extractor"], folder.setup, "--extractor ")
     if given["recipe"] not in (None, defaults.recipe):
         raise ValueError(
             f"--resume goes on with the run's own recipe, {defaults.recipe}, and does not take --recipe"
@@ -182,6 +186,7 @@ def _prepare(flags):
         "data": data_source.absolute(source),
         "reading": flags.reading.as_dict(),
         "options": asdict(flags.run),
+        "recipe": named.base or flags.recipe,
     }
     trainer.setup = {"model": model, "flags": kept}
     return trainer, model, source
@@ -189,7 +194,7 @@ def _prepare(flags):
 
 def _before(flags):
     """-> flags and model of the run to resume; {}, None for a new run"""
-    return setup_file.load(RunFolder(flags.run_dir).setup) if flags.resume else ({}, None)
+    return setup_file.load(RunFolder(flags.run_dir).setup, flags.model) if flags.resume else ({}, None)
 
 
 def _new_run_dir(name):

@@ -1,10 +1,7 @@
 """What `fastgan train --data` and `Trainer(data=...)` take."""
 
-import importlib
 import inspect
-import os
 import re
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from fastgan import own_code
 from fastgan.data.data_set import DataSet
 from fastgan.data.paired import paired, silhouettes, with_silhouette
 from fastgan.data.sources.archives import tar_files, zip_files
@@ -49,6 +47,7 @@ FIXED: Mapping[str, Callable[[], DataSet]] = {  # in shape
 
 FORMS = {  # what a text may be, and what it means
     "NAME": "a data set that is built in: " + ", ".join((*IMAGES, *FIXED)),
+    "ring:modes=12": "a toy with numbers of your own: the arguments of data.ring and data.grid, with commas",
     "FOLDER": "images, flat or with a sub-folder for each class; .tar shards; or what `save_to_disk` wrote",
     "FILE.zip": "images, with labels in dataset.json as StyleGAN's tools write them, or in folders",
     "FILE.tar": "a shard of WebDataset; several: shard-{000..009}.tar",
@@ -100,8 +99,8 @@ def load(
         size: dict[str, int] = {"channels": 4 if alpha == "keep" else 3, **given}
         fit = Fit(**size, resize=resize, crop=crop, alpha=alpha)
         return encoded(files, fit, skip_broken=skip_broken, cache=cache, workers=workers)
-    if text in FIXED:
-        data = FIXED[text]()
+    if (toy := FIXED.get(text) or _toy(text)) is not None:
+        data = toy()
     elif Path(source).suffix in SUFFIXES and Path(source).is_file():
         data = array_file(source)
     elif is_own(text):
@@ -172,14 +171,33 @@ def _is_table(data):
 
 
 def _own(source):
-    module, _, function = source.partition(":")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a script's path has the script's folder alone
-    try:
-        function = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{source}: cannot be imported: {error}") from None
-    if not inspect.isfunction(function) and not inspect.isclass(function):
-        raise TypeError(f"{source}: must be a Python function that returns data, got {function!r:.80}")
-    made: Any = function()
+    allowed = "data must be a name, a path, hf:NAME or module:function"
+    made: Any = own_code.find(source, "fastgan.data", allowed)()
     return as_data(made)
+
+
+def _toy(text):
+    """The maker of a toy with arguments, or None if the text does not begin with a toy's name and a colon."""
+    name, colon, arguments = text.partition(":")
+    toy = {"ring": ring, "grid": grid}.get(name) if colon else None
+    if toy is None:
+        return None
+    known, given = inspect.signature(toy).parameters, {}
+    for part in arguments.split(","):
+        argument, equals, value = part.partition("=")
+        if argument not in known or not equals:
+            raise ValueError(
+                f"{text}: must be {name}:argument=value, with commas; the arguments are {', '.join(known)}"
+            )
+        given[argument] = _number(value)
+    return partial(toy, **given)
+
+
+def _number(text):
+    """An int, a float, or the text itself, which is a preset."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,5 +1,6 @@
 """Training: a recipe, a state, a step, and the loop around it."""
 
+from fastgan.training.build import build
 from fastgan.training.callbacks.callback import Callback
 from fastgan.training.callbacks.trackers import MLflow, TensorBoard, WandB
 from fastgan.training.distributed import ProcessFailed
@@ -35,6 +36,7 @@ __all__ = [
     "Trainer",
     "TwoStage",
     "WandB",
+    "build",
     "compile_critic_loss",
     "graphed",
     "load_generator",

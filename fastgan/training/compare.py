@@ -1,7 +1,7 @@
 """Recipes side by side: the same data, budget and seeds."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from fastgan import metrics
 from fastgan.data import DataSet
 from fastgan.models import sampling
-from fastgan.training import networks
+from fastgan.training.build import build
 from fastgan.training.recipe.presets import NamedRecipe
 from fastgan.training.run.metrics_log import read_metrics
 from fastgan.training.trainer import Trainer
@@ -50,48 +50,42 @@ def compare(
     data: DataSet,
     *,
     steps: int,
-    seeds: int = 1,
+    seeds: int | Sequence[int] = 1,
     run_dir: Path | str,
     moments: int = 5,
     observe: Callable[[Trainer], Mapping[str, float]] | None = None,
     **options: Any,
 ) -> list[Outcome]:
-    """Train each recipe from each seed 0..seeds-1 for the same number of steps; -> a list of Outcomes.
+    """Train each recipe from each seed for the same number of steps; -> a list of Outcomes.
 
-    recipes: name -> NamedRecipe. run_dir: each run is kept in run_dir/NAME/seed_K, and goes on where it was stopped.
+    recipes: name -> NamedRecipe. seeds: how many, from 0 on; or the seeds themselves.
+    run_dir: each run is kept in run_dir/NAME/seed_K, and goes on where it was stopped.
     observe(trainer) -> name -> number: at each moment; by default `observe_modes` where the data know their modes.
-    options: of networks.describe, and settings={field: value} that replace the recipes' own; others go to Trainer.
+    options: of training.build, with settings={field: value} that replace the recipes' own.
     """
     settings = options.pop("settings", {})
-    described = {k: options.pop(k) for k in ("model", "conditional", "width", "z_dim") if k in options}
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
     observe = observe or (observe_modes if getattr(data, "modes", None) is not None else lambda trainer: {})
     at = [round(steps * (i + 1) / moments) for i in range(moments)]
     options.setdefault("report", False)  # of many runs the figure side by side is enough
     outcomes = []
     for name, named in recipes.items():
         outcome = Outcome(name, moments=at)
-        for seed in range(seeds):
-            recipe = replace(named.settings, **settings, seed=seed)
+        for seed in numbers:
             folder = Path(run_dir) / name / f"seed_{seed}"
-            trainer = Trainer(
-                *networks.build(networks.describe(data, named, recipe, **described), recipe),
-                recipe,
-                data,
-                run_dir=folder,
-                resume="auto",
-                **options,
-            )
+            of_seed = {**settings, "seed": seed}
+            trainer = build(named, data, settings=of_seed, run_dir=folder, resume="auto", **options)
             observed = []
             for moment in at:
                 if trainer.state.step <= moment:
                     trainer.fit(moment)
                 observed.append(observe(trainer))
-                if seed == 0:
+                if seed == numbers[0]:
                     outcome.samples.append(draw(trainer, 1000 if len(data.shape) == 1 else 16))
             for key, value in observed[-1].items():
                 outcome.scores.setdefault(key, []).append(value)
                 outcome.over_time.setdefault(key, []).append([values[key] for values in observed])
-            if seed == 0:
+            if seed == numbers[0]:
                 outcome.log = read_metrics(trainer.folder.metrics)
                 players = trainer.state.generator, trainer.state.discriminator
                 first, second = (sum(p.numel() for p in network.parameters()) for network in players)

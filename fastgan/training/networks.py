@@ -44,9 +44,11 @@ def describe(
         "pack": recipe.pack if recipe.pack > 1 else None,
         "source_channels": getattr(data, "condition_shape", (None,))[0],
     }
-    if name in models.names():  # create refuses an unknown name; Trainer adds what an architecture lacks
-        known = models.options(name)
-        chosen = {k: v for k, v in chosen.items() if k in known or k in ("classes", "width", "z_dim", "pack")}
+    known = models.options(name)
+    if name not in models.names():  # a function of the user's own takes the size if it has the parameter
+        size = {k: v for k, v in size.items() if k in known}
+    # create refuses an option that an architecture lacks; Trainer adds its spectral norm
+    chosen = {k: v for k, v in chosen.items() if k in known or k in ("classes", "width", "z_dim", "pack")}
     return {"name": name, **size, **{k: v for k, v in chosen.items() if v is not None}, **options}
 
 

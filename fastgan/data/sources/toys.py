@@ -38,17 +38,41 @@ class Toy(TensorData):
         self.modes, self.sigma = modes, sigma
 
 
-def ring(preset: str = "pacgan", count: int = COUNT, seed: int = 0) -> Toy:
-    """Equally likely Gaussians at (cos 2 pi k/K, sin 2 pi k/K) * radius, k = 0..K-1."""
-    modes, radius, sigma = _preset(RINGS, preset)
-    angle = 2 * math.pi * torch.arange(modes, dtype=torch.float64) / modes  # a linspace up to 2 pi would meet its start
-    return _mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), sigma, count, seed)
+def ring(
+    preset: str = "pacgan",
+    count: int = COUNT,
+    seed: int = 0,
+    *,
+    modes: int | None = None,
+    radius: float | None = None,
+    sigma: float | None = None,
+) -> Toy:
+    """Equally likely Gaussians at (cos 2 pi k/K, sin 2 pi k/K) * radius, k = 0..K-1.
+
+    modes (K), radius, sigma: by default the preset's. Errors: ValueError.
+    """
+    count_of_modes, length, spread = _chosen(RINGS, preset, modes=modes, radius=radius, sigma=sigma)
+    angle = 2 * math.pi * torch.arange(count_of_modes, dtype=torch.float64) / count_of_modes
+    # a linspace up to 2 pi would meet its start
+    return _mixture(length * torch.stack([angle.cos(), angle.sin()], 1), spread, count, seed)
 
 
-def grid(preset: str = "pacgan", count: int = COUNT, seed: int = 0) -> Toy:
-    """25 equally likely Gaussians at scale * {-4, -2, 0, 2, 4}^2."""
-    scale, sigma = _preset(GRIDS, preset)
-    ticks = scale * torch.arange(-4.0, 5.0, 2.0, dtype=torch.float64)
+def grid(
+    preset: str = "pacgan",
+    count: int = COUNT,
+    seed: int = 0,
+    *,
+    side: int = 5,
+    scale: float | None = None,
+    sigma: float | None = None,
+) -> Toy:
+    """side^2 equally likely Gaussians, 2 scale apart and centred at 0; the papers' 25 at scale * {-4, -2, 0, 2, 4}^2.
+
+    scale, sigma: by default the preset's. Errors: ValueError.
+    """
+    scale, sigma = _chosen(GRIDS, preset, scale=scale, sigma=sigma)
+    _chosen({"": (side,)}, "", side=side)
+    ticks = scale * (2.0 * torch.arange(side, dtype=torch.float64) - (side - 1))
     return _mixture(torch.cartesian_prod(ticks, ticks), sigma, count, seed)
 
 
@@ -74,7 +98,14 @@ def _source(count, seed):
     return randomness.generator(seed, "toy points")
 
 
-def _preset(presets, name):
+def _chosen(presets, name, **given):
+    """The numbers of a preset, each replaced by the one that is given."""
     if name not in presets:
         raise ValueError(f"preset must be one of {', '.join(presets)}; got {name!r}")
-    return presets[name]
+    chosen = [own if value is None else value for own, value in zip(presets[name], given.values(), strict=True)]
+    for argument, own, value in zip(given, presets[name], chosen, strict=True):
+        if isinstance(own, int) and not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{argument} must be an integer of at least 1; got {value!r}")
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{argument} must be a finite number above 0; got {value!r}")
+    return chosen

@@ -1,11 +1,11 @@
 """Extractors by name."""
 
-import importlib
 import inspect
 
 import torch
 from torch import nn
 
+from fastgan import own_code
 from fastgan.metrics.features.extractor import Extractor
 from fastgan.metrics.features.fashion_cnn import fashion_cnn
 from fastgan.metrics.features.inception import inception
@@ -33,14 +33,16 @@ def extractor(name: str, *, device: torch.device | str = "cpu") -> Extractor:
         return inception(rest, device=device)
     if kind == "torchvision":
         return pretrained(rest, device=device)
-    return _own(name, kind, rest, device)
+    return _own(name, device)
 
 
-def _own(name, module, function, device):
-    try:
-        function = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"extractor must be {CHOICES}; {name!r} cannot be imported: {error}") from None
+def is_own(name: str | None) -> bool:
+    """Whether the name is "module:function": code of the user's own."""
+    return ":" in (name or "") and str(name).partition(":")[0] not in ("inception", "torchvision")
+
+
+def _own(name, device):
+    function = own_code.find(name, "fastgan.extractors", f"extractor must be {CHOICES}")
     if not inspect.isfunction(function) and not inspect.isclass(function):
         raise TypeError(
             f"{name} must be a Python function that returns an Extractor or a network, got {function!r:.80}"

@@ -1,8 +1,10 @@
 """Recipes by name: the settings of a paper, and the pair of networks that they were made for."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fastgan.training.recipe.recipe import Recipe
+from fastgan.training.recipe.yaml_file import read_mapping
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,7 @@ class NamedRecipe:
 
     vectors: options of the "mlp" that replaces the model on data of vectors.
     data: what to train on when nothing else is named. conditional: whether both networks are given the labels.
+    base: of a recipe from a file, the named recipe that the file starts from.
     """
 
     paper: str
@@ -20,6 +23,7 @@ class NamedRecipe:
     vectors: dict = field(default_factory=dict)
     data: str = "fashion"
     conditional: bool = False
+    base: str | None = None
 
 
 DCGAN = Recipe(
@@ -259,7 +263,24 @@ def names() -> tuple[str, ...]:
 
 
 def recipe(name: str) -> NamedRecipe:
-    """The NamedRecipe of this name. Errors: ValueError, with the names that there are."""
+    """The NamedRecipe of this name, or of a file .yaml that holds fields of a Recipe, and in `recipe` the name of the
+    recipe that it starts from ("default" without it). Errors: ValueError, with the names that there are."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        return _of_file(name)
     if name not in RECIPES:
-        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}; got {name!r}")
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, or a file .yaml; got {name!r}")
     return RECIPES[name]
+
+
+def _of_file(path):
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: there is no such file; a recipe is a name of `fastgan recipes`, or a file .yaml")
+    values = read_mapping(path)
+    base = values.pop("recipe", "default")
+    if base not in RECIPES:
+        raise ValueError(f"{path}: recipe must be one of {', '.join(RECIPES)}; got {base!r}")
+    try:
+        settings = Recipe.from_dict(RECIPES[base].settings.as_dict() | values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return replace(RECIPES[base], settings=settings, base=base)

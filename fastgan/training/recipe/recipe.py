@@ -14,7 +14,7 @@ from fastgan.penalties.terms import CONSTRAINT, CRITIC, GENERATOR, Term, as_term
 from fastgan.training.recipe.growth import ProgressiveSchedule
 from fastgan.training.recipe.text_form import parse
 from fastgan.training.recipe.value_schedule import Schedule, is_number
-from fastgan.training.yaml_file import read_mapping, write_mapping
+from fastgan.training.recipe.yaml_file import read_mapping, write_mapping
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 
