@@ -24,7 +24,8 @@ class Compare:
     """Their names, as in `fastgan recipes`, or files .yaml as for `fastgan train --recipe`."""
 
     data: str = "grid"
-    """A data set by name, as ring, or ring:modes=12,radius=2,sigma=0.02; or images as `fastgan train --data` takes them."""
+    """A data set by name, as ring, or ring:modes=12,radius=2,sigma=0.02; or images, as `fastgan train --data` takes
+    them."""
 
     steps: int = 2000
     """Updates of the generator in each run."""

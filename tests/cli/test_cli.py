@@ -213,7 +213,7 @@ def test_the_doctor_reports_and_speaks_json(capsys):
 
 
 def test_an_unknown_command_is_one_line(capsys):
-    commands = "train, compare, stages, recipes, sample, report, evaluate, data, doctor"
+    commands = "train, compare, stages, recipes, sample, report, evaluate, data, export, bench, doctor"
     assert f"'nothing at all' is not a command; use one of {commands}" in complaint(capsys, "nothing at all")
 
 
