@@ -15,6 +15,8 @@ from fastgan.kernels.launch import planned
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 
+SMALLEST = 16  # rows of a block: tl.dot takes no fewer
+
 # (queries, keys, warps, stages) of a block, by the sum of padded widths (up to 64, 128, 192, 256, beyond): for 16-bit
 # inputs, for fp32 as tf32 products (up to 192, of them 64 for a key), for fp32 as multiply-adds. The first two were
 # found on an H200. Small fixed tables: the first call of a training step must not wait for a search.
@@ -38,6 +40,13 @@ TABLES = {
                     "tf32": [(32, 32, 4, 1), (32, 32, 4, 1), (16, 32, 4, 1)],
                     "fp32": [(16, 32, 8, 1), (16, 32, 8, 1)] + [(16, 16, 8, 1)] * 3},
 }  # fmt: skip
+
+
+@triton.jit
+def _block_and_head(count, BLOCK: tl.constexpr):
+    """This program's first row of `count` and its head: both on the grid's first axis; the others end at 65,535."""
+    blocks = tl.cdiv(count, BLOCK)
+    return tl.program_id(0) % blocks * BLOCK, (tl.program_id(0) // blocks).to(tl.int64)
 
 
 @triton.jit
@@ -126,7 +135,7 @@ def attention_forward_kernel(
     HAS_BIAS: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
-    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    i0, head = _block_and_head(N, BLOCK_N)
     q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
     largest = tl.full((BLOCK_N,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_N,), tl.float32)
@@ -160,7 +169,7 @@ def attention_backward_rows_kernel(
     NEED_DQ: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """delta = rowsum(dO*O) - dL, and dQ."""
-    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    i0, head = _block_and_head(N, BLOCK_N)
     do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
     o = _rows(out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
     d = tl.sum(do.to(tl.float32) * o.to(tl.float32), 1)
@@ -190,7 +199,7 @@ def attention_backward_keys_kernel(
     NEED_DK: tl.constexpr, NEED_DV: tl.constexpr, NEED_DBIAS: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
-    j0, head = tl.program_id(0) * BLOCK_M, tl.program_id(1).to(tl.int64)
+    j0, head = _block_and_head(M, BLOCK_M)
     k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
     v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
     k_sums = tl.zeros((BLOCK_M, PD), tl.float32)
@@ -247,7 +256,7 @@ def attention_double_rows_first_kernel(
     NEED_DDO: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """delta, mu, ddO, and b = rowsum(dO*ddO) - mu delta."""
-    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    i0, head = _block_and_head(N, BLOCK_N)
     q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
     x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N, EVEN) if HAS_X else q_tile
     l2 = _lse2(lse + head * N, i0, N, BLOCK_N)
@@ -307,7 +316,7 @@ def attention_double_rows_second_kernel(
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """dQ' = tau (dS Y + dS2 K)"""
-    i0, head = tl.program_id(0) * BLOCK_N, tl.program_id(1).to(tl.int64)
+    i0, head = _block_and_head(N, BLOCK_N)
     q_tile = _rows(q + head * N * D, i0, N, D, PD, BLOCK_N, EVEN)
     x_tile = _rows(x + head * N * D, i0, N, D, PD, BLOCK_N, EVEN) if HAS_X else q_tile
     do = _rows(grad_out + head * N * DV, i0, N, DV, PDV, BLOCK_N, EVEN)
@@ -343,7 +352,7 @@ def attention_double_keys_kernel(
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
     """dK' = tau (dS^T X + dS2^T Q), dV' = (P*(E - mu))^T dO, dbias' = colsum(dS2)"""
-    j0, head = tl.program_id(0) * BLOCK_M, tl.program_id(1).to(tl.int64)
+    j0, head = _block_and_head(M, BLOCK_M)
     k_tile = _rows(k + head * M * D, j0, M, D, PD, BLOCK_M, EVEN)
     y_tile = _rows(y + head * M * D, j0, M, D, PD, BLOCK_M, EVEN) if HAS_Y else k_tile
     v_tile = _rows(v + head * M * DV, j0, M, DV, PDV, BLOCK_M, EVEN)
@@ -458,12 +467,21 @@ class _Problem:
 
     def launch(self, kernel, table, by_keys, **arguments):
         block_n, block_m, warps, stages = blocks(table, self.widths, self.q.element_size(), self.precision)
-        grid = (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n), self.heads)
-        if 0 in grid:
-            return
-        even = self.N % block_n == 0 and self.M % block_m == 0  # then nothing of a block is masked
-        arguments |= {"BLOCK_N": block_n, "BLOCK_M": block_m, "EVEN": even}
-        self.steps.launch(kernel, (*grid, 1), warps=warps, stages=stages, **self.common, **arguments)
+        while True:
+            programs = self.heads * (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n))
+            if programs == 0:
+                return
+            even = self.N % block_n == 0 and self.M % block_m == 0  # then nothing of a block is masked
+            arguments |= {"BLOCK_N": block_n, "BLOCK_M": block_m, "EVEN": even}
+            try:
+                self.steps.launch(kernel, (programs, 1, 1), warps=warps, stages=stages, **self.common, **arguments)
+                return
+            except triton.runtime.errors.OutOfResources:  # raised before anything runs
+                if (block_n, block_m, stages) == (SMALLEST, SMALLEST, 1):
+                    raise
+                if stages == 1:
+                    block_n, block_m = max(SMALLEST, block_n // 2), max(SMALLEST, block_m // 2)
+                stages = 1
 
 
 @planned(tensors=4, depends_on=_fp32_precision)

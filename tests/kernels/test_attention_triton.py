@@ -84,6 +84,50 @@ def test_largest_block_of_a_table_fits_into_shared_memory(function, element, wid
     assert shared <= kilobytes * 1024
 
 
+class Recorded:
+    """Steps that launch nothing; a block of more rows than fit does not get the shared memory."""
+
+    def __init__(self, most_rows):
+        self.most_rows, self.launched = most_rows, []
+
+    def contiguous(self, tensor):
+        return tensor
+
+    def launch(self, kernel, grid, *, stages, BLOCK_N, BLOCK_M, EVEN, **arguments):
+        if max(BLOCK_N, BLOCK_M) > self.most_rows or stages > 1:
+            raise triton.runtime.errors.OutOfResources(112 * 1024, 99 * 1024, "shared memory")
+        self.launched.append((grid, BLOCK_N, BLOCK_M, EVEN))
+
+
+def problem(steps, heads, rows):
+    from fastgan.kernels import attention as kernels
+
+    q = torch.zeros(1, 1, 1, 1, dtype=torch.float16).expand(heads, 1, rows, 64)
+    return kernels._Problem(steps, q, q, q, None, 1.0, False)
+
+
+@pytest.mark.parametrize("most_rows, block", [(64, (64, 64)), (63, (32, 32)), (16, (16, 16))])
+def test_what_exceeds_shared_memory_goes_to_smaller_blocks(most_rows, block):
+    steps = Recorded(most_rows)
+    problem(steps, 3, 96).launch(None, "backward_keys", True)
+    ((grid, *blocks, even),) = steps.launched
+    assert tuple(blocks) == block
+    assert grid[0] == 3 * -(-96 // block[1]) and even == (96 % block[0] == 0)
+
+
+def test_what_exceeds_shared_memory_in_the_smallest_blocks_raises():
+    with pytest.raises(triton.runtime.errors.OutOfResources):
+        problem(Recorded(15), 3, 96).launch(None, "backward_keys", True)
+
+
+@pytest.mark.parametrize("by_keys", [False, True])
+def test_more_heads_than_a_grid_s_second_axis_holds(by_keys):
+    steps = Recorded(64)
+    problem(steps, 65_536, 64).launch(None, "backward_keys", by_keys)
+    ((grid, *_),) = steps.launched
+    assert grid[0] >= 65_536 and max(grid[1:]) < 65_536
+
+
 @pytest.mark.parametrize("precision, products", [("tf32", "tf32"), ("ieee", "tf32x3"), ("none", "tf32x3")])
 def test_the_precision_that_a_user_sets_by_either_of_torch_s_switches_is_read(precision, products, monkeypatch):
     from fastgan.kernels import attention as kernels
