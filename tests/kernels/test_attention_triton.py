@@ -12,7 +12,7 @@ import torch
 triton = pytest.importorskip("triton")
 
 ARCHS = {80: (163 * 1024, r"HMMA"), 90: (227 * 1024, r"HGMMA|HMMA"), 100: (227 * 1024, r"UTC\w*MMA|HMMA")}
-FP32 = {"lse", "delta", "mu", "b", "bias", "dbias", "x_bias", "grad_lse"}
+FP32 = {"lse", "log_sum", "delta", "mu", "b", "bias", "dbias", "x_bias", "grad_lse"}
 TABLE_OF = {
     "attention_forward_kernel": "forward",
     "attention_backward_rows_kernel": "backward_rows",
@@ -34,6 +34,7 @@ def compile_ahead(function, element, width, v_width, precision, arch):
     widths = kernels.padded(width), kernels.padded(v_width)
     block_n, block_m, warps, stages = kernels.blocks(TABLE_OF[function], widths, itemsize, precision)
     constants = dict(D=width, DV=v_width, PD=widths[0], PDV=widths[1], PRECISION=precision, CAUSAL=False)
+    constants |= dict(NEED_DBIAS=False)
     constants |= dict(BLOCK_N=block_n, BLOCK_M=block_m, HAS_BIAS=False, HAS_X_BIAS=False, HAS_GRAD_LSE=False)
     signature, attributes = {}, {}
     for i, name in enumerate(kernel.arg_names):
@@ -72,6 +73,42 @@ def test_compiled_kernel_uses_matrix_instructions_and_spills_little(function, ar
     # The blocks were timed on sm_90, where smaller ones that spill nowhere were slower.
     assert spilled <= (0 if arch == 90 else 256)
     assert shared <= limit
+
+
+def innermost_loop(sass):
+    """How many times each instruction is in the longest loop."""
+    lines, labels, loops = [], {}, [Counter()]
+    for line in sass.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(lines)
+        elif instruction := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(.*?);", line):
+            lines.append(instruction[1])
+            back = re.search(r"BRA.*`\((\.L_\w+)\)", instruction[1])
+            if back and back[1] in labels:
+                loops.append(Counter(text.split()[0].split(".")[0] for text in lines[labels[back[1]] :]))
+    return max(loops, key=Counter.total)
+
+
+@pytest.mark.parametrize(
+    "function, element, width, precision, most",
+    [
+        ("attention_backward_keys_kernel", "bf16", 32, "ieee", 290),
+        ("attention_double_keys_kernel", "bf16", 32, "ieee", 525),
+        ("attention_double_keys_kernel", "fp32", 32, "tf32x3", 3300),
+        ("attention_double_rows_second_kernel", "bf16", 128, "ieee", 820),
+    ],
+)
+def test_a_loop_keeps_scores_in_registers(function, element, width, precision, most):
+    """On a GPU of 2022: warp groups multiply, nothing is spilled, instructions of a warp for 1024 scores are few."""
+    from fastgan.kernels import attention as kernels
+
+    spilled, _, sass = compile_ahead(function, element, width, width, precision, 90)
+    loop = innermost_loop(sass)
+    widths = kernels.padded(width), kernels.padded(width)
+    block_n, block_m, warps, _ = kernels.blocks(TABLE_OF[function], widths, 4 if element == "fp32" else 2, precision)
+    assert spilled == 0
+    assert loop["HGMMA"] > 0 and loop["HMMA"] == 0
+    assert loop.total() * warps * 1024 <= most * block_n * block_m
 
 
 @pytest.mark.parametrize("function", TABLE_OF)
