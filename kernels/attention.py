@@ -23,8 +23,9 @@ MOST_SPLITS, LEAST_BLOCKS = 16, 4  # pieces of a sum over queries, and blocks in
 SMALLEST = 16  # rows of a block: tl.dot takes no fewer
 
 # (queries, keys, warps, stages) of a block, by the sum of padded widths (up to 64, 128, 192, 256, beyond): for 16-bit
-# inputs, for fp32 as tf32 products (up to 192, of them 64 for a key), for fp32 as multiply-adds. Those of the rows' and
-# forward's first two were found on an H200; those of the keys' by the compiler's report for one. Small fixed tables: the first call of a training step must not wait for a search.
+# inputs, for fp32 as tf32 products (up to 192, of them 64 for a key), for fp32 as multiply-adds. Those of the first two
+# were found on an H200 for sums over keys, by the compiler's report for an H100 for sums over queries. Small fixed
+# tables: the first call of a training step must not wait for a search.
 TABLES = {
     "forward": {"16 bit": [(64, 64, 4, 3)] * 3 + [(128, 64, 8, 2), (64, 32, 8, 2)],
                 "tf32": [(64, 64, 4, 2), (128, 64, 8, 2), (128, 64, 8, 2)],
@@ -446,6 +447,14 @@ def blocks(kernel, widths, itemsize, precision="ieee"):
     return table[0 if total <= 64 else 1 if total <= 128 else 2 if total <= 192 else 3 if total <= 256 else 4]
 
 
+def smaller(block):
+    """What takes less shared memory than a block: first one stage, then half the rows; itself when it is the least."""
+    block_n, block_m, warps, stages = block
+    if stages > 1:
+        return block_n, block_m, warps, 1
+    return max(SMALLEST, block_n // 2), max(SMALLEST, block_m // 2), warps, 1
+
+
 @functools.cache
 def _has_room(device):
     """Whether its multiprocessors have the registers and the shared memory that blocks of tf32 products take."""
@@ -529,8 +538,9 @@ class _Problem:
         return max(1, min(MOST_SPLITS, ENOUGH_PROGRAMS // programs, triton.cdiv(self.N, block_n) // LEAST_BLOCKS))
 
     def launch(self, kernel, table, by_keys, splits=1, **arguments):
-        block_n, block_m, warps, stages = blocks(table, self.widths, self.q.element_size(), self.precision)
+        block = blocks(table, self.widths, self.q.element_size(), self.precision)
         while True:
+            block_n, block_m, warps, stages = block
             programs = self.heads * (triton.cdiv(self.M, block_m) if by_keys else triton.cdiv(self.N, block_n))
             if programs == 0:
                 return
@@ -540,11 +550,9 @@ class _Problem:
                 self.steps.launch(kernel, (programs, splits, 1), warps=warps, stages=stages, **self.common, **arguments)
                 return
             except triton.runtime.errors.OutOfResources:  # raised before anything runs
-                if (block_n, block_m, stages) == (SMALLEST, SMALLEST, 1):
+                if smaller(block) == block:
                     raise
-                if stages == 1:
-                    block_n, block_m = max(SMALLEST, block_n // 2), max(SMALLEST, block_m // 2)
-                stages = 1
+                block = smaller(block)
 
 
 @planned(tensors=4, depends_on=_fp32_precision)
