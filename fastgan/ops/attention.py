@@ -287,16 +287,17 @@ def _has_no_kernel(q: torch.Tensor, v: torch.Tensor) -> bool:
     return q.is_cuda and (q.dtype == torch.float64 or _is_wide(q, v) or not _has_matrix_units(q.device))
 
 
-@torch.compiler.assume_constant_result
 def _has_matrix_units(device: torch.device) -> bool:
     """Whether Triton multiplies matrices on matrix units there: from compute capability 8.0 on."""
-    return _capability(device) >= 8
+    return (_capability if torch.compiler.is_compiling() else _known_capability)(device) >= 8
 
 
-@functools.cache
 def _capability(device: torch.device) -> float:
     """The major one; a compiler may trace for a GPU that is not here."""
     return torch.cuda.get_device_capability(device)[0] if torch.cuda.is_available() else math.inf
+
+
+_known_capability = functools.cache(_capability)
 
 
 def _check_scale(scale):

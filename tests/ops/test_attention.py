@@ -122,7 +122,7 @@ def test_jvp_names_a_wrong_tangent(change, message):
 @pytest.mark.parametrize("capability, served_by", [(7, "reference"), (8, "kernel")])
 def test_a_gpu_without_matrix_units_gets_the_reference(capability, served_by, monkeypatch):
     served = []
-    monkeypatch.setattr(MODULE, "_capability", lambda device: capability)
+    monkeypatch.setattr(MODULE, "_known_capability", lambda device: capability)
     monkeypatch.setattr(MODULE, "_route", lambda *tensors: lambda q, *rest: (served.append("kernel"), None))
     monkeypatch.setattr(MODULE, "_reference", lambda *arguments: served.append("reference"))
     with FakeTensorMode():
