@@ -4,14 +4,16 @@ Vaswani et al., "Attention Is All You Need", 2017; Zhang et al., "Self-Attention
 Kim et al., "The Lipschitz Constant of Self-Attention", 2021 (L2); Dao et al., "FlashAttention", 2022 (online softmax).
 """
 
+import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch.autograd import forward_ad
 
-from fastgan.ops._autograd import only_wanted, register
+from fastgan.ops._autograd import has_tangent, only_wanted, register
 from fastgan.ops._contract import accumulate_dtype, check_activation, check_choice, check_tensor, empty_output
-from fastgan.ops._torch_private import save_for_backward, wanted
+from fastgan.ops._torch_private import functorch_is_active, save_for_backward, wanted
 
 Similarity = Literal["dot", "l2"]
 LARGEST_WIDTH_ON_CUDA = 256
@@ -43,8 +45,9 @@ def attention(
 
     dtypes: float64, float32, bfloat16, float16; logits, softmax and sums in float32 (float64 for float64). Under
     autocast q, k, v are cast to its dtype, as torch's own attention does.
-    Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, for float64 on CUDA, and under forward-mode AD or
-    torch.func, `attention_reference` runs, with the N x M matrix in memory.
+    Devices: CPU, CUDA (Triton; D and Dv up to 256); elsewhere, for float64 on CUDA, on GPUs below compute
+    capability 8.0, under torch.func, and under forward-mode AD when an input requires a gradient, `attention_reference`
+    runs, with the N x M matrix in memory. Without such an input forward-mode AD calls `attention_jvp`.
     Derivatives: to second order with respect to q, k, v and key_bias; a gradient that is not wanted is not computed; a
     third order raises. Memory is O(N + M) in every pass, and results do not depend on the number of threads.
     Errors: ValueError or TypeError that names the argument.
@@ -53,17 +56,18 @@ def attention(
     try:
         _check_scale(scale)
         check_choice("similarity", similarity, ("dot", "l2"))
+        if run is None:
+            dual = _dual(q, k, v, key_bias, scale=scale, similarity=similarity, is_causal=is_causal)
+            if dual is not None:
+                return dual
         q, k, v, key_bias, scale = _prepare(q, k, v, scale, key_bias)
-        if run is None or (q.is_cuda and (q.dtype == torch.float64 or _is_wide(q, v))):
+        if run is None or _has_no_kernel(q, v):
             _check(q, k, v, scale, similarity, key_bias)
             return _reference(q, k, v, scale, similarity, key_bias, is_causal)
         if key_bias is not None:
             key_bias = key_bias.to(accumulate_dtype(q))
         if similarity == "l2":
-            # -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; a row's constant leaves the softmax alone.
-            squares = -scale * k.to(accumulate_dtype(q)).square().sum(-1)
-            key_bias = squares if key_bias is None else key_bias + squares
-            scale = 2 * scale
+            key_bias, scale = _of_distances(k, key_bias, scale)
         return run(q, k, v, key_bias, scale, is_causal)[0]
     except Exception:  # the op checks at no cost; here is what is wrong, in words
         _check(q, k, v, scale, similarity, key_bias)
@@ -84,6 +88,141 @@ def attention_reference(
     _check(q, k, v, scale, similarity, key_bias)
     q, k, v, key_bias, scale = _prepare(q, k, v, scale, key_bias)
     return _reference(q, k, v, scale, similarity, key_bias, is_causal)
+
+
+def attention_jvp(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    q_tangent: torch.Tensor | None = None,
+    k_tangent: torch.Tensor | None = None,
+    v_tangent: torch.Tensor | None = None,
+    *,
+    scale: float | None = None,
+    similarity: Similarity = "dot",
+    key_bias: torch.Tensor | None = None,
+    key_bias_tangent: torch.Tensor | None = None,
+    is_causal: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(O, dO): attention and its derivative along tangents X, Y, Z of q, k, v and x of key_bias.
+
+    dO = (P * (E - mu)) V + P Z with P = softmax(S), E = dS (scale (X K^T + Q Y^T) + x for "dot"), mu = rowsum(P * E).
+
+    Args:
+        q, k, v, scale, similarity, key_bias, is_causal: as `attention` takes them.
+        q_tangent, k_tangent, v_tangent, key_bias_tangent: each like its tensor; None stands for zeros.
+
+    Returns:
+        two tensors (B, H, N, Dv).
+
+    dtypes, devices: as `attention`. Forward-mode AD calls this function when no input requires a gradient.
+    Derivatives: O as `attention`; dO to first order, with respect to the tensors and their tangents; a third
+    derivative of O raises. Memory is O(N + M) in every pass, N x M under torch.func and without a kernel.
+    Errors: ValueError or TypeError that names the argument.
+    """
+    _check(q, k, v, scale, similarity, key_bias)
+    given = (("q", q, q_tangent), ("k", k, k_tangent), ("v", v, v_tangent), ("key_bias", key_bias, key_bias_tangent))
+    for name, t, tangent in given:
+        check_tensor(f"{name}_tangent", tangent, optional=True)
+        if tangent is None:
+            continue
+        if t is None:
+            raise ValueError(f"{name}_tangent must be None without {name}: pass {name} too")
+        if (tangent.shape, tangent.dtype, tangent.device) != (t.shape, t.dtype, t.device):
+            raise ValueError(
+                f"{name}_tangent must be like {name}, {tuple(t.shape)} {t.dtype} on {t.device};"
+                f" got {tuple(tangent.shape)} {tangent.dtype} on {tangent.device}"
+            )
+    present = [t for *_, t in given if t is not None]
+    if not present:
+        raise ValueError("one tangent at least must be a tensor, got None for all: call attention instead")
+    run = _route(q, k, v, key_bias, *present)
+    *tensors, scale = _prepare(q, k, v, scale, key_bias)
+    tangents = [None if d is None else d.to(t.dtype).expand_as(t) for t, (*_, d) in zip(tensors, given, strict=True)]
+    if run is None or _has_no_kernel(tensors[0], tensors[2]):
+        return _reference_jvp(tensors, tangents, scale, similarity, is_causal)
+    q, k, v, key_bias = tensors
+    x, y, z, x_bias = tangents
+    accumulate = accumulate_dtype(q)
+    key_bias, x_bias = (None if t is None else t.to(accumulate) for t in (key_bias, x_bias))
+    if similarity == "l2":
+        if y is not None:
+            moved = -2 * scale * (k.to(accumulate) * y.to(accumulate)).sum(-1)
+            x_bias = moved if x_bias is None else x_bias + moved
+        key_bias, scale = _of_distances(k, key_bias, scale)
+    out, logsumexp = run(q, k, v, key_bias, scale, is_causal)
+    known = out.detach(), logsumexp.detach()  # _Tangent's derivative holds their share
+    return out, _Tangent.apply(x, y, z, x_bias, q, k, v, key_bias, *known, scale, is_causal)
+
+
+class _Tangent(torch.autograd.Function):
+    """ddO of the double backward. It is linear in the tangents, so that their gradient is attention's backward; that of
+    the tensors is the double backward's, which raises when it is differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
+        *tensors, ctx.scale, ctx.is_causal = inputs
+        save_for_backward(ctx, *tensors)
+        tangents, fixed = tensors[:4], tensors[4:]
+        out = fixed[-2]  # in the place of dO, which ddO does not depend on
+        only_first = (True, *(False,) * 5)
+        return _second_order(*tangents, out, None, *fixed, ctx.scale, ctx.is_causal, only_first)[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 12
+        tensors, needs = ctx.saved_tensors, ctx.needs_input_grad
+        tangents, fixed = tensors[:4], tensors[4:]
+        of_tangents, of_tensors = needs[:4], needs[4:8]
+        grads = [None] * 8
+        if any(of_tangents):
+            first = _first_order(grad, None, *fixed, ctx.scale, ctx.is_causal, of_tangents)
+            grads[:4] = only_wanted(first, of_tangents)
+        if any(of_tensors):
+            mask = (False, False, *of_tensors)
+            second = _second_order(*tangents, grad, None, *fixed, ctx.scale, ctx.is_causal, mask)
+            grads[4:] = only_wanted(second[2:], of_tensors)
+        return *grads, *(None,) * 4
+
+
+def _reference_jvp(tensors, tangents, scale, similarity, is_causal):
+    """Of the reference; torch.func differentiates it in every mode, but takes no expanded tensors."""
+
+    def function(q, k, v, key_bias=None):
+        return _reference(q, k, v, scale, similarity, key_bias, is_causal)
+
+    count = 3 if tensors[3] is None else 4
+    fixed = tuple([t.contiguous() for t in tensors[:count]])
+    moving = [
+        torch.zeros_like(t) if d is None else d.contiguous() for t, d in zip(fixed, tangents[:count], strict=True)
+    ]
+    return torch.func.jvp(function, fixed, tuple(moving))
+
+
+def _dual(*tensors, **setting):
+    """attention of q, k, v, key_bias with tangents of forward-mode AD; None: the reference has to serve.
+
+    A gradient of a dual output would be without its tangent, so that no input may require one.
+    """
+    if functorch_is_active() or not has_tangent(*tensors):
+        return None
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return None
+    pairs = [(None, None) if t is None else forward_ad.unpack_dual(t) for t in tensors]
+    (q, k, v, key_bias), (x, y, z, x_bias) = zip(*pairs, strict=True)
+    if _route(q, k, v, key_bias, x, y, z, x_bias) is None or _has_no_kernel(q, v):
+        return None
+    return forward_ad.make_dual(*attention_jvp(q, k, v, x, y, z, key_bias=key_bias, key_bias_tangent=x_bias, **setting))
+
+
+def _of_distances(k, key_bias, scale):
+    """Key bias and scale with which the dot product is the L2 similarity.
+
+    -scale |q - k|^2 = 2 scale q.k - scale |k|^2 - scale |q|^2; a row's constant leaves the softmax alone.
+    """
+    squares = -scale * k.to(accumulate_dtype(k)).square().sum(-1)
+    return squares if key_bias is None else key_bias + squares, 2 * scale
 
 
 def scaled_dot_product_attention(
@@ -169,6 +308,23 @@ def _prepare(q, k, v, scale, key_bias):
 
 def _is_wide(q, v):
     return max(q.shape[3], v.shape[3]) > LARGEST_WIDTH_ON_CUDA
+
+
+def _has_no_kernel(q: torch.Tensor, v: torch.Tensor) -> bool:
+    return q.is_cuda and (q.dtype == torch.float64 or _is_wide(q, v) or not _has_matrix_units(q.device))
+
+
+def _has_matrix_units(device: torch.device) -> bool:
+    """Whether Triton multiplies matrices on matrix units there: from compute capability 8.0 on."""
+    return (_capability if torch.compiler.is_compiling() else _known_capability)(device) >= 8
+
+
+def _capability(device: torch.device) -> float:
+    """The major one; a compiler may trace for a GPU that is not here."""
+    return torch.cuda.get_device_capability(device)[0] if torch.cuda.is_available() else math.inf
+
+
+_known_capability = functools.cache(_capability)
 
 
 def _check_scale(scale):

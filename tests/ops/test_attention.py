@@ -8,12 +8,16 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 
-from fastgan.ops import attention, attention_reference, scaled_dot_product_attention
+from fastgan.ops import attention, attention_jvp, attention_reference, scaled_dot_product_attention
 from tests.contract.attention import case
 from tests.contract.check import check
 from tests.contract.closeness import relative_error
 from tests.contract.derivatives import derivatives
+
+MODULE = sys.modules["fastgan.ops.attention"]  # the package's attribute of this name is the function
 
 
 def operands(size, key_bias=False):
@@ -28,6 +32,103 @@ def cycle(function, tensors, dtype=torch.float64, **setting):
     """The output, the first and the second derivatives, by name."""
     inputs = dict(zip("qkv", (t.to(dtype) for t in tensors), strict=True))
     return derivatives(lambda q, k, v: {"out": function(q, k, v, **setting)}, inputs, rounding=dtype)
+
+
+def forward_mode(function, tensors, dtype=torch.float64, **setting):
+    """The output and its tangent; the tensors are their own tangents."""
+    with forward_ad.dual_level():
+        q, k, v = (forward_ad.make_dual(t.to(dtype), t.to(dtype)) for t in tensors)
+        return forward_ad.unpack_dual(function(q, k, v, **setting))
+
+
+SETTINGS = [{}, {"similarity": "l2", "scale": 0.3}, {"similarity": "l2", "is_causal": True}]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_forward_mode_is_right_and_calls_the_kernels(setting, monkeypatch):
+    tensors = [t.requires_grad_() for t in operands((1, 2, 5, 4, 3, 2), key_bias=True)]
+    monkeypatch.setattr(MODULE, "_reference", None)  # the N x M matrix
+
+    def function(q, k, v, key_bias):
+        return attention(q, k, v, key_bias=key_bias, **setting)
+
+    torch.autograd.gradcheck(function, tensors, check_forward_ad=True, check_backward_ad=False)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_jvp_has_a_derivative(setting):
+    """As a function of tensors that broadcast and of their tangents; one tangent is missing."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, 2, 5, 3), (2, 1, 4, 3), (2, 2, 4, 2), (4,)]
+    shapes = [*shapes, *shapes]
+    tensors = [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
+
+    def function(q, k, v, key_bias, x, y, z, x_bias):
+        return attention_jvp(q, k, v, x, y, z, key_bias=key_bias, key_bias_tangent=x_bias, **setting)
+
+    torch.autograd.gradcheck(function, tensors)
+    torch.autograd.gradcheck(
+        lambda q, v, y: attention_jvp(q, tensors[1], v, None, y, **setting), [*tensors[:3:2], tensors[5]]
+    )
+    primals, tangents = tensors[:4], tensors[4:]
+    reference = torch.func.jvp(
+        lambda q, k, v, key_bias: attention_reference(q, k, v, key_bias=key_bias, **setting),
+        tuple(t.detach() for t in primals),
+        tuple(t.detach() for t in tangents),
+    )
+    for ours, expected in zip(function(*tensors), reference, strict=True):
+        torch.testing.assert_close(ours.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_jvp_raises_beyond_its_derivatives():
+    q, k, v = (t.requires_grad_() for t in operands((1, 1, 4, 4, 3, 3)))
+    x = torch.ones_like(q)
+    _, tangent = attention_jvp(q, k, v, x)
+    (grad,) = torch.autograd.grad(tangent.sum(), q, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no further derivative"):
+        torch.autograd.grad(grad.sum(), q)
+
+
+def test_jvp_under_torch_func_is_right_to_second_order():
+    q, k, v = operands((1, 1, 4, 4, 3, 3))
+
+    def ours(q):
+        return attention_jvp(q, k, v, k)[1].square().sum()
+
+    def expected(q):
+        return torch.func.jvp(lambda q: attention_reference(q, k, v), (q,), (k,))[1].square().sum()
+
+    for transform in (torch.func.grad, torch.func.hessian):
+        torch.testing.assert_close(transform(ours)(q), transform(expected)(q), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"q_tangent": None}, "one tangent at least"),
+        ({"q_tangent": torch.zeros(1, 1, 4, 2)}, r"q_tangent must be like q, \(1, 1, 4, 3\)"),
+        ({"v_tangent": torch.zeros(1, 1, 4, 3, dtype=torch.float32)}, "v_tangent must be like v"),
+        ({"key_bias_tangent": torch.zeros(4)}, "key_bias_tangent must be None without key_bias"),
+    ],
+    ids=str,
+)
+def test_jvp_names_a_wrong_tangent(change, message):
+    q, k, v = operands((1, 1, 4, 4, 3, 3))
+    with pytest.raises(ValueError, match=message):
+        attention_jvp(q, k, v, **{"q_tangent": q, **change})
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="a torch without CUDA")
+@pytest.mark.parametrize("capability, served_by", [(7, "reference"), (8, "kernel")])
+def test_a_gpu_without_matrix_units_gets_the_reference(capability, served_by, monkeypatch):
+    served = []
+    monkeypatch.setattr(MODULE, "_known_capability", lambda device: capability)
+    monkeypatch.setattr(MODULE, "_route", lambda *tensors: lambda q, *rest: (served.append("kernel"), None))
+    monkeypatch.setattr(MODULE, "_reference", lambda *arguments: served.append("reference"))
+    with FakeTensorMode():
+        q = torch.empty(1, 1, 4, 4, device="cuda")
+        attention(q, q, q)
+    assert served == [served_by]
 
 
 @pytest.mark.parametrize("dtype, rtol", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
@@ -112,7 +213,7 @@ def test_views_of_any_stride_give_the_same_bits(dtype):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak memory from /proc")
 def test_memory_is_linear_in_the_number_of_tokens():
-    """The whole cycle of 2048 tokens below the size of one score matrix (16 MiB), in a separate process."""
+    """A cycle and forward mode of 2048 tokens below the size of one score matrix (16 MiB), in a separate process."""
     code = "\n".join(
         [
             "import torch, tests.ops.test_attention as t",
@@ -120,9 +221,11 @@ def test_memory_is_linear_in_the_number_of_tokens():
             "torch.set_num_threads(1)",
             "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])",
             "t.cycle(attention, t.operands((1, 1, 64, 64, 8, 8)), torch.float32)",
+            "t.forward_mode(attention, t.operands((1, 1, 64, 64, 8, 8)), torch.float32)",
             "tensors = t.operands((1, 1, 2048, 2048, 8, 8))",
             "before = peak()",
             "t.cycle(attention, tensors, torch.float32)",
+            "t.forward_mode(attention, tensors, torch.float32)",
             "print(peak() - before)",
         ]
     )
