@@ -83,8 +83,8 @@ class Trainer:
     data: a tensor of samples, or a data set as fastgan.data says.
     run_dir: the run's folder; None for a temporary one (trainer.folder.path). The folder is written from the first step
         of `fit` on, by one process at a time.
-    resume: go on from run_dir's newest whole checkpoint; on the CPU bit for bit as if the run had never stopped. "auto": go
-        on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
+    resume: go on from run_dir's newest whole checkpoint; on the CPU bit for bit as if the run had never stopped. "auto":
+        go on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run
@@ -92,7 +92,8 @@ class Trainer:
     shard: calls torch.distributed.fsdp.fully_shard on the module that it gets, and on the module's parts first. The
         Trainer calls it with the generator and its average; each of several processes then keeps a part of both.
     options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps,
-        or "10min"), keep_checkpoints=2, on_divergence="stop", rollbacks=3, stop_when="never", evaluate_every=None, evaluate_count=10_000, extractor=None,
+        or "10min"), keep_checkpoints=2, on_divergence="stop", rollbacks=3, stop_when="never",
+        evaluate_every=None, evaluate_count=10_000, extractor=None,
         report=True, progress=True, cuda_graphs=None.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
         before the first one. The first line of the log on stderr has it.
@@ -263,11 +264,11 @@ class Trainer:
         error, failed, row = self._find_divergence(), True, {}
         every, step = self.options.checkpoint_every, self.state.step
         self.checkpoint_is_due = step == self.steps or (self._late if isinstance(every, str) else step % every == 0)
+        due = self.is_due(self.options.sample_every) or self.checkpoint_is_due
         try:
-            with self._whole() if self.is_due(self.options.sample_every) or self.checkpoint_is_due else nullcontext():
-                with processes.alone():
-                    for callback in self.callbacks if error is None else ():
-                        callback.on_step(self, row)
+            with self._whole() if due else nullcontext(), processes.alone():
+                for callback in self.callbacks if error is None else ():
+                    callback.on_step(self, row)
             failed = False
         except Diverged as found:
             error, failed = found, False

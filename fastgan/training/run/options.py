@@ -57,11 +57,9 @@ class RunOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            counts = (
-                field.type is int
-                or (field.name == "checkpoint_every" and not isinstance(value, str))
-                or (field.name == "evaluate_every" and value is not None)
-            )
+            optional = field.name == "evaluate_every" and value is not None
+            steps = field.name == "checkpoint_every" and not isinstance(value, str)
+            counts = field.type is int or optional or steps
             if counts and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
                 raise ValueError(f"{field.name} must be at least 1; got {value!r}")
         if isinstance(self.checkpoint_every, str):
