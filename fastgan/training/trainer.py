@@ -83,8 +83,9 @@ class Trainer:
     data: a tensor of samples, or a data set as fastgan.data says.
     run_dir: the run's folder; None for a temporary one (trainer.folder.path). The folder is written from the first step
         of `fit` on, by one process at a time.
-    resume: go on from run_dir's newest whole checkpoint; on the CPU bit for bit as if the run had never stopped. "auto":
-        go on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
+    resume: go on from run_dir's newest whole checkpoint; on the CPU bit for bit as if the run had never stopped.
+        "auto": go on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a
+        warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run

@@ -31,7 +31,7 @@ from fastgan.training.recipe.presets import RECIPES
 
 STEPS = 14
 EVERY = {"log_every": 4, "sample_every": 5, "checkpoint_every": 3}  # none a multiple of another: sums cross checkpoints
-KINDS = ("default", "wgan-gp", "sagan", "unrolled", "progan", "lecam", "pacgan", "r3gan")
+KINDS = ("default", "wgan-gp", "sagan", "unrolled", "progan", "lecam", "pacgan2", "r3gan")
 COLUMNS = ("kind", "kills", "runs", "resumed", "equal", "seconds_undisturbed")
 
 
