@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.interleaved import results
 from benchmarks.rows import Rows
@@ -25,7 +26,13 @@ from fastgan.models import create
 from fastgan.training import Callback
 
 GROWTH, SPEED, SHARE = 1.03, 0.97, 6
-OFTEN = {"log_every": 20, "sample_every": 100, "evaluate_every": 200, "evaluate_count": 200, "extractor": "fashion-cnn"}
+OFTEN: dict[str, Any] = {
+    "log_every": 20,
+    "sample_every": 100,
+    "evaluate_every": 200,
+    "evaluate_count": 200,
+    "extractor": "fashion-cnn",
+}
 NUMBERS = (
     "steps",
     "checkpoints",
@@ -52,7 +59,8 @@ class Looks(Callback):
     """A Look at this process twice in each hundredth of the time, at most once a step; the end of the run."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.looks, self.checkpoints = seconds, [], 0
+        self.seconds, self.checkpoints = seconds, 0
+        self.looks: list[Look] = []
 
     def on_start(self, trainer):
         self.began = time.monotonic()
@@ -71,13 +79,13 @@ class Looks(Callback):
         self.checkpoints += path.name.startswith("step_") and path.suffix == ""
 
 
-def soak(minutes: float, every: str, folder: Path, **options: object) -> dict[str, float]:
+def soak(minutes: float, every: str, folder: Path, **options: Any) -> dict[str, float]:
     """Train for so many minutes. -> NUMBERS by name"""
     samples, seconds = data.load("fashion"), 60 * minutes
     model = create("dcgan", channels=1, resolution=28, width=8, z_dim=32, spectral_norm="discriminator")
     looks = Looks(seconds)
-    options = {**OFTEN, "checkpoint_every": every, "progress": False, "device": "cpu"} | options
-    trainer = Trainer(*model, Recipe(batch_size=32), samples, run_dir=folder, callbacks=[looks], **options)
+    chosen = {**OFTEN, "checkpoint_every": every, "progress": False, "device": "cpu"} | options
+    trainer = Trainer(*model, Recipe(batch_size=32), samples, run_dir=folder, callbacks=[looks], **chosen)
     trainer.fit(10**9)
     return summary(looks.looks) | {"checkpoints": looks.checkpoints}
 

@@ -326,7 +326,7 @@ class Trainer:
         if self.options.on_divergence == "stop":
             raise error
         if found is None or state.rollbacks >= limit:
-            why = "there is no checkpoint to go back to" if found is None else f"{limit} rollbacks did not help"
+            why = "the run has no checkpoint to go back to" if found is None else f"{limit} rollbacks did not help"
             raise Diverged(f"{error}; {why}") from error
         rollbacks = state.rollbacks + 1
         checkpoint.load(state, found)

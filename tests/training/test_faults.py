@@ -125,7 +125,7 @@ def test_rollbacks_end(toy, tmp_path):
         trainer.fit(12)
     assert [row["rollback"] for row in read_metrics(tmp_path / "metrics.jsonl") if "rollback" in row] == [1, 2]
     trainer = spoil(make(toy, tmp_path / "new", on_divergence="rollback"), at=2)
-    with pytest.raises(Diverged, match="there is no checkpoint to go back to"):
+    with pytest.raises(Diverged, match="the run has no checkpoint to go back to"):
         trainer.fit(12)
 
 
@@ -201,8 +201,8 @@ def test_a_soak_sees_growth_open_files_and_a_run_that_slows_down():
             soak.Look(i, i, i * (1 + (i > 30) * seconds), 500 + memory * i, 9 + int(handles * i)) for i in range(61)
         ]
 
-    assert soak.failures(soak.summary(looks(0, 0, 0)) == []
-    said = soak.failures(soak.summary(looks(1, 0.1, 0.1))
+    assert soak.failures(soak.summary(looks(0, 0, 0))) == []
+    said = soak.failures(soak.summary(looks(1, 0.1, 0.1)))
     assert [words in line for words, line in zip(("memory", "handles", "speed"), said, strict=True)] == [True] * 3
 
 
