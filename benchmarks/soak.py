@@ -26,13 +26,8 @@ from fastgan.models import create
 from fastgan.training import Callback
 
 GROWTH, SPEED, SHARE = 1.03, 0.97, 6
-OFTEN: dict[str, Any] = {
-    "log_every": 20,
-    "sample_every": 100,
-    "evaluate_every": 200,
-    "evaluate_count": 200,
-    "extractor": "fashion-cnn",
-}
+OFTEN: dict[str, Any] = {"log_every": 20, "sample_every": 100, "evaluate_every": 200}
+OFTEN |= {"evaluate_count": 200, "extractor": "fashion-cnn"}
 NUMBERS = (
     "steps",
     "checkpoints",

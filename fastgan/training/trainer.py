@@ -322,7 +322,7 @@ class Trainer:
         """Keep the state that diverged; go back to the newest checkpoint, or raise the error."""
         state, limit = self.state, self.options.rollbacks
         with self._whole():
-            found = distributed.by_first(partial(self._keep_post_mortem, error))
+            found = distributed.by_first(self._keep_post_mortem)
         if self.options.on_divergence == "stop":
             raise error
         if found is None or state.rollbacks >= limit:
@@ -334,7 +334,7 @@ class Trainer:
         self._begin_counting()
         distributed.by_first(lambda: [callback.on_rollback(self, error) for callback in self.callbacks])
 
-    def _keep_post_mortem(self, error):
+    def _keep_post_mortem(self):
         """-> the checkpoint to go back to, or None"""
         if self._checkpoints in self.callbacks:
             self._checkpoints.settle(self)

@@ -20,7 +20,7 @@ POINTS = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
 
 
 def make(toy, folder, *callbacks, **options):
-    options = {"log_every": 4, "sample_every": 5, "checkpoint_every": 3, "progress": False, "report": False} | options
+    options = {"log_every": 4, "sample_every": 100, "checkpoint_every": 3, "progress": False, "report": False} | options
     recipe = Recipe(batch_size=8)
     return Trainer(*toy.pair(), recipe, POINTS, run_dir=folder, device="cpu", callbacks=callbacks, **options)
 
@@ -66,11 +66,11 @@ def test_runs_that_are_killed_end_as_those_that_nobody_disturbs():
 
 
 def test_the_log_goes_on_bit_for_bit_between_its_lines(toy, tmp_path):
-    make(toy, tmp_path / "whole").fit(12)
+    make(toy, tmp_path / "whole", sample_every=5).fit(12)
     with pytest.raises(KeyboardInterrupt):
-        make(toy, tmp_path / "killed", Dies(at=8)).fit(12)
+        make(toy, tmp_path / "killed", Dies(at=8), sample_every=5).fit(12)
     assert checkpoint.latest(tmp_path / "killed/checkpoints").name == "step_00000006"  # between lines 4 and 8
-    make(toy, tmp_path / "killed", resume=True).fit(12)
+    make(toy, tmp_path / "killed", resume=True, sample_every=5).fit(12)
     assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
     assert any("watch_movement" in row for row in kept(tmp_path / "whole")[1])
 
@@ -94,9 +94,9 @@ def test_a_gradient_that_explodes_is_found_too(toy, tmp_path):
 
 
 def test_a_rollback_goes_on_with_halved_rates_and_other_numbers_and_can_be_resumed(toy, tmp_path):
-    plain = make(toy, tmp_path / "plain", sample_every=100)
+    plain = make(toy, tmp_path / "plain")
     plain.fit(12)
-    back = {"on_divergence": "rollback", "sample_every": 100}
+    back = {"on_divergence": "rollback"}
     trainer = spoil(make(toy, tmp_path / "whole", **back), at=5)
     trainer.fit(12)
     state = trainer.state
@@ -172,9 +172,9 @@ def test_costly_checkpoints_are_written_beside_the_training(toy, tmp_path, monke
                 go.set()
 
     monkeypatch.setattr(checkpoint, "write", slow)
-    make(toy, tmp_path / "slow", Frees(), sample_every=100).fit(12)
+    make(toy, tmp_path / "slow", Frees()).fit(12)
     monkeypatch.undo()
-    make(toy, tmp_path / "plain", sample_every=100).fit(12)
+    make(toy, tmp_path / "plain").fit(12)
     assert threads == [False] * 4
     assert kept(tmp_path / "slow") == kept(tmp_path / "plain")
 
@@ -207,9 +207,9 @@ def test_a_soak_sees_growth_open_files_and_a_run_that_slows_down():
 
 
 def test_a_short_soak_runs_with_everything_on(tmp_path):
-    often = {"sample_every": 5, "evaluate_every": 10, "evaluate_count": 20, "log_every": 2}
-    found = soak.soak(0.06, "0.3s", tmp_path, **often)
-    assert found["checkpoints"] >= 2 and found["steps"] >= 10
+    often = {"sample_every": 3, "evaluate_every": 3, "evaluate_count": 20, "log_every": 2}
+    found = soak.soak(0.1, "0.3s", tmp_path, **often)
+    assert found["checkpoints"] >= 2 and found["steps"] >= 3
     assert found["handles_last_sixth"] <= found["handles_after_first_sixth"] + 1
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert any("fid" in row for row in rows) and any("watch_auc" in row for row in rows)

@@ -20,7 +20,7 @@ class MetricsLog:
         with replacing(path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
-    def write(self, **row: dict[str, Any]) -> None:
+    def write(self, **row: Any) -> None:
         self.rows.append(row)
         with naming(self.path), open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")

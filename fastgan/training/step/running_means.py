@@ -1,7 +1,7 @@
 """The numbers of the steps since the last log line, kept on the device: a step waits for none of them."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -97,7 +97,7 @@ class EachStep:
     def __init__(self) -> None:
         self._waiting: deque[tuple[int, torch.Tensor, torch.cuda.Event | None]] = deque()
 
-    def look(self, step: int, values: Mapping[str, torch.Tensor], gradients: Sequence[torch.Tensor]) -> int | None:
+    def look(self, step: int, values: Mapping[str, torch.Tensor], gradients: list[torch.Tensor]) -> int | None:
         """-> the first step that has diverged, as far as is known now, or None"""
         sizes = [value.detach().float().abs() for value in values.values()]
         if gradients:
