@@ -324,7 +324,7 @@ class Trainer:
         with self._whole():
             found = distributed.by_first(self._keep_post_mortem)
         if self.options.on_divergence == "stop":
-            raise error
+            raise Diverged(f"{error}; the state is kept in {self.folder.post_mortem}") from None
         if found is None or state.rollbacks >= limit:
             why = "the run has no checkpoint to go back to" if found is None else f"{limit} rollbacks did not help"
             raise Diverged(f"{error}; {why}") from error
