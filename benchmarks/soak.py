@@ -90,7 +90,7 @@ def summary(looks: list[Look]) -> dict[str, float]:
     part = max(2, len(looks) // SHARE)
     first, settled, last = looks[:part], looks[part : 2 * part], looks[-part:]
     memory = [median(look.megabytes for look in some) for some in (settled, last)]
-    handles = [max(look.handles for look in some) for some in (settled, last)]
+    handles = [min(look.handles for look in some) for some in (settled, last)]  # a checkpoint being written has one
     ratios = [_speed(last, clock) / _speed(first, clock) for clock in ("processor", "clock")]
     values = (looks[-1].step, 0, *memory, memory[1] / memory[0], *handles, *ratios)
     return dict(zip(NUMBERS, values, strict=True))
