@@ -10,7 +10,7 @@ CSRC := $(shell find csrc -type f)
 PAPERS := dirac_gan ttur_saddle clip_versus_penalty pacgan_grid duality_gap pacgan_digits unrolled_ring \
   metric_calibration wasserstein_estimate fashion_benchmark spectral_norm_works few_garments relativistic_digits
 
-.PHONY: train test lint tidy format bench gpu papers sanitize test-wheel clean
+.PHONY: train test lint tidy format bench gpu papers kills soak docs wheel sanitize test-wheel clean
 
 train: .venv/built  ## train on the embedded garments, and say where the pictures are
 	$(BIN)/fastgan train --recipe garments --resolution 32 --width 24 --z-dim 32 --steps 7000
@@ -59,10 +59,14 @@ papers: .venv/built  ## every table of docs/papers.md: some three hours on two c
 	set -e; for table in $(PAPERS); do $(BIN)/python -m benchmarks.papers.$$table; done
 	$(BIN)/python -m benchmarks.pages
 
-.PHONY: docs wheel
-
 docs: .venv/built  ## the documentation, in build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+kills: .venv/built  ## eight kinds of run, killed 20 times each: weights and logs must be those of undisturbed runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.training.kills --csv benchmarks/results/kills.csv
+
+soak: .venv/built  ## an hour with everything on: memory, file handles and speed
+	$(BIN)/python -m benchmarks.soak
 
 sanitize: .venv/built  ## the op tests on CPU ops built with AddressSanitizer and UBSan
 	FASTGAN_SANITIZE=1 FASTGAN_CUDA=0 $(BIN)/python setup.py -q build --build-base build/sanitized --build-lib build/sanitized/lib

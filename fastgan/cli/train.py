@@ -205,7 +205,7 @@ def _new_run_dir(name):
 def _summary(trainer, flags, model, source):
     state, shape = trainer.state, "x".join(map(str, trainer.data.shape))
     sizes = [sum(p.numel() for p in network.parameters()) for network in (state.generator, state.discriminator)]
-    begin = f"from step {state.step} " if state.step else ""
+    begin = f"from step {state.step} (the newest whole checkpoint) " if state.step else ""
     done = f"\nnothing to do: the run is at step {state.step} already" if state.step >= flags.steps else ""
     return (
         f"{flags.recipe}: {model['name']} (generator {sizes[0]:,}, discriminator {sizes[1]:,} parameters)"

@@ -137,11 +137,14 @@ def attention_jvp(
     if not present:
         raise ValueError("one tangent at least must be a tensor, got None for all: call attention instead")
     run = _route(q, k, v, key_bias, *present)
-    *tensors, scale = _prepare(q, k, v, scale, key_bias)
-    tangents = [None if d is None else d.to(t.dtype).expand_as(t) for t, (*_, d) in zip(tensors, given, strict=True)]
-    if run is None or _has_no_kernel(tensors[0], tensors[2]):
+    q, k, v, key_bias, scale = _prepare(q, k, v, scale, key_bias)
+    tensors = q, k, v, key_bias
+    tangents = [
+        None if d is None or t is None else d.to(t.dtype).expand_as(t)
+        for t, (*_, d) in zip(tensors, given, strict=True)
+    ]
+    if run is None or _has_no_kernel(q, v):
         return _reference_jvp(tensors, tangents, scale, similarity, is_causal)
-    q, k, v, key_bias = tensors
     x, y, z, x_bias = tangents
     accumulate = accumulate_dtype(q)
     key_bias, x_bias = (None if t is None else t.to(accumulate) for t in (key_bias, x_bias))
@@ -197,7 +200,8 @@ def _reference_jvp(tensors, tangents, scale, similarity, is_causal):
     moving = [
         torch.zeros_like(t) if d is None else d.contiguous() for t, d in zip(fixed, tangents[:count], strict=True)
     ]
-    return torch.func.jvp(function, fixed, tuple(moving))
+    out, tangent = torch.func.jvp(function, fixed, tuple(moving))[:2]
+    return out, tangent
 
 
 def _dual(*tensors, **setting):

@@ -204,19 +204,23 @@ def of_all(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: (largest if name.endswith("_max") else mean)[i] for i, name in enumerate(values)}
 
 
-def agreed(signal: int | None, is_stopped: bool, best_step: int | None, failed: bool) -> tuple[int | None, bool, Any]:
-    """After each step: (signal, is_stopped, best_step), when one process has got a signal, or ends the run.
+def agreed(
+    signal: int | None, is_stopped: bool, best_step: int | None, failed: bool, diverged: bool, late: bool
+) -> tuple[int | None, bool, Any, bool, bool]:
+    """After each step, what one process says and all do: (signal, is_stopped, best_step, diverged, late).
+
+    signal: that one process has got. late: whether the time until the next checkpoint is over.
 
     Errors: ProcessFailed if another process says that it has failed.
     """
     if processes.world() == 1:
-        return signal, is_stopped, best_step
-    told = torch.tensor([signal or 0, is_stopped, -1 if best_step is None else best_step, failed])
+        return signal, is_stopped, best_step, diverged, late
+    told = torch.tensor([signal or 0, is_stopped, -1 if best_step is None else best_step, failed, diverged, late])
     distributed.all_reduce(told, distributed.ReduceOp.MAX)
-    signal, is_stopped, best, anywhere = told.tolist()
+    signal, is_stopped, best, anywhere, diverged, late = told.tolist()
     if anywhere and not failed:
         raise ProcessFailed(FIRST_FAILED)
-    return signal or None, bool(is_stopped), None if best < 0 else best
+    return signal or None, bool(is_stopped), None if best < 0 else best, bool(diverged), bool(late)
 
 
 def is_sharded(tensor: Any) -> bool:

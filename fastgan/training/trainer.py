@@ -1,6 +1,7 @@
 """The loop around the step."""
 
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -45,7 +46,7 @@ from fastgan.training.recipe.recipe import Recipe
 from fastgan.training.run import checkpoint, setup_file
 from fastgan.training.run.folder import RunFolder
 from fastgan.training.run.interrupts import Interrupted, asked_to_stop
-from fastgan.training.run.options import Options, RunOptions
+from fastgan.training.run.options import Options, RunOptions, seconds
 from fastgan.training.run.sharding import Sharding
 from fastgan.training.step.augmentation import augmentation, observe
 from fastgan.training.step.compile_critic_loss import CompiledLosses
@@ -54,7 +55,13 @@ from fastgan.training.step.graphs import graphs_of
 from fastgan.training.step.objective import Objective
 from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.precision import Precision
-from fastgan.training.step.running_means import Diverged, RunningMeans, advice_against_divergence
+from fastgan.training.step.running_means import (
+    Diverged,
+    EachStep,
+    RunningMeans,
+    advice_against_divergence,
+    exploded,
+)
 from fastgan.training.step.state import TrainState
 from fastgan.training.step.updates import alternating, eagerly, simultaneous
 
@@ -77,16 +84,18 @@ class Trainer:
     data: what fastgan.data.as_data takes: a tensor, a torch Dataset or DataLoader, a path, a data set.
     run_dir: the run's folder; None for a temporary one (trainer.folder.path). The folder is written from the first step
         of `fit` on, by one process at a time.
-    resume: go on from run_dir's newest checkpoint; on the CPU bit for bit as if the run had never stopped. "auto": go
-        on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a warning.
+    resume: go on from run_dir's newest whole checkpoint; on the CPU bit for bit as if the run had never stopped.
+        "auto": go on if run_dir has a checkpoint, else begin. What the checkpoint has no state for starts fresh, with a
+        warning.
     exist_ok: begin a new run in place of the one that run_dir holds.
     device: by default the GPU if there is one. channels_last: the memory format of weights with four dimensions.
     callbacks: training.Callbacks that are called after the Trainer's, such as training.TensorBoard(). In a run
         of several processes the first process alone calls callbacks.
     shard: calls torch.distributed.fsdp.fully_shard on the module that it gets, and on the module's parts first. The
         Trainer calls it with the generator and its average; each of several processes then keeps a part of both.
-    options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps),
-        keep_checkpoints=2, stop_when="never", evaluate_every=None, evaluate_count=10_000, extractor=None,
+    options: the fields of RunOptions: log_every=50, sample_every=500, checkpoint_every=1000 (in steps,
+        or "10min"), keep_checkpoints=2, on_divergence="stop", rollbacks=3, stop_when="never",
+        evaluate_every=None, evaluate_count=10_000, extractor=None,
         report=True, progress=True, cuda_graphs=None.
     route: an attribute, the route of the newest gradient penalty and why, "four passes: ..." or "general: ..."; None
         before the first one. The first line of the log on stderr has it.
@@ -123,6 +132,8 @@ class Trainer:
             raise ValueError(
                 'precision="fp16" does not go with shard=, where each process sees its own overflow: use "bf16"'
             )
+        if self.options.on_divergence == "rollback" and shard is not None:
+            raise ValueError('on_divergence="rollback" does not go with shard=: use "stop", and resume the run')
         distributed.check_alike(
             seed=recipe.seed, batch_size=recipe.batch_size, samples=(len(self.data), *self.data.shape)
         )
@@ -178,6 +189,7 @@ class Trainer:
         self.findings: list[Finding] = []
         self.is_stopped = False
         self.route: str | None = None
+        self._checkpoints = Checkpoints(self.options.keep_checkpoints)
         self.callbacks = [
             Observations(self.options.sample_every, stop, extractor),
             *evaluation,
@@ -185,7 +197,7 @@ class Trainer:
             Findings(self.options.sample_every),
             *([Best(stop)] if stop is not None else []),
             Pictures(self.options.sample_every, self.data),
-            Checkpoints(self.options.checkpoint_every, self.options.keep_checkpoints),
+            self._checkpoints,
             Report(self.options.report),
             *([ProgressBar()] if self.options.progress else []),
             *([Notebook()] if self.options.progress and in_notebook() else []),
@@ -201,24 +213,22 @@ class Trainer:
         them (or both at once: recipe.update).
         Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint; a second signal ends
         the run at once.
-        Errors: Diverged, with the step and the name of what is not finite; Interrupted (a KeyboardInterrupt) after a
+        Errors: Diverged, with the step and the name of what is not finite, unless on_divergence="rollback" goes back to
+        a checkpoint; Interrupted (a KeyboardInterrupt) after a
         signal to any process of the run; FileExistsError if another run has the folder; ProcessFailed in the other
         processes when the first one has failed.
         """
         seed, state = self.recipe.seed, self.state
         self.steps, self.is_stopped, signal = steps, False, None
-        self.means = RunningMeans(advice_against_divergence(self.recipe, state.discriminator))
+        self._begin_counting()
         plan = self.schedule.at(state.step)
         plan.enter(state)
         average = MovingAverage(state.average, state.generator)
         distributed.check_alike(steps=(state.step, steps))
-        updates = self.schedule.updates(Order.of(self.data, seed), start=state.step)
-        stream = batches(self.data, (processes.part(indices, self.recipe.accumulate) for indices in updates))
         with (
             self._claimed(),
             randomness.global_seed(seed, "fit", self.device),
             randomness.sharing(self.device) as shared,
-            closing(stream),
             self.precision.switched(),
             nullcontext() if self.graphs is None else self.graphs.capture.running(),
             distributed.watching(),
@@ -226,8 +236,9 @@ class Trainer:
             ExitStack() as at_the_end,
             self._callbacks_around(),
         ):
+            stream = at_the_end.enter_context(closing(self._stream()))
             while state.step < steps:
-                randomness.reseed(seed, "step", state.step)  # what networks and penalties draw by themselves
+                randomness.reseed(self._seed, "step", state.step)  # what networks and penalties draw by themselves
                 plan.enter(state)
                 shared.rows = plan.samples // (processes.world() * self.recipe.accumulate)
                 self.values = distributed.of_all(self._step(plan, stream))
@@ -236,8 +247,13 @@ class Trainer:
                 plan = self.schedule.at(state.step)
                 average.update(plan.recipe.ema_decay, state.step)
                 self.means.add(state.step, self.values)
-                signal = self._after_step(asked)
-                if self.is_stopped:
+                signal, diverged = self._after_step(asked)
+                if diverged is not None:
+                    self._roll_back(diverged)
+                    stream.close()
+                    stream = at_the_end.enter_context(closing(self._stream()))
+                    plan = self.schedule.at(state.step)
+                elif self.is_stopped:
                     at_the_end.enter_context(self._whole())  # for a last checkpoint
                     break
         signal = asked.signal or signal
@@ -245,19 +261,89 @@ class Trainer:
             raise Interrupted(signal, state.step)
 
     def _after_step(self, asked):
-        """The callbacks of a step; what all processes then agree on. -> the signal that ends the run, or None"""
-        failed, row = True, {}
-        due = self.is_due(self.options.sample_every) or self.is_due(self.options.checkpoint_every)
+        """The callbacks of a step; what all processes then agree on. -> (the signal that ends the run, the error of a
+        state that has diverged), each may be None"""
+        error, failed, row = self._find_divergence(), True, {}
+        every, step = self.options.checkpoint_every, self.state.step
+        self.checkpoint_is_due = step == self.steps or (self._late if isinstance(every, str) else step % every == 0)
+        due = self.is_due(self.options.sample_every) or self.checkpoint_is_due
         try:
             with self._whole() if due else nullcontext(), processes.alone():
-                for callback in self.callbacks:
+                for callback in self.callbacks if error is None else ():
                     callback.on_step(self, row)
             failed = False
+        except Diverged as found:
+            error, failed = found, False
         finally:
-            signal, stopped, best = distributed.agreed(asked.signal, self.is_stopped, self.best_step, failed)
+            if self.checkpoint_is_due:
+                self._written = time.monotonic()
+            late = isinstance(every, str) and time.monotonic() - self._written >= seconds(every)
+            signal, stopped, best, diverged, self._late = distributed.agreed(
+                asked.signal, self.is_stopped, self.best_step, failed, error is not None, late
+            )
+        if diverged:
+            return signal, error or Diverged(f"step {step}: another process has found what is not finite")
         if signal is not None or stopped:
             self.stop(best)
-        return signal
+        return signal, None
+
+    def _begin_counting(self):
+        """What follows from the state, at the start and after a rollback."""
+        state, seed = self.state, self.recipe.seed
+        advice = advice_against_divergence(self.recipe, state.discriminator)
+        self.means = RunningMeans(advice, state.log.get("means", ()), self.device)
+        self._each_step, self._late, self._written = EachStep(), False, time.monotonic()
+        self._seed = randomness.derive(seed, "rollback", state.rollbacks) if state.rollbacks else seed
+
+    def _stream(self):
+        """The batches of the steps from the state's on."""
+        updates = self.schedule.updates(Order.of(self.data, self._seed), start=self.state.step)
+        return batches(self.data, (processes.part(indices, self.recipe.accumulate) for indices in updates))
+
+    def _find_divergence(self):
+        """-> the error of a step that is known to have diverged, or None"""
+        state, gradients = self.state, []
+        if not state.scalers:  # with fp16 gradients overflow, and the step is left out
+            networks = (state.discriminator, state.generator)
+            gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
+            gradients = [g.to_local() if distributed.is_sharded(g) else g for g in gradients]
+        step = self._each_step.look(state.step, self.values, gradients)
+        if step is None:
+            return None
+        networks = {name: state.networks()[name] for name in ("discriminator", "generator", "average")}
+        tensor = not_finite(networks, gradients=not state.scalers)
+        try:
+            self.means.check()
+        except Diverged as error:
+            return Diverged(f"{error}; the first tensor: {tensor}" if tensor else str(error))
+        what = f"{tensor} is not finite" if tensor else exploded(self.values) or "a gradient has exploded"
+        return Diverged(f"step {step}: {what}; try lower learning rates")
+
+    def _roll_back(self, error):
+        """Keep the state that diverged; go back to the newest checkpoint, or raise the error."""
+        state, limit = self.state, self.options.rollbacks
+        with self._whole():
+            found = distributed.by_first(self._keep_post_mortem)
+        if self.options.on_divergence == "stop":
+            raise Diverged(f"{error}; the state is kept in {self.folder.post_mortem}") from None
+        if found is None or state.rollbacks >= limit:
+            why = "the run has no checkpoint to go back to" if found is None else f"{limit} rollbacks did not help"
+            raise Diverged(f"{error}; {why}") from error
+        rollbacks = state.rollbacks + 1
+        checkpoint.load(state, found)
+        state.rollbacks = rollbacks
+        self._begin_counting()
+        distributed.by_first(lambda: [callback.on_rollback(self, error) for callback in self.callbacks])
+
+    def _keep_post_mortem(self):
+        """-> the checkpoint to go back to, or None"""
+        if self._checkpoints in self.callbacks:
+            self._checkpoints.settle(self)
+        try:
+            checkpoint.save(self.state, self.folder.post_mortem, self.recipe, keep=1)
+        except OSError as reason:
+            warnings.warn(f"the state that diverged is not kept: {reason}", stacklevel=2)
+        return checkpoint.newest_whole(self.folder.checkpoints)[0]
 
     @contextmanager
     def _claimed(self):
@@ -277,6 +363,7 @@ class Trainer:
             if self._replaces:
                 self.folder.clear()
                 self._replaces = False
+            checkpoint.set_aside(self.folder.checkpoints, self.state.step)
             self.recipe.save(self.folder.recipe)
             if self.setup is not None:
                 setup_file.save(self.folder.setup, **self.setup)
@@ -303,6 +390,12 @@ class Trainer:
         if found := not_finite(self.state.networks()):
             raise Diverged(f"step {self.state.step}: {found} is not finite; try lower learning rates")
 
+    def whole_state(self) -> TrainState:
+        """The state, checked, with what the log goes on from: for a checkpoint. Errors: Diverged, as `check`."""
+        self.check()
+        self.state.log["means"] = self.means.kept()
+        return self.state
+
     def wrote(self, path: Path) -> None:
         """A callback calls this after it has written a picture or a checkpoint; `on_file` of all callbacks follows."""
         for callback in self.callbacks:
@@ -328,7 +421,7 @@ class Trainer:
 
     def _step(self, plan, stream):
         state, recipe = self.state, plan.recipe
-        source = randomness.generator(recipe.seed, "latents", plan.step, self.device)
+        source = randomness.generator(self._seed, "latents", plan.step, self.device)
         objective = self._objective(plan, state)
         settings = {
             "next_batch": partial(self._next_batch, stream, plan.stage),

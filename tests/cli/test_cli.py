@@ -54,7 +54,7 @@ def test_train_then_resume_then_sample(tmp_path, capsys):
     assert (recipe.generator_lr, recipe.seed, recipe.batch_size) == (0.002, 3, 8)
 
     assert run("train", "--resume", "--run-dir", folder, "--steps", 6) == 0
-    assert "from step 4 to step 6" in capsys.readouterr().out
+    assert "from step 4 (the newest whole checkpoint) to step 6" in capsys.readouterr().out
     assert checkpoint.latest(folder / "checkpoints").name == "step_00000006"
     assert Recipe.load(folder / "recipe.yaml") == recipe
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -23,5 +23,8 @@ class Callback:
     def on_file(self, trainer: Any, path: Path) -> None:
         """After a picture or a checkpoint was written to this path."""
 
+    def on_rollback(self, trainer: Any, error: Exception) -> None:
+        """After a divergence, when the state is that of a checkpoint again. error: what diverged."""
+
     def on_end(self, trainer: Any) -> None:
         """After the last step of a `fit`, or after the error that ended the `fit`."""

@@ -15,9 +15,16 @@ class Log(Callback):
         self.every = every
 
     def on_start(self, trainer: Any) -> None:
-        self.file = MetricsLog(trainer.folder.metrics, trainer.state.step)
+        self.file = MetricsLog(trainer.folder.metrics, trainer.state.step, trainer.state.rollbacks)
         trainer.rows = self.file.rows
         self.since = (trainer.state.step, time.perf_counter())
+
+    def on_rollback(self, trainer: Any, error: Exception) -> None:
+        """The lines after the checkpoint go, and one line says why. `rollback` counts them."""
+        self.file = MetricsLog(trainer.folder.metrics, trainer.state.step, trainer.state.rollbacks)
+        trainer.rows = self.file.rows
+        self.since = (trainer.state.step, time.perf_counter())
+        self.file.write(step=trainer.state.step, rollback=trainer.state.rollbacks, diverged=str(error))
 
     def on_step(self, trainer: Any, row: dict[str, Any]) -> None:
         due, step = trainer.is_due(self.every), trainer.state.step

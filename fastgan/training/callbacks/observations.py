@@ -18,6 +18,13 @@ class Observations(Callback):
 
     def on_start(self, trainer):
         self.watch = Watch(trainer.recipe, trainer.data, trainer.state, self.features)
+        log = trainer.state.log
+        if (before := log.get("watch_before")) is not None and self.watch.before is not None:
+            self.watch.before, self.watch.step = before.to(self.watch.device), log["watch_step"]
+        self._note(trainer)
+
+    def on_rollback(self, trainer, error):
+        self.on_start(trainer)
 
     def on_step(self, trainer, row):
         if trainer.is_due(self.every):
@@ -26,6 +33,12 @@ class Observations(Callback):
             if "watch_auc" in seen and self.stop is not None:
                 seen |= self.stop.measure(trainer.state)
             row.update(seen)
+            self._note(trainer)
+
+    def _note(self, trainer):
+        """For checkpoints: a run that goes on sees the same movement since the observation before."""
+        if self.watch.before is not None:
+            trainer.state.log |= {"watch_before": self.watch.before, "watch_step": self.watch.step}
 
 
 class Best(Callback):
@@ -38,8 +51,7 @@ class Best(Callback):
         if self.stop.series.value not in row:
             return
         if self.stop.is_best(trainer.rows):
-            trainer.check()
-            checkpoint.save(trainer.state, trainer.folder.best, trainer.recipe, keep=1)
+            checkpoint.save(trainer.whole_state(), trainer.folder.best, trainer.recipe, keep=1)
         if (best := self.stop.ended(trainer.rows)) is not None:
             trainer.stop(best)
 

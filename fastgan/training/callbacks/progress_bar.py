@@ -28,6 +28,10 @@ class ProgressBar(Callback):
                 self.said_route = True
             self.progress.numbers(numbers.format(**row))
 
+    def on_rollback(self, trainer: Any, error: Exception) -> None:
+        self.progress.go_back(trainer.state.step)
+        self.progress.write(f"{error}; back to step {trainer.state.step}, rollback {trainer.state.rollbacks}")
+
     def on_end(self, trainer: Any) -> None:
         self.progress.close()
 
@@ -49,6 +53,13 @@ class Progress:
         self.step += 1
         if self.bar is not None:
             self.bar.update()
+
+    def go_back(self, step: int) -> None:
+        self.step = self.initial = step
+        self.begin = time.monotonic()
+        if self.bar is not None:
+            self.bar.reset(self.total)
+            self.bar.update(step)
 
     def describe(self, title: str) -> None:
         """title: of what seems wrong, or "" """

@@ -3,7 +3,7 @@
 step_00001000/
   generator.safetensors  discriminator.safetensors  average.safetensors    the networks' state_dicts
   optimizers.safetensors                                                   "<network>.<parameter>.<entry>"
-  memory.safetensors                                                       "<term>.<entry>"
+  memory.safetensors                                                       "<term>.<entry>", "log.<entry>"
   state.json    step, recipe, versions, extra state of modules, what the optimisers train, SHA-256 of the other files
 
 What an optimiser keeps belongs to a parameter's name. So layers can be frozen or unfrozen, and the optimiser changed,
@@ -13,8 +13,9 @@ between two parts of a run: what has no saved state starts fresh, and `load` say
 import hashlib
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,12 +25,24 @@ from fastgan.extras import require
 from fastgan.training.run.damaged import Damaged
 
 FORMAT = 3
+LOG = "log"  # the name of what the log goes on from
+
+
+class Snapshot(NamedTuple):
+    """A copy of a state in the computer's memory, which the next steps do not change."""
+
+    step: int
+    files: dict[str, dict[str, torch.Tensor]]
+    described: dict[str, Any]
 
 
 def save(state, folder, recipe, keep=2):
     """Write folder/step_N, whole or not at all, and remove all but the newest `keep`. Returns its path."""
-    folder = Path(folder)
-    path = folder / f"step_{state.step:08d}"
+    return write(snapshot(state, recipe), folder, keep)
+
+
+def snapshot(state, recipe) -> Snapshot:
+    """What `write` writes."""
     files = {name: _tensors(network) for name, network in state.networks().items()}
     files["optimizers"] = {
         f"{name}.{parameter}.{entry}": value
@@ -38,6 +51,7 @@ def save(state, folder, recipe, keep=2):
         for entry, value in optimizer.state.get(tensor, {}).items()
     }
     files["memory"] = {f"{name}.{key}": value for name, values in state.memory.items() for key, value in values.items()}
+    files["memory"] |= {f"{LOG}.{key}": v for key, v in state.log.items() if isinstance(v, torch.Tensor)}
     described = {
         "format": FORMAT,
         "step": state.step,
@@ -49,10 +63,24 @@ def save(state, folder, recipe, keep=2):
             for name, optimizer in state.optimizers().items()
         },
         "scalers": {name: scaler.state_dict() for name, scaler in state.scalers.items()},
+        "rollbacks": state.rollbacks,
+        LOG: {key: value for key, value in state.log.items() if not isinstance(value, torch.Tensor)},
     }
+    # clone: two names of one tensor are two entries here, as they are in a state_dict
+    copies = {
+        file: {k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}
+        for file, tensors in files.items()
+    }
+    return Snapshot(state.step, copies, deepcopy(described))
+
+
+def write(taken: Snapshot, folder: Path | str, keep: int = 2) -> Path:
+    """As `save`, of a snapshot."""
+    folder, described = Path(folder), dict(taken.described)
+    path = folder / f"step_{taken.step:08d}"
     with replacing_folder(path) as unfinished:
         described["sha256"] = {
-            name: _write_tensors(tensors, unfinished / f"{name}.safetensors") for name, tensors in files.items()
+            name: _write_tensors(tensors, unfinished / f"{name}.safetensors") for name, tensors in taken.files.items()
         }
         (unfinished / "state.json").write_text(json.dumps(described, indent=2))
         sync(unfinished / "state.json")
@@ -64,6 +92,24 @@ def save(state, folder, recipe, keep=2):
 def latest(folder):
     """The newest checkpoint in the folder, or None."""
     return (_all(Path(folder)) or [None])[-1]
+
+
+def newest_whole(folder: Path | str) -> tuple[Path | None, list[Path]]:
+    """-> (the newest checkpoint with the right checksums, the newer ones without). If none is whole: the newest."""
+    newest_first = _all(Path(folder))[::-1]
+    for index, path in enumerate(newest_first):
+        if _is_whole(path):
+            return path, newest_first[:index]
+    return (newest_first or [None])[0], []
+
+
+def set_aside(folder: Path | str, step: int) -> None:
+    """Rename the checkpoints after this step, which a run does not go on from: they are counted no longer."""
+    for path in _all(Path(folder)):
+        if path.name > f"step_{step:08d}":
+            aside = path.with_name(f"damaged_{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
 
 
 def load(state, path):
@@ -102,7 +148,9 @@ def load(state, path):
             notes.append(f"the checkpoint has no scale of the {name}'s gradients: the scale starts fresh")
         else:
             scaler.load_state_dict(saved)
-    state.step = described["step"]
+    state.step, state.rollbacks = described["step"], described.get("rollbacks", 0)
+    tensors = {key.partition(".")[2]: value for key, value in memory.items() if key.startswith(f"{LOG}.")}
+    state.log = described.get(LOG, {}) | tensors
     return notes
 
 
@@ -221,8 +269,6 @@ def _tensors(network):
 
 def _write_tensors(tensors, path):
     """-> the file's SHA-256"""
-    # clone: two names of one tensor are two entries here, as they are in a state_dict
-    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     content = require("safetensors.torch").save(tensors)
     path.write_bytes(content)
     sync(path)

@@ -6,11 +6,16 @@ import os
 import shutil
 import socket
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 from fastgan.atomic_file import sweep
 from fastgan.training.run import checkpoint
+
+
+class SkippedCheckpoint(UserWarning):
+    """A run does not go on from its newest checkpoint, which is damaged."""
 
 
 class RunFolder:
@@ -29,6 +34,7 @@ class RunFolder:
         self.attention_maps = self.path / "attention_maps.png"  # the newest, where the networks attend
         self.best = self.path / "best"  # the best checkpoint so far by what the run stops for
         self.checkpoints = self.path / "checkpoints"
+        self.post_mortem = self.path / "post_mortem"  # the state that diverged, for a look: nothing goes on from it
 
     def samples_at(self, step):
         return self.path / "samples" / f"step_{step:08d}.png"
@@ -37,7 +43,7 @@ class RunFolder:
         return self.path / "attention_maps" / f"step_{step:08d}.png"
 
     def find(self, resume, exist_ok=False):
-        """The checkpoint to go on from, or None for a new run. Nothing is written.
+        """The checkpoint to go on from, the newest whole one, or None for a new run. Nothing is written.
 
         A folder holds a run when it has a checkpoint: a run that ended before its first one can be begun again.
         resume: True, False, or "auto": go on if there is a checkpoint, else begin. exist_ok: begin a new run in place
@@ -45,7 +51,14 @@ class RunFolder:
         """
         if resume not in (True, False, "auto"):
             raise ValueError(f'resume must be True, False or "auto"; got {resume!r}')
-        found = checkpoint.latest(self.checkpoints)
+        found, damaged = checkpoint.newest_whole(self.checkpoints)
+        if resume and damaged:
+            names = ", ".join(path.name for path in damaged)
+            warnings.warn(
+                f"{found}: is taken, the newest checkpoint that is whole; {names}: damaged, and set aside",
+                SkippedCheckpoint,
+                stacklevel=4,
+            )
         if resume is True and found is None:
             raise FileNotFoundError(f"{self.path}: has no checkpoint to resume from; begin the run without resume")
         if not resume and found is not None and not exist_ok:
@@ -54,7 +67,7 @@ class RunFolder:
 
     def clear(self):
         """Remove the checkpoints of the run that was there."""
-        for folder in (self.checkpoints, self.best):
+        for folder in (self.checkpoints, self.best, self.post_mortem):
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
@@ -75,7 +88,8 @@ class RunFolder:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             lock.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now}))
             lock.flush()
-            for folder in (self.path, self.checkpoints, self.best, self.path / "samples", self.path / "attention_maps"):
+            kept = (self.checkpoints, self.best, self.post_mortem)
+            for folder in (self.path, *kept, self.path / "samples", self.path / "attention_maps"):
                 sweep(folder)
             yield
 

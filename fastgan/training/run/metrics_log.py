@@ -11,14 +11,16 @@ from fastgan.training.run.damaged import Damaged
 class MetricsLog:
     """rows: all that the file holds, in memory, so that nobody parses the file while a run goes on."""
 
-    def __init__(self, path: Path, last_step: int) -> None:
-        """last_step: where the run goes on; what a killed run logged after it is dropped, since it comes again."""
+    def __init__(self, path: Path, last_step: int, rollbacks: int = 0) -> None:
+        """last_step: where the run goes on; what a killed run logged after it is dropped, since it comes again.
+        rollbacks: how many the state there has; the lines of later ones are dropped, too."""
         self.path = Path(path)
-        self.rows = kept = [row for row in read_metrics(path) if row["step"] <= last_step] if last_step else []
+        rows = read_metrics(path) if last_step else []
+        self.rows = kept = [r for r in rows if r["step"] <= last_step and r.get("rollback", 0) <= rollbacks]
         with replacing(path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
-    def write(self, **row: dict[str, Any]) -> None:
+    def write(self, **row: Any) -> None:
         self.rows.append(row)
         with naming(self.path), open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")

@@ -12,13 +12,14 @@ def make_optimizers(generator, discriminator, recipe) -> tuple[torch.optim.Optim
 
 
 def set_rates(state, recipe):
-    """What schedules may change: learning rates, betas and eps."""
+    """What schedules may change: learning rates, betas and eps. Each rollback halves the rates."""
+    share = 0.5**state.rollbacks
     for optimizer, lr in (
         (state.generator_optimizer, recipe.generator_lr),
         (state.discriminator_optimizer, recipe.discriminator_lr),
     ):
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * share
             if "betas" in group:
                 group["betas"] = (float(recipe.betas[0]), float(recipe.betas[1]))
             if "eps" in group:

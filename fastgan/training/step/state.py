@@ -1,6 +1,7 @@
 """Everything that changes while training, in one value; a checkpoint holds it and nothing else."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,8 @@ class TrainState:
 
     memory: what penalties and the adaptive augmentation remember, name -> dict of tensors.
     scalers: of the gradients of each network with fp16; else {}.
+    rollbacks: how often the run went back to a checkpoint since it diverged.
+    log: what the next line of the log goes on from, name -> tensor or what JSON holds.
     """
 
     generator: nn.Module
@@ -31,6 +34,8 @@ class TrainState:
     memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     step: int = 0
     scalers: dict[str, GradScaler] = field(default_factory=dict)
+    rollbacks: int = 0
+    log: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(cls, generator: nn.Module, discriminator: nn.Module, recipe: Recipe) -> "TrainState":
