@@ -306,7 +306,7 @@ class Trainer:
         if not state.scalers:  # with fp16 gradients overflow, and the step is left out
             networks = (state.discriminator, state.generator)
             gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
-            gradients = [g.to_local() if distributed.is_sharded(g) else g for g in gradients]
+            gradients = [cast(Any, g).to_local() if distributed.is_sharded(g) else g for g in gradients]
         step = self._each_step.look(state.step, self.values, gradients)
         if step is None:
             return None
