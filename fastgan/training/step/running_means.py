@@ -30,10 +30,12 @@ def advice_against_divergence(recipe, discriminator):
 class RunningMeans:
     """Sums are in fp64, so that the means hardly depend on where the sums were cut by a checkpoint."""
 
-    def __init__(self, advice="lower learning rates", kept=(), device="cpu"):
+    def __init__(
+        self, advice: str = "lower learning rates", kept: Iterable[Any] = (), device: torch.device | str = "cpu"
+    ) -> None:
         """kept: what `kept` returned, of the steps before those that will be added."""
         self._advice = advice
-        self._waiting = []  # (step, name -> scalar tensor)
+        self._waiting: list[Any] = []  # (step, name -> scalar tensor)
         self._groups = {}  # steps with the same names (a lazy penalty is not always among them) share a stacked sum
         for names, sums, count in kept:
             total = torch.tensor(sums, dtype=torch.float64, device=device)
