@@ -254,8 +254,8 @@ class Trainer:
                     stream = at_the_end.enter_context(closing(self._stream()))
                     plan = self.schedule.at(state.step)
                 elif self.is_stopped:
-                    at_the_end.enter_context(self._whole())  # for a last checkpoint
                     break
+            at_the_end.enter_context(self._whole())  # for a last checkpoint and the report
         signal = asked.signal or signal
         if signal is not None:
             raise Interrupted(signal, state.step)

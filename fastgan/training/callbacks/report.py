@@ -11,6 +11,7 @@ import torch
 import fastgan
 from fastgan.atomic_file import replacing
 from fastgan.training.callbacks.callback import Callback
+from fastgan.training.distributed import is_sharded
 
 
 class NoReport(UserWarning):
@@ -32,6 +33,8 @@ class Report(Callback):
     def on_end(self, trainer: Any) -> None:
         if not self.page or trainer.state.step == self.first:
             return
+        if any(is_sharded(parameter) for parameter in trainer.state.average.parameters()):
+            return  # the run failed, and the other processes do not send their parts
         try:
             fastgan.report.save_report(trainer, trainer.folder.report)  # by name: see docs/house.md
         except Exception as error:
