@@ -1,7 +1,7 @@
 """What `make docs` adds to the pages: a reference page for each public room, and the figures of benchmarks/."""
 
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 from mkdocs.structure.files import File
 
@@ -18,7 +18,7 @@ HEADING = """\
 
 def rooms():
     """The public packages and modules of fastgan."""
-    return [name for name in fastgan.__all__ if not isinstance(getattr(fastgan, name), type)]
+    return [name for name in fastgan.__all__ if isinstance(getattr(fastgan, name), ModuleType)]
 
 
 def public(room):
