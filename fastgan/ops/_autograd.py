@@ -30,6 +30,7 @@ from fastgan.ops._torch_private import (
     is_batch,
     is_tracing,
     is_tracing_for_onnx,
+    profiler_is_on,
 )
 from fastgan.ops._triton import is_on_gpu, triton_installed, triton_kernel
 
@@ -96,14 +97,15 @@ def _differentiable(name, formula, check, triton):
     on_cpu = None if lists else cpu_kernel(op)
 
     def run_eagerly(*args):
-        """Past the dispatcher to the kernel, for plain tensors."""
+        """Past the dispatcher to the kernel, for plain tensors, if no profiler wants to see the op."""
         x = args[a_tensor]
-        if kernel_on_gpu and is_on_gpu(x):
-            if x.device.index == torch.cuda.current_device():
-                return kernel_on_gpu().wanted(*args)
-            return elsewhere(*args)
-        if on_cpu and x.is_cpu:
-            return on_cpu(*args)
+        if not profiler_is_on():
+            if kernel_on_gpu and is_on_gpu(x):
+                if x.device.index == torch.cuda.current_device():
+                    return kernel_on_gpu().wanted(*args)
+                return elsewhere(*args)
+            if on_cpu and x.is_cpu:
+                return on_cpu(*args)
         with below_autograd():
             return call(*args)
 
