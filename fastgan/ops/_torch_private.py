@@ -61,7 +61,7 @@ def give_engine_the_backward(function: type[torch.autograd.Function]) -> None:
 functorch_is_active = getattr(torch._C, "_are_functorch_transforms_active", None) or (lambda: True)
 dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None) or (lambda: 1)
 is_batch = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None) or (lambda tensor: True)
-profiler_is_on = getattr(torch._C._autograd, "_profiler_enabled", None) or (lambda: True)
+profiler_is_on = getattr(getattr(torch._C, "_autograd", None), "_profiler_enabled", None) or (lambda: True)
 is_tracing = getattr(torch._C, "_is_tracing", None) or torch.jit.is_tracing
 _engine_executes = getattr(torch._C, "_will_engine_execute_node", _executes_always)
 
