@@ -478,5 +478,5 @@ def test_help_has_each_text_in_one_paragraph(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         run("train", "--help")
     shown = capsys.readouterr().out
-    assert "flat or with a sub-folder for each class; by default the recipe's" in shown
+    assert "flat or with a sub-folder for each class, FILE.zip" in shown
     assert "less memory, the same update. The memories of LeCam" in shown  # of a class above
