@@ -307,7 +307,7 @@ def test_torchrun_goes_on_from_the_checkpoint_when_a_process_was_killed(tmp_path
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "fastgan: another process of the run has ended" in done.stderr
-    assert "from step 10 to step 20" in done.stdout
+    assert "from step 10 (the newest whole checkpoint) to step 20" in done.stdout
     assert main([*flags, str(tmp_path / "one")]) == 0
     assert logged(tmp_path / "two") == [pytest.approx(row, rel=1e-4, abs=1e-5) for row in logged(tmp_path / "one")]
     assert not [name for name in os.listdir(tmp_path / "two") if "unfinished" in name]
