@@ -235,10 +235,15 @@ def test_a_missing_dependency_says_what_to_install(tmp_path, monkeypatch, capsys
 
 @pytest.fixture
 def default_signals():
-    """Also in a suite that runs under nohup, where SIGHUP is ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, signal.SIG_DFL)
+    """Also in a suite under nohup, where SIGHUP is ignored, or in a shell's background, where SIGINT is."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -269,7 +274,7 @@ def test_a_signal_keeps_the_last_whole_step_and_says_how_to_go_on(
     assert "nothing to do: the run is at step 4 already" in capsys.readouterr().out
 
 
-def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch, capsys):
+def test_a_second_ctrl_c_leaves_at_once(tmp_path, monkeypatch, capsys, default_signals):
     monkeypatch.setattr(MetricsLog, "write", lambda self, **row: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"])
     assert run("train", *TINY, "--run-dir", tmp_path / "run") == 130
     assert checkpoint.latest(tmp_path / "run" / "checkpoints") is None
