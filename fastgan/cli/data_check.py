@@ -5,8 +5,8 @@ import argparse
 import torch
 
 from fastgan import data
-from fastgan.cli import data_source
 from fastgan.cli.flags import mendable
+from fastgan.data import data_source
 from fastgan.figures import save_grid
 
 ROWS = 8  # and columns

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from fastgan import metrics, randomness, training
-from fastgan.cli import data_source, extractors
+from fastgan.cli import extractors
 from fastgan.cli.flags import at_least_one, mendable, parse
 from fastgan.cli.real_features import real_features
+from fastgan.data import data_source
 from fastgan.models import sampling
 
 

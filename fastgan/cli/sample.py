@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from fastgan import training
-from fastgan.cli import data_source
 from fastgan.cli.flags import at_least_one, mendable, parse
+from fastgan.data import data_source
 from fastgan.figures import save_grid, save_images
 from fastgan.models import sampling
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from fastgan import data, own_code, processes, training
-from fastgan.cli import data_source, exit_codes
+from fastgan.cli import exit_codes
 from fastgan.cli.flags import RecipeFlags, at_least_one, glance, mendable, parse, recipe_flags, recipe_of
+from fastgan.data import data_source
 from fastgan.metrics.features.named import is_own
 from fastgan.training import distributed, networks
 from fastgan.training.recipe import presets

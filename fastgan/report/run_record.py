@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from fastgan.data.load import FIXED, load
+from fastgan.data import data_source
 from fastgan.monitor import findings
 from fastgan.report.views import Views, views
 from fastgan.training import Recipe, load_generator
@@ -99,8 +99,9 @@ def _loaded(folder, flags):
 def _data(flags, model):
     if flags.get("data") is None:
         raise ValueError("the run's folder does not name its data")
-    size = {} if flags["data"] in FIXED else {name: model.get(name) for name in ("resolution", "channels")}
-    return load(flags["data"], **size, skip_broken=bool(flags.get("skip_broken", False)))
+    size = {name: model.get(name) for name in ("resolution", "channels")}
+    source, reading = data_source.recorded(flags["data"]), data_source.Reading.of(flags)
+    return data_source.load(source, **size, skip_broken=bool(flags.get("skip_broken", False)), reading=reading)
 
 
 class _Reader:

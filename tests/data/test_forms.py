@@ -320,7 +320,11 @@ def test_check_lists_what_is_wrong(tmp_path, capsys):
     assert cli.main(["data", "check", "ring"]) == 0 and "100,000, 2" in capsys.readouterr().out
 
 
+CALLED = []
+
+
 def makes_data():
+    CALLED.append(True)
     return torch.randn(64, 2)
 
 
@@ -333,4 +337,6 @@ def test_a_function_is_called_if_a_flag_names_it_and_not_if_a_run_does(tmp_path,
         assert cli.main(["train", *run[:2], "--resume", "--steps", "2"]) == 2
         assert "is a function, which is called only if a flag names it" in capsys.readouterr().err
         assert cli.main(["train", *run[:2], *named, "--resume", "--steps", "2"]) == 0
+        called = len(CALLED)
+        assert cli.main(["report", run[1]]) == 0 and len(CALLED) == called
     assert cli.main(["train", *run, "--data", f"{__name__}:nothing"]) == 2

@@ -1,11 +1,12 @@
-"""Data by the text of a flag."""
+"""Data by the text of a flag, or by the text that a run's folder keeps, and how they are read."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fastgan import data
-from fastgan.data.load import FIXED, SUFFIXES, files_of, is_own
+from fastgan.data.data_set import DataSet
+from fastgan.data.load import FIXED, SUFFIXES, files_of, is_own, names
+from fastgan.data.load import load as load_data
 from fastgan.data.sources.archives import BRACES
 
 
@@ -52,11 +53,11 @@ def load(
     channels: int | None,
     skip_broken: bool = False,
     reading: Reading | None = None,
-) -> data.DataSet:
+) -> DataSet:
     """A data set whose images must have this size. Errors: ValueError if a data set of fixed shape has another one."""
     if source not in FIXED:
-        return data.load(source, resolution, channels, skip_broken, **asdict(reading or Reading()))
-    found, size = data.load(source), (channels, resolution, resolution)
+        return load_data(source, resolution, channels, skip_broken, **asdict(reading or Reading()))
+    found, size = load_data(source), (channels, resolution, resolution)
     if any(wanted not in (None, own) for wanted, own in zip(size, found.shape, strict=False)):
         raise ValueError(f"{source} has samples of shape {tuple(found.shape)}, which cannot be chosen; got {size}")
     return found
@@ -72,13 +73,13 @@ def recorded(source: str) -> str:
 def absolute(source: str) -> str:
     """The text that means the same data from every folder: a name as it is, a path as an absolute one."""
     is_path = Path(source).exists() or BRACES.search(source)
-    return str(Path(source).resolve()) if is_path and source not in data.names() else source
+    return str(Path(source).resolve()) if is_path and source not in names() else source
 
 
 def stamp(source: str, reading: Reading) -> Any:
     """What tells one state of a data set from another: its name, or each file's path, size and time of change; None
     for what a function returns."""
-    if source in data.names():
+    if source in names():
         return source
     if (files := files_of(source, reading.links)) is not None:
         return [files.source, reading.resize, reading.crop, reading.alpha, files.stamp]
