@@ -4,6 +4,7 @@ The command line runs such code if the command itself names it. A name that come
 """
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,18 @@ def find(name: str, group: str, allowed: str) -> Callable[..., Any]:
     if not callable(found):
         raise TypeError(f"{name} must be a function; got {type(found).__name__}")
     return found
+
+
+def call(name: str, group: str, allowed: str, returns: str) -> Any:
+    """What the function of this name returns, called without arguments.
+
+    returns: what the function should return, in words.
+    Errors: as `find`; TypeError for what is neither a Python function nor a class, such as os:abort.
+    """
+    function = find(name, group, allowed)
+    if not inspect.isfunction(function) and not inspect.isclass(function):
+        raise TypeError(f"{name} must be a Python function that returns {returns}, got {function!r:.80}")
+    return function()
 
 
 def refuse_unless_named(name: object, named: str | None, file: object, flag: str) -> None:

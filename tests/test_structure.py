@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "nn": {"ops", "processes"},
     "losses": {"processes"},
     "augment": {"processes", "randomness"},
-    "data": {"atomic_file", "extras", "own_code", "randomness"},
+    "data": {"atomic_file", "extras", "own_code", "processes", "randomness"},
     "models": {"nn", "ops", "own_code", "randomness"},
     "penalties": {"augment", "losses", "nn", "ops", "processes", "randomness"},
     "metrics": {"atomic_file", "data", "extras", "losses", "nn", "own_code", "randomness"},

@@ -172,8 +172,7 @@ def _is_table(data):
 
 def _own(source):
     allowed = "data must be a name, a path, hf:NAME or module:function"
-    made: Any = own_code.find(source, "fastgan.data", allowed)()
-    return as_data(made)
+    return as_data(own_code.call(source, "fastgan.data", allowed, "data"))
 
 
 def _toy(text):

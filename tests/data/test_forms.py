@@ -340,3 +340,5 @@ def test_a_function_is_called_if_a_flag_names_it_and_not_if_a_run_does(tmp_path,
         called = len(CALLED)
         assert cli.main(["report", run[1]]) == 0 and len(CALLED) == called
     assert cli.main(["train", *run, "--data", f"{__name__}:nothing"]) == 2
+    with pytest.raises(TypeError, match="os:getcwd must be a Python function that returns data"):
+        load("os:getcwd")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate, default_convert
 
-from fastgan import randomness
+from fastgan import processes, randomness
 from fastgan.data.sources.tensor_data import TensorData
 
 IMAGE = ("image", "images", "img", "pixel_values", "x", "data", "sample", "jpg", "png")
@@ -92,8 +92,7 @@ class StreamData:
 
         Errors: ValueError in one of several processes, which would all see the same samples.
         """
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if several and torch.distributed.get_world_size() > 1:
+        if processes.world() > 1:
             raise ValueError("a stream cannot be shared by several processes: use a Dataset with a length")
         samples = chain.from_iterable(map(self._epoch, count()))
         for indices in updates:

@@ -1,7 +1,5 @@
 """Extractors by name."""
 
-import inspect
-
 import torch
 from torch import nn
 
@@ -42,12 +40,7 @@ def is_own(name: str | None) -> bool:
 
 
 def _own(name, device):
-    function = own_code.find(name, "fastgan.extractors", f"extractor must be {CHOICES}")
-    if not inspect.isfunction(function) and not inspect.isclass(function):
-        raise TypeError(
-            f"{name} must be a Python function that returns an Extractor or a network, got {function!r:.80}"
-        )
-    made = function()
+    made = own_code.call(name, "fastgan.extractors", f"extractor must be {CHOICES}", "an Extractor or a network")
     if isinstance(made, Extractor):
         return made
     if not isinstance(made, nn.Module):
