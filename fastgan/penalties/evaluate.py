@@ -118,8 +118,7 @@ def evaluate(
     terms: list[Measured | None] = [None] * len(judges)
     for i, penalty, measured in zip(due, counted, found.terms, strict=True):
         assert measured is not None  # all that are counted are due
-        factor, (value, diagnostics) = penalty.factor(step), measured
-        terms[i] = (value if factor == 1 else factor * value, diagnostics)
+        terms[i] = penalty.counted(measured, step)
     return found._replace(terms=terms)
 
 

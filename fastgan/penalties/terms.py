@@ -50,6 +50,11 @@ class Term:
         """How often the term counts in a step in which the term is due."""
         return 1 if step is None else self.every
 
+    def counted(self, measured: Measured, step: int | None) -> Measured:
+        """What the term adds at a step: its value as often as `factor` says, and the diagnostics."""
+        factor, (value, diagnostics) = self.factor(step), measured
+        return value if factor == 1 else factor * value, diagnostics
+
     def initial_state(self) -> State:
         """What the term remembers from step to step, a dict of tensors: empty for most. Pass the state as `state=` to
         every call, which updates the state in place."""

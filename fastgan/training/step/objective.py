@@ -127,12 +127,10 @@ class Objective(NamedTuple):
         """The critic's loss when its inputs are prepared: what torch.compile can take as one graph."""
         terms = tuple(self.terms.critic.values())
         found = penalties.evaluate_prepared(terms, critic, prepared, states=states)
-        step = self.terms.step
         counted: list[Measured | None] = []
         for term, measured in zip(terms, found.terms, strict=True):
             assert measured is not None  # all of these terms are due
-            factor, (value, diagnostics) = term.factor(step), measured
-            counted.append((value if factor == 1 else factor * value, diagnostics))
+            counted.append(term.counted(measured, self.terms.step))
         return self._total(found._replace(terms=counted))
 
     @property
