@@ -53,6 +53,7 @@ from fastgan.training.step.compile_critic_loss import CompiledLosses
 from fastgan.training.step.ema import MovingAverage
 from fastgan.training.step.graphs import graphs_of
 from fastgan.training.step.objective import Objective
+from fastgan.training.step.optimizers import trained_by
 from fastgan.training.step.plan import StepSchedule
 from fastgan.training.step.precision import Precision
 from fastgan.training.step.running_means import (
@@ -304,8 +305,8 @@ class Trainer:
         """-> the error of a step that is known to have diverged, or None"""
         state, gradients = self.state, []
         if not state.scalers:  # with fp16 gradients overflow, and the step is left out
-            networks = (state.discriminator, state.generator)
-            gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
+            optimizers = (state.discriminator_optimizer, state.generator_optimizer)
+            gradients = [p.grad for optimizer in optimizers for p in trained_by(optimizer) if p.grad is not None]
             gradients = [cast(Any, g).to_local() if distributed.is_sharded(g) else g for g in gradients]
         step = self._each_step.look(state.step, self.values, gradients)
         if step is None:

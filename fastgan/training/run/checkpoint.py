@@ -23,6 +23,7 @@ import fastgan
 from fastgan.atomic_file import replacing_folder, sync
 from fastgan.extras import require
 from fastgan.training.run.damaged import Damaged
+from fastgan.training.step.optimizers import trained_by
 
 FORMAT = 3
 LOG = "log"  # the name of what the log goes on from
@@ -260,7 +261,7 @@ def _load_optimizer(optimizer, network, name, saved, about, path):
 def _trained(network, optimizer):
     """name -> parameter, in the optimiser's order"""
     names = {parameter: name for name, parameter in network.named_parameters()}
-    return {names[p]: p for group in optimizer.param_groups for p in group["params"]}
+    return {names[p]: p for p in trained_by(optimizer)}
 
 
 def _tensors(network):

@@ -26,6 +26,11 @@ def set_rates(state, recipe):
                 group["eps"] = recipe.eps
 
 
+def trained_by(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    """The parameters of an optimiser. To walk a network's modules for them would take longer at each step."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def _optimizer(network, lr, recipe):
     parameters = [p for p in network.parameters() if p.requires_grad]
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
